@@ -1,0 +1,188 @@
+// Files: bounded reads, writes that appear whole or not at all, and read-only mappings.
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "base/error.h"
+
+namespace slipway {
+namespace fs = std::filesystem;
+namespace {
+
+int open_regular(const std::string& path, struct stat& info) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    if (errno == ENOENT || errno == ENOTDIR)
+      fail(ErrorCode::kNotFound, "There is no such file; check the path: {}", path);
+    fail(ErrorCode::kIo, "The file can't be opened ({}): {}", std::strerror(errno), path);
+  }
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    fail(ErrorCode::kIo, "This is not a regular file; name a file: {}", path);
+  }
+  return fd;
+}
+
+}  // namespace
+
+std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes) {
+  struct stat info {};
+  const int fd = open_regular(path, info);
+  const auto size = static_cast<uint64_t>(info.st_size);
+  if (size > max_bytes) {
+    ::close(fd);
+    fail(ErrorCode::kIo, "The file is larger than the {} bytes allowed here ({} bytes): {}", max_bytes, size, path);
+  }
+  std::vector<std::byte> bytes(size);
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = ::read(fd, bytes.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  ::close(fd);
+  if (done != size) fail(ErrorCode::kIo, "The file could be read only in part ({} of {} bytes): {}", done, size, path);
+  return bytes;
+}
+
+std::string read_text_file(const std::string& path, uint64_t max_bytes) {
+  const auto bytes = read_file(path, max_bytes);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  static std::atomic<int> serial{0};
+  temporary_ = path_ + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(serial++);
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd_ < 0)
+    fail(ErrorCode::kIo, "The output can't be written ({}); choose a folder that exists and is writable: {}",
+         std::strerror(errno), path_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t bytes) {
+  const char* at = static_cast<const char*>(data);
+  size_t left = bytes;
+  while (left > 0) {
+    const ssize_t n = ::write(fd_, at, left);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(ErrorCode::kIo, "Writing failed ({}); nothing was left behind: {}", std::strerror(errno), path_);
+    at += n;
+    left -= static_cast<size_t>(n);
+  }
+  bytes_written_ += bytes;
+}
+
+void AtomicFile::commit() {
+  const bool flushed = ::fsync(fd_) == 0 || errno == EINVAL || errno == EROFS;
+  const int fd = std::exchange(fd_, -1);
+  const bool closed = ::close(fd) == 0;
+  if (flushed && closed && ::rename(temporary_.c_str(), path_.c_str()) == 0) return;
+  const int error = errno;
+  ::unlink(temporary_.c_str());
+  fail(ErrorCode::kIo, "The output can't be put in place ({}): {}", std::strerror(error), path_);
+}
+
+void write_file(const std::string& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+void write_file(const std::string& path, std::span<const std::byte> bytes) {
+  AtomicFile file(path);
+  file.write(bytes.data(), bytes.size());
+  file.commit();
+}
+
+MappedFile::MappedFile(const std::string& path) {
+  struct stat info {};
+  const int fd = open_regular(path, info);
+  size_ = static_cast<size_t>(info.st_size);
+  if (size_ > 0) {
+    void* at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
+    const int error = errno;
+    ::close(fd);
+    if (at == MAP_FAILED) fail(ErrorCode::kIo, "The file can't be mapped ({}): {}", std::strerror(error), path);
+    data_ = static_cast<const std::byte*>(at);
+  } else {
+    ::close(fd);
+  }
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void require_writable(const std::string& path) { AtomicFile probe(path); }
+
+bool file_exists(const std::string& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
+bool is_folder(const std::string& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
+}
+
+uint64_t file_bytes(const std::string& path) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (error) fail(ErrorCode::kNotFound, "There is no such file; check the path: {}", path);
+  return size;
+}
+
+void make_folders(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) fail(ErrorCode::kIo, "The folder can't be made ({}): {}", error.message(), path);
+}
+
+std::vector<std::string> list_folder(const std::string& path) {
+  std::error_code error;
+  fs::directory_iterator it(path, error);
+  if (error) fail(ErrorCode::kNotFound, "The folder can't be read ({}): {}", error.message(), path);
+  std::vector<std::string> names;
+  for (; it != fs::directory_iterator(); it.increment(error)) {
+    if (error) fail(ErrorCode::kIo, "The folder can't be read to its end ({}): {}", error.message(), path);
+    std::string name = it->path().filename().string();
+    if (!name.starts_with('.')) names.push_back(std::move(name));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string join_path(std::string_view a, std::string_view b) { return (fs::path(a) / fs::path(b)).string(); }
+
+std::string parent_folder(std::string_view path) {
+  auto parent = fs::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+std::string file_name(std::string_view path) { return fs::path(path).filename().string(); }
+
+std::string user_cache_folder() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache && *cache) return join_path(cache, "slipway");
+  const char* home = std::getenv("HOME");
+  return join_path(home && *home ? home : "/tmp", ".cache/slipway");
+}
+
+}  // namespace slipway
