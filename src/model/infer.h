@@ -1,0 +1,21 @@
+#pragma once
+#include <map>
+#include <string>
+
+#include "model/graph.h"
+
+namespace slipway {
+
+/// Fills in types and shapes of every value from the inputs on, in place, subgraphs included; symbolic dimensions stay
+/// symbolic. Fails with kInvalidModel where the model contradicts itself, kUnsupported at an unknown operator.
+void infer_shapes(Graph& graph);
+
+/// Gives symbols (and dimensions named "input.axis", e.g. "images.0") concrete sizes, forgets the shapes inside and
+/// infers anew. Fails with kInvalidArgument for a name that no input has.
+void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes);
+
+/// Sets every free first dimension of the inputs to `batch` and every other free dimension named in `sizes`;
+/// fails with kInvalidArgument naming a dimension that is still free, and when the batch is fixed to another size.
+void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t>& sizes = {});
+
+}  // namespace slipway

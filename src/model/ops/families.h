@@ -1,0 +1,27 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "model/op.h"
+
+namespace slipway {
+
+/// One function a family, in its file; THE list is op_families().
+std::span<const OpSpec> convolution_ops();
+std::span<const OpSpec> pooling_ops();
+std::span<const OpSpec> normalization_ops();
+std::span<const OpSpec> activation_ops();
+std::span<const OpSpec> matmul_ops();
+std::span<const OpSpec> quantization_ops();
+std::span<const OpSpec> elementwise_ops();
+std::span<const OpSpec> logic_ops();
+std::span<const OpSpec> shape_ops();
+std::span<const OpSpec> movement_ops();
+std::span<const OpSpec> reduction_ops();
+std::span<const OpSpec> generator_ops();
+std::span<const OpSpec> control_flow_ops();
+std::span<const OpSpec> fused_ops();
+
+std::vector<std::span<const OpSpec>> op_families();
+
+}  // namespace slipway
