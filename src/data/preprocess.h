@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+#include "model/graph.h"
+#include "model/tensor.h"
+
+namespace slipway {
+
+/// From a picture (or a raw array) to a model's input: resize, crop, colour order, value = (x·scale − mean) / std,
+/// layout. One schema and one implementation; it travels in the ONNX file's metadata_props.
+struct Preprocess {
+  std::string input;                            ///< the model's input; empty: the only one
+  int64_t resize_shorter = 0;                   ///< shorter side, 0: none
+  int64_t resize_width = 0, resize_height = 0;  ///< exact size, 0: none
+  std::string interpolation = "bilinear";       ///< nearest, bilinear, bicubic, lanczos: as Pillow's
+  int64_t crop_width = 0, crop_height = 0;      ///< centre crop, 0: none
+  std::string color = "rgb";                    ///< rgb, bgr, gray
+  double scale = 1.0 / 255.0;
+  std::vector<double> mean = {}, std = {};  ///< per channel, or one for all; empty: 0 and 1
+  std::string layout = "nchw";              ///< nchw or nhwc
+  std::string dtype = "f32";                ///< the input's element type
+  bool operator==(const Preprocess&) const = default;
+};
+
+/// Applies it to a picture; the result has no batch axis: [C,H,W] or [H,W,C].
+Tensor preprocess_image(const Preprocess& how, const Image& image);
+/// Applies scale, mean, std, layout and dtype to an array that is no picture (its dims are kept).
+Tensor preprocess_array(const Preprocess& how, const Tensor& array);
+
+/// Writes both into the graph's metadata (keys "slipway.preprocess" and "slipway.labels", JSON).
+void store_preprocess(Graph& graph, const Preprocess& how, const std::vector<std::string>& labels);
+/// Reads them back; false when the model carries none. Fails with kInvalidModel when damaged.
+bool load_preprocess(const Graph& graph, Preprocess& how, std::vector<std::string>& labels);
+
+}  // namespace slipway
