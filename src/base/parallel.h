@@ -31,4 +31,7 @@ void parallel_for(int64_t count, int threads, const Body& body, int64_t grain = 
 #endif
 }
 
+/// Threads that libraries (oneDNN) use when called from this thread.
+void set_thread_count(int threads);
+
 }  // namespace slipway

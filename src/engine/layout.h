@@ -1,0 +1,32 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "model/dtype.h"
+#include "model/shape.h"
+
+namespace slipway {
+
+/// How a value's elements lie in memory. All but kPlain are for rank 4 (N, C, H, W) alone.
+enum class Layout : uint8_t {
+  kPlain,      ///< row-major in the graph's order
+  kNhwc,       ///< channels last
+  kBlocked8,   ///< [N, C/8, H, W, 8], channels padded to 8 with zeros
+  kBlocked16,  ///< [N, C/16, H, W, 16]
+};
+inline constexpr Layout kAllLayouts[] = {Layout::kPlain, Layout::kNhwc, Layout::kBlocked8, Layout::kBlocked16};
+
+std::string_view to_string(Layout layout);
+/// Fails with kInvalidModel when there is no such name.
+Layout parse_layout(std::string_view name);
+/// The dense row-major dims of the memory: [N,H,W,C] for kNhwc, [N,C/8,H,W,8] for kBlocked8.
+Dims physical_dims(Layout layout, const Dims& dims);
+size_t layout_bytes(Layout layout, DType dtype, const Dims& dims);
+bool layout_fits(Layout layout, const Dims& dims);
+
+/// Copies between layouts; pads of blocked layouts are written as zero. Element sizes 1, 2, 4, 8 bytes.
+void convert_layout(Layout from, const void* source, Layout to, void* target, DType dtype, const Dims& dims,
+                    int threads);
+
+}  // namespace slipway

@@ -1,0 +1,173 @@
+// What all oneDNN tactics share: descriptors of our layouts, the kernel that executes a primitive with memory objects
+// made once per session, post-ops, and finding an implementation again by name.
+#include "engine/lower/onednn.h"
+
+#include <cstring>
+
+#include "base/error.h"
+#include "base/hash.h"
+
+namespace slipway {
+namespace {
+
+class DnnlState : public KernelState {
+ public:
+  std::vector<dnnl::memory> memories;
+  std::vector<dnnl_exec_arg_t> args;
+  dnnl::stream stream{onednn_engine()};
+};
+
+class DnnlKernel : public Kernel {
+ public:
+  DnnlKernel(dnnl::primitive primitive, std::vector<DnnlArg> args, std::span<const BlobView> blobs, size_t scratch,
+             int residual_input)
+      : primitive_(std::move(primitive)), args_(std::move(args)), scratch_(scratch), residual_input_(residual_input) {
+    for (DnnlArg& arg : args_) {
+      blob_of_.push_back(nullptr);
+      if (arg.from == DnnlArg::kBlob)
+        blob_of_.back() = require_blob(blobs, static_cast<size_t>(arg.index), arg.desc.get_size()).data();
+      if (arg.from == DnnlArg::kOutput && arg.index == 0) output_bytes_ = arg.desc.get_size();
+    }
+  }
+
+  size_t scratch_bytes() const override { return scratch_; }
+
+  std::unique_ptr<KernelState> make_state() const override {
+    auto state = std::make_unique<DnnlState>();
+    for (size_t i = 0; i < args_.size(); ++i) {
+      state->memories.emplace_back(args_[i].desc, onednn_engine(), const_cast<std::byte*>(blob_of_[i]));
+      state->args.push_back({args_[i].id, state->memories.back().get()});
+    }
+    return state;
+  }
+
+  void run(const KernelArgs& call) const override {
+    auto& state = *static_cast<DnnlState*>(call.state);
+    for (size_t i = 0; i < args_.size(); ++i) {
+      void* handle = nullptr;
+      switch (args_[i].from) {
+        case DnnlArg::kInput:
+          handle = const_cast<void*>(call.inputs[args_[i].index]);
+          break;
+        case DnnlArg::kOutput:
+          handle = call.outputs[args_[i].index];
+          break;
+        case DnnlArg::kScratchpad:
+          handle = call.scratch;
+          break;
+        case DnnlArg::kBlob:
+          continue;
+      }
+      dnnl_memory_set_data_handle(state.args[i].memory, handle);
+    }
+    if (residual_input_ >= 0 && call.inputs[residual_input_] != call.outputs[0])
+      std::memcpy(call.outputs[0], call.inputs[residual_input_], output_bytes_);
+    const auto status = dnnl_primitive_execute(primitive_.get(), state.stream.get(),
+                                               static_cast<int>(state.args.size()), state.args.data());
+    if (status != dnnl_success)
+      fail(ErrorCode::kInternal, "oneDNN failed to execute a primitive: status {}", static_cast<int>(status));
+  }
+
+ private:
+  dnnl::primitive primitive_;
+  std::vector<DnnlArg> args_;
+  std::vector<const std::byte*> blob_of_;
+  size_t scratch_;
+  size_t output_bytes_ = 0;
+  int residual_input_;
+};
+
+uint64_t digest(const dnnl::memory::desc& desc) { return fnv1a(&desc.data, sizeof desc.data); }
+
+}  // namespace
+
+const dnnl::engine& onednn_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::memory::data_type onednn_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return dnnl::memory::data_type::f32;
+    case DType::kInt32:
+      return dnnl::memory::data_type::s32;
+    case DType::kInt8:
+      return dnnl::memory::data_type::s8;
+    case DType::kUint8:
+      return dnnl::memory::data_type::u8;
+    default:
+      return dnnl::memory::data_type::undef;
+  }
+}
+
+dnnl::memory::desc onednn_desc(Layout layout, DType dtype, const Dims& dims) {
+  using tag = dnnl::memory::format_tag;
+  if (layout == Layout::kPlain) return onednn_plain(dtype, dims);
+  const tag format = layout == Layout::kNhwc ? tag::nhwc : layout == Layout::kBlocked8 ? tag::nChw8c : tag::nChw16c;
+  return {dims, onednn_type(dtype), format};
+}
+
+dnnl::memory::desc onednn_plain(DType dtype, const Dims& dims) {
+  const Dims shape = dims.empty() ? Dims{1} : dims;
+  return {shape, onednn_type(dtype), strides_of(shape)};
+}
+
+std::unique_ptr<Kernel> make_dnnl_kernel(dnnl::primitive primitive, std::vector<DnnlArg> args,
+                                         std::span<const BlobView> blobs, size_t scratchpad_bytes, int residual_input) {
+  return std::make_unique<DnnlKernel>(std::move(primitive), std::move(args), blobs, scratchpad_bytes, residual_input);
+}
+
+bool append_activation(const Node& node, dnnl::post_ops& ops) {
+  using dnnl::algorithm;
+  const std::string name = node.text("activation", "");
+  const float alpha = node.real("alpha", 0), beta = node.real("beta", 0);
+  if (name.empty()) return true;
+  if (name == "Relu")
+    ops.append_eltwise(1, algorithm::eltwise_relu, 0, 0);
+  else if (name == "Clip")
+    ops.append_eltwise(1, algorithm::eltwise_clip, alpha, beta);
+  else if (name == "LeakyRelu")
+    ops.append_eltwise(1, algorithm::eltwise_relu, alpha, 0);
+  else if (name == "Sigmoid")
+    ops.append_eltwise(1, algorithm::eltwise_logistic, 0, 0);
+  else if (name == "Tanh")
+    ops.append_eltwise(1, algorithm::eltwise_tanh, 0, 0);
+  else if (name == "HardSwish")
+    ops.append_eltwise(1, algorithm::eltwise_hardswish, 0, 0);
+  else if (name == "Elu")
+    ops.append_eltwise(1, algorithm::eltwise_elu, alpha, 0);
+  else if (name == "SiLU")
+    ops.append_eltwise(1, algorithm::eltwise_swish, 1, 0);
+  else if (name == "HardSigmoid") {
+    ops.append_eltwise(1, algorithm::eltwise_linear, alpha, beta);
+    ops.append_eltwise(1, algorithm::eltwise_clip, 0, 1);
+  } else
+    return false;
+  return true;
+}
+
+std::string onednn_variant(const std::string& implementation, const dnnl::memory::desc& packed) {
+  return fmt::format("{}|{:016x}", implementation, digest(packed));
+}
+
+void require_layout_digest(const dnnl::memory::desc& packed, const std::string& variant) {
+  if (variant.substr(variant.find('|') + 1) != fmt::format("{:016x}", digest(packed)))
+    fail(ErrorCode::kUnsupported, "This oneDNN packs weights differently; build the plan again: {}", variant);
+}
+
+Blob reorder_blob(const void* plain, const dnnl::memory::desc& from, const dnnl::memory::desc& to) {
+  Blob blob = make_blob(to.get_size());
+  dnnl::memory source(from, onednn_engine(), const_cast<void*>(plain)), target(to, onednn_engine(), blob.data.get());
+  dnnl::stream stream(onednn_engine());
+  dnnl::reorder(source, target).execute(stream, source, target);
+  stream.wait();
+  return blob;
+}
+
+void fail_onednn(const dnnl::error& error, const Node& node) {
+  fail(ErrorCode::kUnsupported, "oneDNN can't run this operator; build the plan again: {} ({})", node.label(),
+       error.what());
+}
+
+}  // namespace slipway

@@ -1,0 +1,124 @@
+// FP32 convolution through oneDNN: every implementation that it has for every layout that pays, each one candidate
+// (its own default is often not the fastest). The residual is a sum post-op in place, the activation an eltwise
+// post-op.
+#include <set>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "engine/lower/onednn.h"
+#include "model/ops/window.h"
+
+namespace slipway {
+namespace {
+
+constexpr size_t kBias = 2, kResidual = 3;
+
+bool is_convolution(const Node& node) { return node.is("Conv") || node.is_fused("Conv"); }
+
+// Depthwise and grouped weights are [G, O/G, I/G, H, W] to oneDNN.
+dnnl::memory::dims weight_dims(const LowerContext& c) {
+  Dims w = c.input_dims(1);
+  const int64_t groups = c.node.integer("group", 1);
+  if (groups == 1) return w;
+  Dims grouped = {groups, w[0] / groups};
+  grouped.insert(grouped.end(), w.begin() + 1, w.end());
+  return grouped;
+}
+
+dnnl::convolution_forward::primitive_desc describe(const LowerContext& c, Layout in, Layout out) {
+  using dnnl::memory;
+  const Window window = conv_window(c.node, c.input_dims(0), c.input_dims(1));
+  const Dims x = c.input_dims(0), y = c.output_dims();
+  memory::dims dilations;
+  for (int64_t d : window.dilations) dilations.push_back(d - 1);
+  const auto any = memory::format_tag::any;
+  const memory::desc src = onednn_desc(in, DType::kFloat32, x), dst = onednn_desc(out, DType::kFloat32, y);
+  const memory::desc weights(weight_dims(c), memory::data_type::f32, any);
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops ops;
+  if (c.has_input(kResidual)) ops.append_sum(1);
+  append_activation(c.node, ops);
+  attr.set_post_ops(ops);
+  const auto kind = dnnl::prop_kind::forward_inference;
+  const auto algorithm = dnnl::algorithm::convolution_direct;
+  if (c.has_input(kBias)) {
+    const memory::desc bias({y[1]}, memory::data_type::f32, memory::format_tag::a);
+    return {{kind, algorithm, src, weights, bias, dst, window.strides, dilations, window.pads_begin, window.pads_end},
+            attr,
+            onednn_engine()};
+  }
+  return {{kind, algorithm, src, weights, dst, window.strides, dilations, window.pads_begin, window.pads_end},
+          attr,
+          onednn_engine()};
+}
+
+void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
+  if (!is_convolution(c.node) || c.input_dtype(0) != DType::kFloat32) return;
+  const auto reject = [&](std::string why) {
+    candidates.push_back({.tactic = "onednn_conv", .rejected = std::move(why)});
+  };
+  if (c.input_dims(0).size() != 4) return reject("not two spatial dimensions");
+  if (!c.is_constant(1) || (c.has_input(kBias) && !c.is_constant(kBias))) return reject("weights are no constants");
+  dnnl::post_ops probe;
+  if (!append_activation(c.node, probe)) return reject("oneDNN has no such activation");
+  const Layout block = cpu_features().avx512 ? Layout::kBlocked16 : Layout::kBlocked8;
+  const std::pair<Layout, Layout> pairs[] = {{block, block},
+                                             {Layout::kPlain, block},
+                                             {Layout::kNhwc, Layout::kNhwc},
+                                             {Layout::kPlain, Layout::kPlain},
+                                             {Layout::kBlocked8, Layout::kBlocked8}};
+  std::set<std::string> seen;
+  for (const auto& [in, out] : pairs) {
+    try {
+      auto pd = describe(c, in, out);
+      do {
+        const std::string name = pd.impl_info_str();
+        if (name.starts_with("ref") || name.starts_with("simple")) continue;
+        Candidate candidate{.tactic = "onednn_conv", .variant = onednn_variant(name, pd.weights_desc())};
+        candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
+        candidate.inputs[0] = in;
+        candidate.outputs = {out};
+        if (c.has_input(kResidual)) {
+          candidate.inputs[kResidual] = out;
+          candidate.inplace_input = kResidual;
+        }
+        if (seen.insert(fmt::format("{}{}{}", candidate.variant, to_string(in), to_string(out))).second)
+          candidates.push_back(std::move(candidate));
+      } while (pd.next_impl());
+    } catch (const dnnl::error&) {  // no implementation for these layouts
+    }
+  }
+}
+
+std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
+  auto pd = describe(c, candidate.inputs[0], candidate.outputs[0]);
+  seek_implementation(pd, candidate.variant);
+  std::vector<Blob> blobs;
+  blobs.push_back(reorder_blob(c.constant(1).raw(), onednn_plain(DType::kFloat32, weight_dims(c)), pd.weights_desc()));
+  if (c.has_input(kBias)) blobs.push_back(copy_blob(c.constant(kBias).raw(), c.constant(kBias).bytes()));
+  return blobs;
+} catch (const dnnl::error& error) {
+  fail_onednn(error, c.node);
+}
+
+std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  auto pd = describe(c, candidate.inputs[0], candidate.outputs[0]);
+  seek_implementation(pd, candidate.variant);
+  require_layout_digest(pd.weights_desc(), candidate.variant);
+  std::vector<DnnlArg> args = {{DNNL_ARG_SRC, DnnlArg::kInput, 0, pd.src_desc()},
+                               {DNNL_ARG_WEIGHTS, DnnlArg::kBlob, 0, pd.weights_desc()},
+                               {DNNL_ARG_DST, DnnlArg::kOutput, 0, pd.dst_desc()},
+                               {DNNL_ARG_SCRATCHPAD, DnnlArg::kScratchpad, 0, pd.scratchpad_desc()}};
+  if (c.has_input(kBias)) args.push_back({DNNL_ARG_BIAS, DnnlArg::kBlob, 1, pd.bias_desc()});
+  return make_dnnl_kernel(dnnl::convolution_forward(pd), std::move(args), blobs, pd.scratchpad_desc().get_size(),
+                          c.has_input(kResidual) ? static_cast<int>(kResidual) : -1);
+} catch (const dnnl::error& error) {
+  fail_onednn(error, c.node);
+}
+
+}  // namespace
+
+Tactic onednn_convolution() { return {"onednn_conv", propose, pack, create}; }
+
+}  // namespace slipway

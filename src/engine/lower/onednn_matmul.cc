@@ -1,0 +1,142 @@
+// FP32 MatMul and Gemm through oneDNN's matmul: constant weights packed as it likes, bias and activation fused.
+#include "base/error.h"
+#include "engine/lower/onednn.h"
+
+namespace slipway {
+namespace {
+
+bool is_gemm(const Node& node) { return node.is("Gemm") || node.is_fused("Gemm"); }
+
+// oneDNN wants equal ranks: [..., M, K] x [..., K, N]; Gemm's transposes become strides.
+struct Operands {
+  Dims a, b, y;
+  dnnl::memory::desc a_desc, b_desc, y_desc, bias_desc;
+  bool has_bias = false;
+};
+
+Operands operands(const LowerContext& c) {
+  Operands o;
+  o.a = c.input_dims(0);
+  o.b = c.input_dims(1);
+  o.y = c.output_dims();
+  Dims a_strides = strides_of(o.a), b_strides = strides_of(o.b);
+  if (is_gemm(c.node)) {
+    if (c.node.integer("transA", 0)) std::swap(o.a[0], o.a[1]), std::swap(a_strides[0], a_strides[1]);
+    if (c.node.integer("transB", 0)) std::swap(o.b[0], o.b[1]), std::swap(b_strides[0], b_strides[1]);
+  }
+  if (o.a.size() > o.b.size() && o.b.size() == 2) {  // rows of all batches at once
+    const int64_t k = o.a.back();
+    const int64_t rows = element_count(o.a) / std::max<int64_t>(k, 1);
+    o.a = {rows, k};
+    a_strides = {k, 1};
+    o.y = {rows, o.b[1]};
+  }
+  const size_t rank = o.y.size();
+  const auto widen = [rank](Dims& dims, Dims& strides) {
+    while (dims.size() < rank) {
+      strides.insert(strides.begin(), dims[0] * strides[0]);
+      dims.insert(dims.begin(), 1);
+    }
+  };
+  widen(o.a, a_strides);
+  widen(o.b, b_strides);
+  const auto f32 = dnnl::memory::data_type::f32;
+  o.a_desc = {o.a, f32, a_strides};
+  o.b_desc = {o.b, f32, b_strides};
+  o.y_desc = onednn_plain(DType::kFloat32, o.y);
+  if (c.has_input(2)) {
+    Dims bias = c.input_dims(2);
+    while (bias.size() < rank) bias.insert(bias.begin(), 1);
+    o.bias_desc = onednn_plain(DType::kFloat32, bias);
+    o.has_bias = true;
+  }
+  return o;
+}
+
+dnnl::matmul::primitive_desc describe(const LowerContext& c, const Operands& o, bool packed) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops ops;
+  if (c.node.is_fused("Gemm")) append_activation(c.node, ops);
+  attr.set_post_ops(ops);
+  const dnnl::memory::desc b =
+      packed ? dnnl::memory::desc(o.b, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any) : o.b_desc;
+  if (o.has_bias) return {{o.a_desc, b, o.bias_desc, o.y_desc}, attr, onednn_engine()};
+  return {{o.a_desc, b, o.y_desc}, attr, onednn_engine()};
+}
+
+void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
+  if (!is_gemm(c.node) && !c.node.is("MatMul")) return;
+  if (c.input_dtype(0) != DType::kFloat32) return;
+  const auto reject = [&](std::string why) {
+    candidates.push_back({.tactic = "onednn_matmul", .rejected = std::move(why)});
+  };
+  if (c.input_dims(0).size() < 2 || c.input_dims(1).size() < 2) return reject("a vector operand");
+  if (c.node.real("alpha", 1) != 1 && !c.node.is_fused("Gemm")) return reject("alpha is not 1");
+  if (c.has_input(2) && c.node.real("beta", 1) != 1 && !c.node.is_fused("Gemm")) return reject("beta is not 1");
+  dnnl::post_ops probe;
+  if (c.node.is_fused("Gemm") && !append_activation(c.node, probe)) return reject("oneDNN has no such activation");
+  const Operands o = operands(c);
+  for (const bool packed : {true, false}) {
+    if (packed && !c.is_constant(1)) continue;
+    try {
+      auto pd = describe(c, o, packed);
+      do {
+        const std::string name = pd.impl_info_str();
+        if (name.starts_with("ref")) continue;
+        Candidate candidate{.tactic = "onednn_matmul",
+                            .variant = onednn_variant(name, pd.weights_desc()) + (packed ? "|packed" : "|plain")};
+        candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
+        candidate.outputs = {Layout::kPlain};
+        candidates.push_back(std::move(candidate));
+      } while (pd.next_impl());
+    } catch (const dnnl::error&) {
+    }
+  }
+}
+
+bool is_packed(const Candidate& candidate) { return candidate.variant.ends_with("|packed"); }
+std::string layout_variant(const Candidate& candidate) {
+  return candidate.variant.substr(0, candidate.variant.rfind('|'));
+}
+
+std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
+  const Operands o = operands(c);
+  auto pd = describe(c, o, is_packed(candidate));
+  seek_implementation(pd, candidate.variant);
+  std::vector<Blob> blobs;
+  if (c.is_constant(0)) blobs.push_back(copy_blob(c.constant(0).raw(), c.constant(0).bytes()));
+  if (c.is_constant(1)) blobs.push_back(reorder_blob(c.constant(1).raw(), o.b_desc, pd.weights_desc()));
+  if (o.has_bias && c.is_constant(2)) blobs.push_back(copy_blob(c.constant(2).raw(), c.constant(2).bytes()));
+  return blobs;
+} catch (const dnnl::error& error) {
+  fail_onednn(error, c.node);
+}
+
+std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  const Operands o = operands(c);
+  auto pd = describe(c, o, is_packed(candidate));
+  seek_implementation(pd, candidate.variant);
+  require_layout_digest(pd.weights_desc(), layout_variant(candidate));
+  int next_blob = 0;
+  const auto operand = [&](int id, size_t input, const dnnl::memory::desc& desc) {
+    const bool constant = c.is_constant(input);
+    return DnnlArg{id, constant ? DnnlArg::kBlob : DnnlArg::kInput, constant ? next_blob++ : static_cast<int>(input),
+                   desc};
+  };
+  std::vector<DnnlArg> args;
+  args.push_back(operand(DNNL_ARG_SRC, 0, o.a_desc));
+  args.push_back(operand(DNNL_ARG_WEIGHTS, 1, pd.weights_desc()));
+  if (o.has_bias) args.push_back(operand(DNNL_ARG_BIAS, 2, o.bias_desc));
+  args.push_back({DNNL_ARG_DST, DnnlArg::kOutput, 0, o.y_desc});
+  args.push_back({DNNL_ARG_SCRATCHPAD, DnnlArg::kScratchpad, 0, pd.scratchpad_desc()});
+  return make_dnnl_kernel(dnnl::matmul(pd), std::move(args), blobs, pd.scratchpad_desc().get_size());
+} catch (const dnnl::error& error) {
+  fail_onednn(error, c.node);
+}
+
+}  // namespace
+
+Tactic onednn_matmul() { return {"onednn_matmul", propose, pack, create}; }
+
+}  // namespace slipway

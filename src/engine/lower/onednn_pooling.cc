@@ -1,0 +1,88 @@
+// FP32 pooling through oneDNN, global pooling as a window of the whole image.
+#include "base/cpu.h"
+#include "base/error.h"
+#include "engine/lower/onednn.h"
+#include "model/ops/window.h"
+
+namespace slipway {
+namespace {
+
+bool is_global(const Node& node) { return node.is("GlobalAveragePool") || node.is("GlobalMaxPool"); }
+bool is_max(const Node& node) { return node.is("MaxPool") || node.is("GlobalMaxPool"); }
+
+Window window_of(const LowerContext& c) {
+  const Dims x = c.input_dims(0);
+  if (!is_global(c.node)) return pool_window(c.node, x);
+  const Dims spatial(x.begin() + 2, x.end()), ones(spatial.size(), 1), zeros(spatial.size(), 0);
+  return {.input = spatial,
+          .kernel = spatial,
+          .strides = ones,
+          .dilations = ones,
+          .pads_begin = zeros,
+          .pads_end = zeros,
+          .output = ones};
+}
+
+dnnl::pooling_v2_forward::primitive_desc describe(const LowerContext& c, Layout layout) {
+  using dnnl::algorithm;
+  Window w = window_of(c);
+  Dims dilations;
+  for (size_t i = 0; i < w.rank(); ++i) {
+    dilations.push_back(w.dilations[i] - 1);
+    w.pads_end[i] = (w.output[i] - 1) * w.strides[i] + w.extent(i) - w.input[i] - w.pads_begin[i];
+  }
+  const algorithm how = is_max(c.node)                                ? algorithm::pooling_max
+                        : c.node.integer("count_include_pad", 0) != 0 ? algorithm::pooling_avg_include_padding
+                                                                      : algorithm::pooling_avg_exclude_padding;
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return {
+      {dnnl::prop_kind::forward_inference, how, onednn_desc(layout, DType::kFloat32, c.input_dims(0)),
+       onednn_desc(layout, DType::kFloat32, c.output_dims()), w.strides, w.kernel, dilations, w.pads_begin, w.pads_end},
+      attr,
+      onednn_engine()};
+}
+
+void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
+  if (!is_global(c.node) && !c.node.is("MaxPool") && !c.node.is("AveragePool")) return;
+  if (c.input_dtype(0) != DType::kFloat32) return;
+  const auto reject = [&](std::string why) {
+    candidates.push_back({.tactic = "onednn_pool", .rejected = std::move(why)});
+  };
+  if (c.input_dims(0).size() != 4) return reject("not two spatial dimensions");
+  if (c.is_constant(0)) return reject("the input is constant");
+  if (c.node.outputs.size() > 1) return reject("indices are asked for");
+  if (!is_global(c.node) && c.node.integer("ceil_mode", 0) != 0 && c.node.integer("count_include_pad", 0) != 0)
+    return reject("counting of padding beyond the image differs from ONNX");
+  for (const Layout layout :
+       {cpu_features().avx512 ? Layout::kBlocked16 : Layout::kBlocked8, Layout::kNhwc, Layout::kPlain}) {
+    try {
+      auto pd = describe(c, layout);
+      const std::string name = pd.impl_info_str();
+      if (name.starts_with("ref")) continue;
+      Candidate candidate{.tactic = "onednn_pool", .variant = onednn_variant(name, pd.src_desc())};
+      candidate.inputs = {layout};
+      candidate.outputs = {layout};
+      candidates.push_back(std::move(candidate));
+    } catch (const dnnl::error&) {
+    }
+  }
+}
+
+std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  auto pd = describe(c, candidate.inputs[0]);
+  seek_implementation(pd, candidate.variant);
+  return make_dnnl_kernel(dnnl::pooling_v2_forward(pd),
+                          {{DNNL_ARG_SRC, DnnlArg::kInput, 0, pd.src_desc()},
+                           {DNNL_ARG_DST, DnnlArg::kOutput, 0, pd.dst_desc()},
+                           {DNNL_ARG_SCRATCHPAD, DnnlArg::kScratchpad, 0, pd.scratchpad_desc()}},
+                          blobs, pd.scratchpad_desc().get_size());
+} catch (const dnnl::error& error) {
+  fail_onednn(error, c.node);
+}
+
+}  // namespace
+
+Tactic onednn_pooling() { return {"onednn_pool", propose, nullptr, create}; }
+
+}  // namespace slipway

@@ -1,0 +1,83 @@
+// The last candidate of every operator: its reference evaluation, row-major. It allocates; everything else does not.
+#include <cstring>
+
+#include "base/error.h"
+#include "engine/lower/lower.h"
+#include "model/evaluate.h"
+#include "model/op.h"
+
+namespace slipway {
+namespace {
+
+class ReferenceKernel : public Kernel {
+ public:
+  ReferenceKernel(const LowerContext& c, std::span<const BlobView> blobs) : graph_(c.graph) {
+    size_t next_blob = 0;
+    for (size_t i = 0; i < graph_.inputs().size(); ++i) {
+      const Value& v = graph_.value(graph_.inputs()[i]);
+      const Dims dims = v.shape.to_dims();
+      inputs_.emplace_back();
+      is_constant_.push_back(c.is_constant(i));
+      if (!c.is_constant(i)) continue;
+      const BlobView blob = require_blob(blobs, next_blob++, bytes_of(v.dtype, element_count(dims)));
+      inputs_.back() = Tensor::view(v.dtype, dims, blob.data(), nullptr);
+    }
+  }
+
+  void run(const KernelArgs& args) const override {
+    std::vector<Tensor> inputs = inputs_;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (is_constant_[i]) continue;
+      const Value& v = graph_.value(graph_.inputs()[i]);
+      inputs[i] = Tensor::view(v.dtype, v.shape.to_dims(), args.inputs[i], nullptr);
+    }
+    const std::vector<Tensor> outputs = evaluate(graph_, inputs);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const Value& v = graph_.value(graph_.outputs()[i]);
+      if (outputs[i].dtype() != v.dtype || Shape::of(outputs[i].dims()) != v.shape)
+        fail(ErrorCode::kInternal, "An operator made another shape than was inferred: '{}' {} instead of {}", v.name,
+             to_string(outputs[i].dims()), to_string(v.shape));
+      if (outputs[i].bytes() > 0) std::memcpy(args.outputs[i], outputs[i].raw(), outputs[i].bytes());
+    }
+  }
+
+ private:
+  Graph graph_;  ///< one node; its graph inputs are the node's inputs and captures
+  std::vector<Tensor> inputs_;
+  std::vector<bool> is_constant_;
+};
+
+void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
+  Candidate candidate{.tactic = "reference", .variant = ""};
+  if (const OpSpec* spec = find_op(c.graph, c.node); spec == nullptr || spec->eval == nullptr) {
+    candidate.rejected = "the operator has no reference evaluation";
+  } else {
+    candidate.inputs.assign(c.node.inputs.size() + c.node.captures.size(), Layout::kPlain);
+    candidate.outputs.assign(c.node.outputs.size(), Layout::kPlain);
+  }
+  candidates.push_back(std::move(candidate));
+}
+
+std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
+  std::vector<Blob> blobs;
+  std::vector<ValueId> operands = c.node.inputs;
+  operands.insert(operands.end(), c.node.captures.begin(), c.node.captures.end());
+  for (size_t i = 0; i < operands.size(); ++i) {
+    if (!c.is_constant(i)) continue;
+    const Tensor& t = *c.graph.constant(operands[i]);
+    if (t.dtype() == DType::kString)
+      fail(ErrorCode::kUnsupported, "Strings can't be packed into a plan: {}", c.node.label());
+    blobs.push_back(copy_blob(t.raw(), t.bytes()));
+  }
+  return blobs;
+}
+
+std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate&, std::span<const BlobView> blobs) {
+  return std::make_unique<ReferenceKernel>(c, blobs);
+}
+
+}  // namespace
+
+Tactic reference() { return {"reference", propose, pack, create}; }
+
+}  // namespace slipway

@@ -1,0 +1,420 @@
+// Building a Plan: bind the shapes, run the passes, ask every tactic for candidates, time them, choose over the whole
+// graph with the cost of layout changes (PBQP), then lay out memory and pack the weights of what was chosen.
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/progress.h"
+#include "engine/lower/onednn.h"
+#include "engine/lower/step_graph.h"
+#include "engine/memory_plan.h"
+#include "engine/passes/pipeline.h"
+#include "engine/plan_impl.h"
+#include "engine/tune/pbqp.h"
+#include "engine/tune/timing.h"
+#include "model/infer.h"
+#include "model/onnx/onnx.h"
+#include "model/op.h"
+
+namespace slipway {
+namespace {
+
+constexpr double kForbidden = std::numeric_limits<double>::infinity();
+/// Without timing, candidates are ordered by their place in the list; this is the step between two, in µs.
+constexpr double kRankCost = 1.0;
+
+struct LoweredNode {
+  NodeId id;
+  Graph step;
+  std::vector<bool> constant_inputs;
+  std::vector<Candidate> all;
+  std::vector<size_t> accepted;
+  std::vector<double> times;  ///< by accepted
+  size_t choice = 0;          ///< into accepted
+  const Candidate& chosen() const { return all[accepted[choice]]; }
+};
+
+struct LogicalStep {
+  Graph graph;
+  Candidate candidate;
+  std::vector<bool> constant_inputs;
+  std::vector<int> inputs, outputs;  ///< storages; −1 where absent or constant
+  double time_us = 0;
+  std::vector<CandidateInfo> candidates;
+  const LoweredNode* lowered = nullptr;
+};
+
+/// A value in one layout. Views share their source's root.
+struct Storage {
+  uint64_t bytes = 0;
+  int root;
+  Place::Kind kind = Place::kArena;
+  uint64_t index = 0;
+  int first = std::numeric_limits<int>::max(), last = -1;
+};
+
+class Builder {
+ public:
+  Builder(Graph graph, const BuildOptions& options)
+      : graph_(std::move(graph)), options_(options), cache_(options.timing_cache) {}
+
+  std::unique_ptr<Plan::Impl> build(const Graph& original) {
+    separate_outputs();
+    infer_shapes(graph_);
+    require_static_shapes();
+    lower();
+    choose();
+    emit_steps();
+    auto impl = std::make_unique<Plan::Impl>();
+    impl->threads = options_.threads;
+    impl->cpu = to_string(cpu_features());
+    impl->onednn = onednn_version();
+    impl->metadata = original.metadata;
+    impl->model = serialize_onnx(original);
+    for (ValueId id : graph_.inputs()) impl->inputs.push_back(port(id));
+    for (ValueId id : graph_.outputs()) impl->outputs.push_back(port(id));
+    place_and_pack(*impl);
+    impl->create_kernels();
+    return impl;
+  }
+
+ private:
+  PortInfo port(ValueId id) const {
+    const Value& v = graph_.value(id);
+    return {v.name, v.dtype, v.shape.to_dims()};
+  }
+
+  // Every output becomes a value of its own that a node makes.
+  void separate_outputs() {
+    std::set<ValueId> seen;
+    for (size_t i = 0; i < graph_.outputs().size(); ++i) {
+      const ValueId id = graph_.outputs()[i];
+      if (graph_.value(id).producer != kNoNode && seen.insert(id).second) continue;
+      const std::string name = graph_.value(id).name;
+      const ValueId copy =
+          graph_.add_node({.op_type = "Identity", .name = name + "_output", .inputs = {id}}, name + "_output");
+      graph_.set_type(copy, graph_.value(id).dtype, graph_.value(id).shape);
+      graph_.set_output(i, copy);
+      seen.insert(copy);
+    }
+  }
+
+  void require_static_shapes() const {
+    for (NodeId n : graph_.topological_order())
+      for (ValueId id : graph_.node(n).outputs) {
+        if (id == kNoValue) continue;
+        const Value& v = graph_.value(id);
+        if (v.dtype == DType::kUndefined || !v.shape.is_static())
+          fail(ErrorCode::kUnsupported,
+               "A value's shape depends on the data, so no plan can be made; run it with --engine reference: '{}' {} "
+               "of {}",
+               v.name, to_string(v.shape), graph_.node(n).label());
+        if (v.dtype == DType::kString || bits_of(v.dtype) < 8)
+          fail(ErrorCode::kUnsupported,
+               "A plan can't hold values of this type; run it with --engine reference: '{}' ({})", v.name,
+               to_string(v.dtype));
+      }
+  }
+
+  void lower() {
+    const auto order = graph_.topological_order();
+    Progress progress("timing candidates", static_cast<int64_t>(order.size()), options_.quiet || !options_.tune);
+    for (NodeId id : order) {
+      const Node& node = graph_.node(id);
+      require_op(graph_, node);
+      LoweredNode n{.id = id, .step = step_graph(graph_, node)};
+      for (const auto* list : {&node.inputs, &node.captures})
+        for (ValueId v : *list) n.constant_inputs.push_back(v != kNoValue && graph_.value(v).is_constant());
+      const LowerContext build{graph_, node, options_.threads, n.constant_inputs};
+      n.all = propose_candidates(build);
+      for (size_t i = 0; i < n.all.size(); ++i)
+        if (n.all[i].rejected.empty() && (n.all[i].tactic != "reference" || n.accepted.empty()))
+          n.accepted.push_back(i);
+      if (n.accepted.empty())
+        fail(ErrorCode::kUnsupported, "No implementation of this operator fits; run it with --engine reference: {}",
+             node.label());
+      const LowerContext step{n.step, step_node(n.step), options_.threads, n.constant_inputs};
+      time(build, step, n);
+      lowered_.push_back(std::move(n));
+      progress.step();
+    }
+    cache_.save();
+  }
+
+  void time(const LowerContext& build, const LowerContext& step, LoweredNode& n) {
+    for (size_t k = 0; k < n.accepted.size();) {
+      const Candidate& candidate = n.all[n.accepted[k]];
+      double us = static_cast<double>(k) * kRankCost;
+      if (options_.tune && !candidate.view && candidate.tactic != "reference") {
+        const std::string key = timing_key(build, candidate);
+        try {
+          const double* known = cache_.find(key);
+          us = known != nullptr ? *known : time_candidate(build, step, candidate);
+          if (known == nullptr) cache_.add(key, us);
+        } catch (const Error& error) {
+          if (n.accepted.size() == 1) throw;
+          n.all[n.accepted[k]].rejected = error.what();
+          n.accepted.erase(n.accepted.begin() + static_cast<std::ptrdiff_t>(k));
+          continue;
+        }
+      }
+      if (candidate.view) us = 0;
+      n.times.push_back(us);
+      ++k;
+    }
+  }
+
+  double change_cost(Layout from, Layout to, ValueId id) {
+    if (from == to) return 0;
+    const Value& v = graph_.value(id);
+    const Dims dims = v.shape.to_dims();
+    if (!layout_fits(from, dims) || !layout_fits(to, dims) || v.dtype == DType::kString) return kForbidden;
+    if (!options_.tune) return static_cast<double>(layout_bytes(to, v.dtype, dims)) / 4e3 + 0.1 * kRankCost;
+    const std::string key = fmt::format("layout {} {} {} {} t{} {}", to_string(from), to_string(to), to_string(v.dtype),
+                                        to_string(dims), options_.threads, cpu_name());
+    if (const double* known = cache_.find(key)) return *known;
+    const double us = time_layout_change(from, to, v.dtype, dims, options_.threads);
+    cache_.add(key, us);
+    return us;
+  }
+
+  void choose() {
+    Pbqp problem;
+    std::map<NodeId, int> index;
+    for (size_t i = 0; i < lowered_.size(); ++i) {
+      LoweredNode& n = lowered_[i];
+      std::vector<double> costs = n.times;
+      for (size_t k = 0; k < costs.size(); ++k) {  // the model's own inputs and outputs are plain
+        const Candidate& candidate = n.all[n.accepted[k]];
+        const Node& node = graph_.node(n.id);
+        for (size_t j = 0; j < candidate.inputs.size() && j < node.inputs.size(); ++j)
+          if (node.has_input(j) && graph_.value(node.inputs[j]).is_input)
+            costs[k] += change_cost(Layout::kPlain, candidate.inputs[j], node.inputs[j]);
+        for (size_t j = 0; j < candidate.outputs.size(); ++j)
+          if (node.outputs[j] != kNoValue && graph_.is_output(node.outputs[j]))
+            costs[k] += change_cost(candidate.outputs[j], Layout::kPlain, node.outputs[j]);
+      }
+      index[n.id] = problem.add_node(costs);
+    }
+    for (const LoweredNode& n : lowered_) {
+      const Node& node = graph_.node(n.id);
+      for (size_t j = 0; j < node.inputs.size(); ++j) {
+        if (!node.has_input(j)) continue;
+        const Value& v = graph_.value(node.inputs[j]);
+        if (v.producer == kNoNode) continue;
+        const LoweredNode& p = lowered_[static_cast<size_t>(index.at(v.producer))];
+        std::vector<double> costs;
+        for (size_t a : p.accepted)
+          for (size_t b : n.accepted)
+            costs.push_back(change_cost(p.all[a].outputs[static_cast<size_t>(v.producer_output)], n.all[b].inputs[j],
+                                        node.inputs[j]));
+        problem.add_edge(index.at(v.producer), index.at(n.id), costs);
+      }
+    }
+    const std::vector<int> choice = problem.solve();
+    for (size_t i = 0; i < lowered_.size(); ++i) lowered_[i].choice = static_cast<size_t>(choice[i]);
+    cache_.save();
+  }
+
+  int storage_of(ValueId id, Layout layout) {
+    const auto [it, fresh] = storage_index_.try_emplace({id, layout}, static_cast<int>(storages_.size()));
+    if (fresh) {
+      const Value& v = graph_.value(id);
+      Storage s{.bytes = layout_bytes(layout, v.dtype, v.shape.to_dims()), .root = it->second};
+      const auto& in = graph_.inputs();
+      const auto& out = graph_.outputs();
+      if (layout == Layout::kPlain && v.is_input) {
+        s.kind = Place::kInput;
+        s.index = static_cast<uint64_t>(std::find(in.begin(), in.end(), id) - in.begin());
+      } else if (layout == Layout::kPlain && graph_.is_output(id)) {
+        s.kind = Place::kOutput;
+        s.index = static_cast<uint64_t>(std::find(out.begin(), out.end(), id) - out.begin());
+      }
+      storages_.push_back(s);
+    }
+    return it->second;
+  }
+
+  void emit_change(ValueId id, Layout from, Layout to) {
+    if (from == to || storage_index_.contains({id, to})) return;
+    Graph one;
+    one.opsets = graph_.opsets;
+    const Value& v = graph_.value(id);
+    const ValueId in = one.add_input(v.name, v.dtype, v.shape);
+    const ValueId out = one.add_node({.op_type = "Identity", .name = "", .inputs = {in}}, v.name);
+    one.set_type(out, v.dtype, v.shape);
+    one.add_output(out);
+    LogicalStep step{.graph = std::move(one),
+                     .candidate = {.tactic = "layout", .variant = "", .inputs = {from}, .outputs = {to}}};
+    step.constant_inputs = {false};
+    step.inputs = {storage_of(id, from)};
+    step.outputs = {storage_of(id, to)};
+    step.time_us = change_cost(from, to, id);
+    steps_.push_back(std::move(step));
+  }
+
+  void emit_steps() {
+    std::map<ValueId, Layout> made_in;
+    for (ValueId id : graph_.inputs()) made_in[id] = Layout::kPlain;
+    for (const LoweredNode& n : lowered_) {
+      const Node& node = graph_.node(n.id);
+      const Candidate& candidate = n.chosen();
+      LogicalStep step{.graph = n.step,
+                       .candidate = candidate,
+                       .constant_inputs = n.constant_inputs,
+                       .time_us = n.times[n.choice],
+                       .lowered = &n};
+      std::vector<ValueId> operands = node.inputs;
+      operands.insert(operands.end(), node.captures.begin(), node.captures.end());
+      for (size_t j = 0; j < operands.size(); ++j) {
+        if (operands[j] == kNoValue || n.constant_inputs[j]) {
+          step.inputs.push_back(-1);
+          continue;
+        }
+        const Layout wanted = j < candidate.inputs.size() ? candidate.inputs[j] : Layout::kPlain;
+        emit_change(operands[j], made_in.at(operands[j]), wanted);
+        step.inputs.push_back(storage_of(operands[j], wanted));
+      }
+      for (size_t j = 0; j < node.outputs.size(); ++j) {
+        step.outputs.push_back(node.outputs[j] == kNoValue ? -1 : storage_of(node.outputs[j], candidate.outputs[j]));
+        if (node.outputs[j] != kNoValue) made_in[node.outputs[j]] = candidate.outputs[j];
+      }
+      describe_candidates(n, step);
+      steps_.push_back(std::move(step));
+      for (size_t j = 0; j < node.outputs.size(); ++j)
+        if (node.outputs[j] != kNoValue && graph_.is_output(node.outputs[j]))
+          emit_change(node.outputs[j], candidate.outputs[j], Layout::kPlain);
+    }
+  }
+
+  void describe_candidates(const LoweredNode& n, LogicalStep& step) const {
+    for (size_t i = 0; i < n.all.size(); ++i) {
+      const Candidate& c = n.all[i];
+      CandidateInfo info{
+          .tactic = c.variant.empty() ? c.tactic : c.tactic + " " + c.variant.substr(0, c.variant.find('|')),
+          .rejected = c.rejected};
+      if (!c.outputs.empty())
+        info.layouts = fmt::format("{} -> {}", c.inputs.empty() ? "" : to_string(c.inputs[0]), to_string(c.outputs[0]));
+      for (size_t k = 0; k < n.accepted.size(); ++k)
+        if (n.accepted[k] == i) {
+          info.time_us = options_.tune ? n.times[k] : 0;
+          info.chosen = k == n.choice;
+        }
+      if (c.rejected.empty() && c.tactic == "reference" && !info.chosen)
+        info.rejected = "slower by construction: the oracle";
+      step.candidates.push_back(std::move(info));
+    }
+  }
+
+  int root(int s) const { return storages_[static_cast<size_t>(s)].root; }
+  Storage& root_of(int s) { return storages_[static_cast<size_t>(root(s))]; }
+  void merge(int from, int into) {
+    const int target = root(into), gone = root(from);
+    for (Storage& s : storages_)
+      if (s.root == gone) s.root = target;
+    Storage &a = storages_[static_cast<size_t>(target)], &b = storages_[static_cast<size_t>(gone)];
+    a.bytes = std::max(a.bytes, b.bytes);
+    a.first = std::min(a.first, b.first);
+    a.last = std::max(a.last, b.last);
+  }
+
+  // Views share their source's memory; an in-place step takes over its input's when nothing reads that later.
+  void share_storages() {
+    for (const LogicalStep& step : steps_)
+      if (step.candidate.view && storages_[static_cast<size_t>(step.outputs[0])].kind == Place::kArena)
+        merge(step.outputs[0], step.inputs[static_cast<size_t>(step.candidate.inplace_input)]);
+    for (size_t i = 0; i < steps_.size(); ++i)
+      for (const auto* list : {&steps_[i].inputs, &steps_[i].outputs})
+        for (int s : *list) {
+          if (s < 0) continue;
+          root_of(s).first = std::min(root_of(s).first, static_cast<int>(i));
+          root_of(s).last = std::max(root_of(s).last, static_cast<int>(i));
+        }
+    for (size_t i = 0; i < steps_.size(); ++i) {
+      const LogicalStep& step = steps_[i];
+      const int in = step.candidate.inplace_input;
+      if (in < 0 || step.candidate.view || step.inputs[static_cast<size_t>(in)] < 0) continue;
+      const int source = root(step.inputs[static_cast<size_t>(in)]), target = root(step.outputs[0]);
+      const Storage &s = storages_[static_cast<size_t>(source)], &t = storages_[static_cast<size_t>(target)];
+      const auto readers = std::count_if(step.inputs.begin(), step.inputs.end(),
+                                         [&](int other) { return other >= 0 && root(other) == source; });
+      if (s.kind != Place::kArena || t.kind != Place::kArena || s.last != static_cast<int>(i) || s.bytes != t.bytes ||
+          readers != 1 || source == target)
+        continue;
+      merge(target, source);
+    }
+  }
+
+  void place_and_pack(Plan::Impl& impl) {
+    share_storages();
+    std::vector<MemoryRequest> requests;
+    std::vector<int> request_of(storages_.size(), -1);
+    for (size_t s = 0; s < storages_.size(); ++s) {
+      const Storage& storage = storages_[s];
+      if (storage.root != static_cast<int>(s) || storage.kind != Place::kArena || storage.last < 0) continue;
+      request_of[s] = static_cast<int>(requests.size());
+      requests.push_back({storage.bytes, storage.first, storage.last});
+    }
+    const MemoryPlan memory = plan_memory(requests);
+    impl.memory.arena_bytes = memory.total_bytes;
+    impl.memory.lower_bound_bytes = memory.lower_bound_bytes;
+    impl.memory.unshared_bytes = memory.unshared_bytes;
+    const auto place = [&](int s) -> Place {
+      if (s < 0) return {};
+      const Storage& storage = storages_[static_cast<size_t>(root(s))];
+      if (storage.kind != Place::kArena) return {storage.kind, storage.index};
+      return {Place::kArena, memory.offsets[static_cast<size_t>(request_of[static_cast<size_t>(root(s))])]};
+    };
+    for (LogicalStep& logical : steps_) {
+      PlanStep step;
+      for (int s : logical.inputs) step.inputs.push_back(place(s));
+      for (int s : logical.outputs) step.outputs.push_back(place(s));
+      const Tactic& tactic = tactic_named(logical.candidate.tactic);
+      if (tactic.pack != nullptr && logical.lowered != nullptr) {
+        const LowerContext context{graph_, graph_.node(logical.lowered->id), options_.threads, logical.constant_inputs};
+        for (Blob& blob : tactic.pack(context, logical.candidate)) {
+          step.blobs.emplace_back(blob.data.get(), blob.bytes);
+          impl.memory.weight_bytes += blob.bytes;
+          impl.owned.push_back(std::move(blob));
+        }
+      }
+      step.graph = std::move(logical.graph);
+      step.candidate = std::move(logical.candidate);
+      step.constant_inputs = std::move(logical.constant_inputs);
+      step.time_us = options_.tune ? logical.time_us : 0;
+      step.candidates = std::move(logical.candidates);
+      impl.steps.push_back(std::move(step));
+    }
+  }
+
+  Graph graph_;
+  const BuildOptions& options_;
+  TimingCache cache_;
+  std::vector<LoweredNode> lowered_;
+  std::vector<LogicalStep> steps_;
+  std::map<std::pair<ValueId, Layout>, int> storage_index_;
+  std::vector<Storage> storages_;
+};
+
+}  // namespace
+
+std::string onednn_version() {
+  const dnnl_version_t* v = dnnl::version();
+  return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
+}
+
+std::shared_ptr<const Plan> Plan::build(const Graph& graph, const BuildOptions& options) {
+  if (options.threads < 1 || options.threads > 1024)
+    fail(ErrorCode::kInvalidArgument, "The number of threads must lie between 1 and 1024: {}", options.threads);
+  if (options.batch < 1) fail(ErrorCode::kInvalidArgument, "The batch must be at least 1: {}", options.batch);
+  set_thread_count(options.threads);
+  Graph bound = graph;
+  bind_batch(bound, options.batch, options.dims);
+  if (options.optimize) run_passes(bound);
+  return std::make_shared<const Plan>(Builder(std::move(bound), options).build(graph));
+}
+
+}  // namespace slipway

@@ -1,0 +1,48 @@
+#pragma once
+// The inside of a Plan; included by plan*.cc and session.cc alone.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "engine/lower/lower.h"
+#include "engine/plan.h"
+
+namespace slipway {
+
+/// Where a step's operand lies while it runs.
+struct Place {
+  enum Kind : int { kNone, kArena, kInput, kOutput } kind = kNone;
+  uint64_t at = 0;  ///< byte offset in the arena, or index of the input or output
+};
+
+struct PlanStep {
+  Graph graph;  ///< the node alone (lower/step_graph.h)
+  Candidate candidate;
+  std::vector<bool> constant_inputs;
+  std::vector<Place> inputs, outputs;
+  std::vector<BlobView> blobs;
+  std::unique_ptr<Kernel> kernel;
+  double time_us = 0;
+  std::vector<CandidateInfo> candidates;
+};
+
+struct Plan::Impl {
+  std::vector<PortInfo> inputs, outputs;
+  std::vector<PlanStep> steps;
+  int threads = 1;
+  std::string cpu;
+  std::string onednn;
+  MemoryInfo memory;
+  std::map<std::string, std::string, std::less<>> metadata;
+  std::vector<std::byte> model;      ///< the original model as ONNX, for rebuilding; empty in an opened plan
+  std::vector<Blob> owned;           ///< packed weights of a plan built here
+  std::unique_ptr<MappedFile> file;  ///< or the file they are mapped from
+
+  /// Creates every kernel from its step's graph, candidate and blobs; fails as Tactic::create does.
+  void create_kernels();
+};
+
+std::string onednn_version();
+
+}  // namespace slipway

@@ -1,0 +1,136 @@
+// Running a Plan. Everything is made ready when the session opens: one arena, the pointers of every step, the kernels'
+// states. A run sets the caller's pointers where steps read or write them, and calls the kernels in order.
+#include "engine/session.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "engine/lower/step_graph.h"
+#include "engine/plan_impl.h"
+
+namespace slipway {
+
+struct Session::Impl {
+  struct Step {
+    std::vector<const void*> inputs;
+    std::vector<void*> outputs;
+    std::unique_ptr<KernelState> state;
+  };
+  struct Patch {  // an operand that is the caller's buffer
+    size_t step, operand, port;
+  };
+
+  explicit Impl(std::shared_ptr<const Plan> p) : plan(std::move(p)) {
+    const Plan::Impl& built = plan->impl();
+    const uint64_t arena_bytes = round_up(built.memory.arena_bytes, kAlignment);
+    arena = allocate_aligned(arena_bytes + built.memory.scratch_bytes);
+    scratch = arena.get() + arena_bytes;
+    set_thread_count(built.threads);
+    for (size_t s = 0; s < built.steps.size(); ++s) {
+      const PlanStep& from = built.steps[s];
+      Step step;
+      for (size_t i = 0; i < from.inputs.size(); ++i) {
+        const Place& place = from.inputs[i];
+        step.inputs.push_back(place.kind == Place::kArena ? arena.get() + place.at : nullptr);
+        if (place.kind == Place::kInput) input_patches.push_back({s, i, place.at});
+        if (place.kind == Place::kOutput) output_reads.push_back({s, i, place.at});
+      }
+      for (size_t i = 0; i < from.outputs.size(); ++i) {
+        const Place& place = from.outputs[i];
+        step.outputs.push_back(place.kind == Place::kArena ? arena.get() + place.at : nullptr);
+        if (place.kind == Place::kOutput) output_patches.push_back({s, i, place.at});
+      }
+      step.state = from.kernel->make_state();
+      steps.push_back(std::move(step));
+    }
+  }
+
+  void bind(std::span<const void* const> inputs, std::span<void* const> outputs) {
+    SLIPWAY_CHECK(inputs.size() == plan->inputs().size() && outputs.size() == plan->outputs().size());
+    for (const Patch& p : input_patches) steps[p.step].inputs[p.operand] = inputs[p.port];
+    for (const Patch& p : output_reads) steps[p.step].inputs[p.operand] = outputs[p.port];
+    for (const Patch& p : output_patches) steps[p.step].outputs[p.operand] = outputs[p.port];
+  }
+
+  void run_step(size_t s) {
+    const KernelArgs args{steps[s].inputs.data(), steps[s].outputs.data(), scratch, steps[s].state.get(),
+                          plan->threads()};
+    plan->impl().steps[s].kernel->run(args);
+  }
+
+  std::shared_ptr<const Plan> plan;
+  AlignedBytes arena;
+  std::byte* scratch;
+  std::vector<Step> steps;
+  std::vector<Patch> input_patches, output_reads, output_patches;
+};
+
+namespace {
+
+void require_match(const Plan& plan, std::span<const Tensor> inputs) {
+  if (inputs.size() != plan.inputs().size())
+    fail(ErrorCode::kInvalidArgument, "The model takes {} inputs; {} were given", plan.inputs().size(), inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const PortInfo& port = plan.inputs()[i];
+    if (inputs[i].dtype() != port.dtype || inputs[i].dims() != port.dims)
+      fail(ErrorCode::kInvalidArgument, "An input does not match the plan; give '{}' as {}{}, not {}{}", port.name,
+           to_string(port.dtype), to_string(port.dims), to_string(inputs[i].dtype()), to_string(inputs[i].dims()));
+  }
+}
+
+std::vector<Tensor> make_outputs(const Plan& plan) {
+  std::vector<Tensor> outputs;
+  for (const PortInfo& port : plan.outputs()) outputs.emplace_back(port.dtype, port.dims);
+  return outputs;
+}
+
+}  // namespace
+
+Session::Session(std::shared_ptr<const Plan> plan) : impl_(std::make_unique<Impl>(std::move(plan))) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+const Plan& Session::plan() const { return *impl_->plan; }
+
+void Session::run(std::span<const void* const> inputs, std::span<void* const> outputs) {
+  set_thread_count(impl_->plan->threads());
+  impl_->bind(inputs, outputs);
+  for (size_t s = 0; s < impl_->steps.size(); ++s) impl_->run_step(s);
+}
+
+std::vector<Tensor> Session::run(std::span<const Tensor> inputs) { return run_observed(inputs, {}); }
+
+std::vector<Tensor> Session::run_observed(std::span<const Tensor> inputs, const Observer& observe) {
+  require_match(plan(), inputs);
+  std::vector<Tensor> outputs = make_outputs(plan());
+  std::vector<const void*> in;
+  std::vector<void*> out;
+  for (const Tensor& t : inputs) in.push_back(t.raw());
+  for (Tensor& t : outputs) out.push_back(t.mutable_raw());
+  if (!observe) {
+    run(in, out);
+    return outputs;
+  }
+  set_thread_count(plan().threads());
+  impl_->bind(in, out);
+  for (size_t s = 0; s < impl_->steps.size(); ++s) {
+    impl_->run_step(s);
+    const PlanStep& step = plan().impl().steps[s];
+    if (step.candidate.tactic == "layout") continue;
+    const Node& node = step_node(step.graph);
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      if (node.outputs[i] == kNoValue) continue;
+      const Value& v = step.graph.value(node.outputs[i]);
+      Tensor plain(v.dtype, v.shape.to_dims());
+      if (plain.bytes() > 0)
+        convert_layout(step.candidate.outputs[i], impl_->steps[s].outputs[i], Layout::kPlain, plain.mutable_raw(),
+                       v.dtype, plain.dims(), plan().threads());
+      observe(v.name, plain);
+    }
+  }
+  return outputs;
+}
+
+}  // namespace slipway

@@ -1,0 +1,148 @@
+// Timing of candidates on this machine with the real shapes, weights and threads, and the cache of results on disk.
+#include "engine/tune/timing.h"
+
+#include <algorithm>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/random.h"
+#include "engine/lower/onednn.h"
+
+namespace slipway {
+namespace {
+
+constexpr int64_t kBudgetNs = 3'000'000;
+constexpr int kMaxRuns = 15, kMinRuns = 3;
+
+double fastest_us(const std::function<void()>& run) {
+  run();
+  int64_t best = std::numeric_limits<int64_t>::max(), spent = 0;
+  for (int i = 0; i < kMaxRuns && (i < kMinRuns || spent < kBudgetNs); ++i) {
+    const int64_t start = now_ns();
+    run();
+    const int64_t took = now_ns() - start;
+    best = std::min(best, took);
+    spent += took;
+  }
+  return static_cast<double>(best) * 1e-3;
+}
+
+// Small positive floats, so that nothing becomes denormal or NaN on the way.
+AlignedBytes random_buffer(size_t bytes, DType dtype, Random& random) {
+  AlignedBytes buffer = allocate_aligned(bytes);
+  if (dtype == DType::kFloat32) {
+    auto* f = reinterpret_cast<float*>(buffer.get());
+    for (size_t i = 0; i < bytes / sizeof(float); ++i) f[i] = static_cast<float>(random.uniform());
+  } else if (dtype == DType::kInt8 || dtype == DType::kUint8) {
+    for (size_t i = 0; i < bytes; ++i) buffer[i] = static_cast<std::byte>(random.below(128));
+  } else {
+    std::fill_n(buffer.get(), bytes, std::byte{0});
+  }
+  return buffer;
+}
+
+std::string describe(const Attributes& attributes) {
+  std::string text;
+  for (const auto& [name, value] : attributes) {
+    text += " " + name + "=";
+    if (const auto* i = std::get_if<int64_t>(&value))
+      text += std::to_string(*i);
+    else if (const auto* f = std::get_if<float>(&value))
+      text += fmt::format("{}", *f);
+    else if (const auto* s = std::get_if<std::string>(&value))
+      text += *s;
+    else if (const auto* list = std::get_if<std::vector<int64_t>>(&value))
+      text += to_string(std::span<const int64_t>(*list));
+  }
+  return text;
+}
+
+}  // namespace
+
+TimingCache::TimingCache(std::string path) : path_(std::move(path)) {
+  if (path_.empty() || !file_exists(path_)) return;
+  const auto json = nlohmann::json::parse(read_text_file(path_), nullptr, false);
+  if (!json.is_object()) return;
+  for (const auto& [key, value] : json.items())
+    if (value.is_number()) times_[key] = value.get<double>();
+}
+
+const double* TimingCache::find(const std::string& key) const {
+  const auto it = times_.find(key);
+  return it == times_.end() ? nullptr : &it->second;
+}
+
+void TimingCache::add(const std::string& key, double time_us) {
+  times_[key] = time_us;
+  changed_ = true;
+}
+
+void TimingCache::save() const {
+  if (path_.empty() || !changed_) return;
+  try {
+    make_folders(parent_folder(path_));
+    write_file(path_, nlohmann::json(times_).dump(1));
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kIo) throw;
+  }
+}
+
+std::string timing_key(const LowerContext& c, const Candidate& candidate) {
+  std::string text = fmt::format("{}.{}{}", c.node.domain, c.node.op_type, describe(c.node.attributes));
+  for (size_t i = 0; i < c.node.inputs.size(); ++i)
+    if (c.has_input(i))
+      text += fmt::format(" {}{}{}{}", to_string(c.input_dtype(i)), to_string(c.input_dims(i)),
+                          c.is_constant(i) ? "c" : "", to_string(candidate.inputs[i]));
+  text += fmt::format(" -> {} {} {} t{} {} {} dnnl{}.{}.{}", to_string(candidate.outputs.at(0)), candidate.tactic,
+                      candidate.variant, c.threads, cpu_name(), to_string(cpu_features()), dnnl::version()->major,
+                      dnnl::version()->minor, dnnl::version()->patch);
+  return sha256_hex(text).substr(0, 24);
+}
+
+double time_candidate(const LowerContext& build, const LowerContext& step, const Candidate& candidate) {
+  const Tactic& tactic = tactic_named(candidate.tactic);
+  std::vector<Blob> blobs;
+  if (tactic.pack != nullptr) blobs = tactic.pack(build, candidate);
+  std::vector<BlobView> views;
+  for (const Blob& blob : blobs) views.emplace_back(blob.data.get(), blob.bytes);
+  const auto kernel = tactic.create(step, candidate, views);
+  Random random(7);
+  std::vector<AlignedBytes> buffers;
+  std::vector<const void*> inputs;
+  std::vector<void*> outputs;
+  for (size_t i = 0; i < candidate.inputs.size(); ++i) {
+    inputs.push_back(nullptr);
+    if (i >= step.node.inputs.size() || !step.has_input(i) || step.is_constant(i)) continue;
+    buffers.push_back(random_buffer(layout_bytes(candidate.inputs[i], step.input_dtype(i), step.input_dims(i)),
+                                    step.input_dtype(i), random));
+    inputs.back() = buffers.back().get();
+  }
+  for (size_t i = 0; i < candidate.outputs.size(); ++i) {
+    if (step.node.outputs[i] == kNoValue) {
+      outputs.push_back(nullptr);
+      continue;
+    }
+    buffers.push_back(allocate_aligned(layout_bytes(candidate.outputs[i], step.output_dtype(i), step.output_dims(i))));
+    outputs.push_back(buffers.back().get());
+  }
+  if (candidate.inplace_input >= 0 && !candidate.view)
+    outputs[0] = const_cast<void*>(inputs[static_cast<size_t>(candidate.inplace_input)]);
+  const AlignedBytes scratch = allocate_aligned(kernel->scratch_bytes());
+  const auto state = kernel->make_state();
+  const KernelArgs args{inputs.data(), outputs.data(), scratch.get(), state.get(), step.threads};
+  return fastest_us([&] { kernel->run(args); });
+}
+
+double time_layout_change(Layout from, Layout to, DType dtype, const Dims& dims, int threads) {
+  const AlignedBytes a = allocate_aligned(layout_bytes(from, dtype, dims)),
+                     b = allocate_aligned(layout_bytes(to, dtype, dims));
+  std::fill_n(a.get(), layout_bytes(from, dtype, dims), std::byte{0});
+  return fastest_us([&] { convert_layout(from, a.get(), to, b.get(), dtype, dims, threads); });
+}
+
+}  // namespace slipway
