@@ -129,6 +129,7 @@ WindowAttributes read_window(const Node& node, std::span<const int64_t> kernel) 
     reject(node, fmt::format("kernel_shape {} is not the weights' {}", to_string(a.kernel), to_string(kernel)));
   for (int64_t k : a.kernel)
     if (k < 1 || k > kMaxEntry) reject(node, fmt::format("the kernel's size is out of range: {}", k));
+  element_count(a.kernel);
   a.strides = entries(node, "strides", rank, 1, 1);
   a.dilations = entries(node, "dilations", rank, 1, 1);
   a.auto_pad = read_auto_pad(node);
@@ -189,6 +190,37 @@ std::vector<Dim> transposed_window_output(const Node& node, const WindowAttribut
       output[i] = resolve_transposed(node, a, axis, i, checked_input(node, input[i].value()));
   }
   return output;
+}
+
+void taps_at(const Window& w, std::span<const int64_t> source, std::span<const int64_t> at, std::vector<Tap>& taps) {
+  taps.assign(1, {0, 0});
+  std::vector<Tap> longer;
+  for (size_t i = 0; i < at.size(); ++i) {
+    const int64_t start = at[i] * w.strides[i] - w.pads_begin[i];
+    const int64_t first = start < 0 ? ceil_div(-start, w.dilations[i]) : 0;
+    const int64_t last =
+        start < source[i] ? std::min(w.kernel[i], ceil_div(source[i] - start, w.dilations[i])) : int64_t{0};
+    longer.clear();
+    for (const Tap& tap : taps)
+      for (int64_t k = first; k < last; ++k)
+        longer.push_back({tap.source * source[i] + start + k * w.dilations[i], tap.kernel * w.kernel[i] + k});
+    taps.swap(longer);
+  }
+}
+
+Range tap_range(const Window& w, size_t axis, int64_t k, int64_t positions, int64_t source) {
+  const int64_t shift = k * w.dilations[axis] - w.pads_begin[axis];
+  const int64_t first = shift < 0 ? ceil_div(-shift, w.strides[axis]) : 0;
+  const int64_t last = shift < source ? ceil_div(source - shift, w.strides[axis]) : 0;
+  return {std::min(first, positions), std::clamp(last, std::min(first, positions), positions)};
+}
+
+bool next_index(std::span<int64_t> index, std::span<const int64_t> dims) {
+  for (size_t i = dims.size(); i-- > 0;) {
+    if (++index[i] < dims[i]) return true;
+    index[i] = 0;
+  }
+  return false;
 }
 
 }  // namespace slipway

@@ -47,4 +47,21 @@ std::vector<Dim> window_output(const Node& node, const WindowAttributes& attribu
 std::vector<Dim> transposed_window_output(const Node& node, const WindowAttributes& attributes,
                                           std::span<const Dim> input);
 
+/// One tap of a window that exists: its flat index over the source's axes and over the kernel's.
+struct Tap {
+  int64_t source, kernel;
+};
+/// The taps at position `at` over the first at.size() axes, in row-major order; `source` holds those axes' sizes (the
+/// window's input, or the output of a transposed one). Never more taps than the source has positions.
+void taps_at(const Window& window, std::span<const int64_t> source, std::span<const int64_t> at,
+             std::vector<Tap>& taps);
+/// The positions [first, last) of `axis` below `positions` whose tap `k` falls inside [0, source).
+struct Range {
+  int64_t first, last;
+};
+Range tap_range(const Window& window, size_t axis, int64_t k, int64_t positions, int64_t source);
+
+/// Steps to the next index in row-major order; false, and all zero, after the last.
+bool next_index(std::span<int64_t> index, std::span<const int64_t> dims);
+
 }  // namespace slipway
