@@ -94,7 +94,7 @@ class Inference {
   static size_t index(ValueId id) { return static_cast<size_t>(id); }
 
   void infer_node(Graph& graph, NodeId id, std::vector<ValueFacts>& facts, int depth) {
-    const Node node = graph.node(id);
+    const Node& node = graph.node(id);
     const Graph& owner = graph.opsets.empty() ? root_ : graph;
     const OpSpec& spec = require_op(owner, node);
     FactRefs inputs, captures;
