@@ -4,6 +4,10 @@
 
 namespace slipway {
 
-std::vector<std::span<const OpSpec>> op_families() { return {}; }
+std::vector<std::span<const OpSpec>> op_families() {
+  return {
+      elementwise_ops(), arithmetic_ops(), logic_ops(), shape_ops(), movement_ops(), padding_ops(), indexing_ops(),
+  };
+}
 
 }  // namespace slipway

@@ -1,0 +1,149 @@
+// Functions of one tensor, element by element, and conversions. Floats are computed in double and rounded once.
+#include <cmath>
+
+#include "base/error.h"
+#include "model/ops/families.h"
+#include "model/ops/shape_rules.h"
+
+namespace slipway {
+namespace {
+
+using RealFunction = double (*)(double);
+using IntFunction = int64_t (*)(int64_t);
+
+Tensor map_reals(const Tensor& x, RealFunction f) {
+  if (x.dtype() != DType::kFloat32) {
+    std::vector<double> values = to_doubles(x);
+    for (double& v : values) v = f(v);
+    return from_doubles(x.dtype(), x.dims(), values);
+  }
+  Tensor y(DType::kFloat32, x.dims());
+  const auto from = x.values<float>();
+  const auto to = y.mutable_values<float>();
+  for (size_t i = 0; i < from.size(); ++i) to[i] = static_cast<float>(f(static_cast<double>(from[i])));
+  return y;
+}
+
+template <RealFunction kReal>
+void eval_real(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  if (!is_float(x.dtype())) ctx.reject(fmt::format("it takes floats, not {}", to_string(x.dtype())));
+  ctx.set_output(0, map_reals(x, kReal));
+}
+
+template <RealFunction kReal, IntFunction kInt>
+void eval_number(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  if (is_float(x.dtype())) return ctx.set_output(0, map_reals(x, kReal));
+  if (!is_integer(x.dtype())) ctx.reject(fmt::format("it takes numbers, not {}", to_string(x.dtype())));
+  const bool is_unsigned = to_string(x.dtype()).starts_with('u');
+  std::vector<int64_t> values = to_ints(x);
+  if (!is_unsigned)
+    for (int64_t& v : values) v = kInt(v);
+  else if (ctx.node.op_type == "Sign")
+    for (int64_t& v : values) v = v != 0;
+  ctx.set_output(0, cast(Tensor::of<int64_t>(x.dims(), values), x.dtype()));
+}
+
+// Negation that wraps, as the machine's does.
+int64_t negated(int64_t v) { return static_cast<int64_t>(uint64_t{0} - static_cast<uint64_t>(v)); }
+
+template <bool (*kTest)(double, const Node&)>
+void eval_test(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  if (!is_float(x.dtype())) ctx.reject(fmt::format("it takes floats, not {}", to_string(x.dtype())));
+  const std::vector<double> values = to_doubles(x);
+  Tensor y(DType::kBool, x.dims());
+  const auto to = y.mutable_values<bool>();
+  for (size_t i = 0; i < values.size(); ++i) to[i] = kTest(values[i], ctx.node);
+  ctx.set_output(0, std::move(y));
+}
+
+bool test_infinite(double v, const Node& node) {
+  return std::isinf(v) && node.integer(v > 0 ? "detect_positive" : "detect_negative", 1) != 0;
+}
+
+bool test_nan(double v, const Node&) { return std::isnan(v); }
+
+template <typename Context>
+DType cast_target(const Context& ctx) {
+  const int64_t to = ctx.node.integer("to", 0);
+  if (to <= 0 || to >= kDTypeCount) ctx.reject(fmt::format("attribute 'to' names no element type: {}", to));
+  return static_cast<DType>(to);
+}
+
+void infer_cast_to(InferContext& ctx, DType target) {
+  ctx.set_output(0, target, ctx.shape(0));
+  if (target != DType::kInt64 && target != DType::kInt32) return;
+  if (auto dims = contents(ctx, 0)) ctx.set_output_dims(0, std::move(*dims));
+}
+
+void infer_cast(InferContext& ctx) { infer_cast_to(ctx, cast_target(ctx)); }
+void infer_cast_like(InferContext& ctx) { infer_cast_to(ctx, ctx.dtype(1)); }
+void eval_cast(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), cast_target(ctx))); }
+void eval_cast_like(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), ctx.input(1).dtype())); }
+
+void infer_bool(InferContext& ctx) { ctx.set_output(0, DType::kBool, ctx.shape(0)); }
+
+constexpr OpSpec unary(std::string_view name, int since, void (*eval)(EvalContext&)) {
+  return {.name = name,
+          .since = since,
+          .min_inputs = 1,
+          .infer = infer_same_as_first,
+          .eval = eval,
+          .traits = kElementwise};
+}
+
+constexpr OpSpec kOps[] = {
+    unary("Abs", 6,
+          eval_number<[](double v) { return std::fabs(v); }, [](int64_t v) { return v < 0 ? negated(v) : v; }>),
+    unary("Neg", 6, eval_number<[](double v) { return -v; }, negated>),
+    unary("Sign", 9,
+          eval_number<[](double v) { return v > 0   ? 1.0
+                                            : v < 0 ? -1.0
+                                                    : v; },
+                      [](int64_t v) { return int64_t{v > 0} - int64_t{v < 0}; }>),
+    unary("Sqrt", 6, eval_real<[](double v) { return std::sqrt(v); }>),
+    unary("Exp", 6, eval_real<[](double v) { return std::exp(v); }>),
+    unary("Log", 6, eval_real<[](double v) { return std::log(v); }>),
+    unary("Reciprocal", 6, eval_real<[](double v) { return 1.0 / v; }>),
+    unary("Floor", 6, eval_real<[](double v) { return std::floor(v); }>),
+    unary("Ceil", 6, eval_real<[](double v) { return std::ceil(v); }>),
+    unary("Round", 11, eval_real<[](double v) { return std::nearbyint(v); }>),
+    unary("Sin", 7, eval_real<[](double v) { return std::sin(v); }>),
+    unary("Cos", 7, eval_real<[](double v) { return std::cos(v); }>),
+    unary("Tan", 7, eval_real<[](double v) { return std::tan(v); }>),
+    unary("Asin", 7, eval_real<[](double v) { return std::asin(v); }>),
+    unary("Acos", 7, eval_real<[](double v) { return std::acos(v); }>),
+    unary("Atan", 7, eval_real<[](double v) { return std::atan(v); }>),
+    unary("Sinh", 9, eval_real<[](double v) { return std::sinh(v); }>),
+    unary("Cosh", 9, eval_real<[](double v) { return std::cosh(v); }>),
+    unary("Asinh", 9, eval_real<[](double v) { return std::asinh(v); }>),
+    unary("Acosh", 9, eval_real<[](double v) { return std::acosh(v); }>),
+    unary("Atanh", 9, eval_real<[](double v) { return std::atanh(v); }>),
+    {.name = "IsNaN",
+     .since = 9,
+     .min_inputs = 1,
+     .infer = infer_bool,
+     .eval = eval_test<test_nan>,
+     .traits = kElementwise},
+    {.name = "IsInf",
+     .since = 10,
+     .min_inputs = 1,
+     .infer = infer_bool,
+     .eval = eval_test<test_infinite>,
+     .traits = kElementwise},
+    {.name = "Cast", .since = 6, .min_inputs = 1, .infer = infer_cast, .eval = eval_cast, .traits = kElementwise},
+    {.name = "CastLike",
+     .since = 15,
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_cast_like,
+     .eval = eval_cast_like},
+};
+
+}  // namespace
+
+std::span<const OpSpec> elementwise_ops() { return kOps; }
+
+}  // namespace slipway

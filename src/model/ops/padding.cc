@@ -1,0 +1,132 @@
+// Pad: each axis maps an output index to an input index, or to the constant; the axes then combine.
+#include <algorithm>
+#include <array>
+
+#include "base/error.h"
+#include "model/ops/families.h"
+#include "model/ops/layout.h"
+#include "model/ops/shape_rules.h"
+
+namespace slipway {
+namespace {
+
+// begin and end of every axis; nullopt when not known yet.
+template <typename Context>
+std::optional<std::vector<std::pair<int64_t, int64_t>>> pads_of(const Context& ctx, int64_t rank) {
+  const Axes pads = axes_of(ctx, "pads", 1);
+  Axes axes = ctx.opset >= 18 ? axes_of(ctx, "axes", 3) : Axes();
+  if (!pads.given) ctx.reject("its pads are missing");
+  if (!pads.known || !axes.known) return std::nullopt;
+  if (!axes.given)
+    for (int64_t i = 0; i < rank; ++i) axes.values.push_back(i);
+  const std::vector<int64_t> order = normalize_axes(axes.values, rank, ctx.node);
+  if (pads.values.size() != 2 * order.size()) ctx.reject("it takes a begin and an end per axis");
+  std::vector<std::pair<int64_t, int64_t>> result(static_cast<size_t>(rank));
+  constexpr int64_t kFar = int64_t{1} << 40;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const int64_t begin = pads.values[i], end = pads.values[i + order.size()];
+    if (std::max(begin, end) > kFar || std::min(begin, end) < -kFar) ctx.reject("a pad is absurdly large");
+    result[static_cast<size_t>(order[i])] = {begin, end};
+  }
+  return result;
+}
+
+void infer_pad(InferContext& ctx) {
+  const Shape& from = ctx.shape(0);
+  ctx.set_output(0, ctx.dtype(0), from.has_rank() ? Shape::with_rank(from.rank()) : Shape());
+  if (!from.has_rank()) return;
+  const auto pads = pads_of(ctx, static_cast<int64_t>(from.rank()));
+  if (!pads) return;
+  Shape shape = from;
+  for (size_t i = 0; i < shape.rank(); ++i) {
+    const auto [begin, end] = (*pads)[i];
+    if (begin == 0 && end == 0) continue;
+    if (from[i].is_known() && from[i].value() + begin + end < 0) ctx.reject("it crops more than there is");
+    shape[i] = from[i].is_known() ? Dim(from[i].value() + begin + end) : Dim();
+  }
+  ctx.set_output(0, ctx.dtype(0), shape);
+}
+
+enum class Mode { kConstant, kReflect, kEdge, kWrap };
+
+int64_t source_index(int64_t at, int64_t size, Mode mode) {
+  if (at >= 0 && at < size) return at;
+  switch (mode) {
+    case Mode::kConstant:
+      return -1;
+    case Mode::kEdge:
+      return at < 0 ? 0 : size - 1;
+    case Mode::kWrap:
+      return ((at % size) + size) % size;
+    case Mode::kReflect:
+      break;
+  }
+  if (size == 1) return 0;
+  const int64_t period = 2 * (size - 1);
+  const int64_t phase = ((at % period) + period) % period;
+  return phase < size ? phase : period - phase;
+}
+
+Mode mode_of(const EvalContext& ctx) {
+  const std::string name = ctx.node.text("mode", "constant");
+  if (name == "constant") return Mode::kConstant;
+  if (name == "reflect") return Mode::kReflect;
+  if (name == "edge") return Mode::kEdge;
+  if (name == "wrap") return Mode::kWrap;
+  ctx.reject(fmt::format("attribute 'mode' is constant, reflect, edge or wrap, not '{}'", name));
+}
+
+void eval_pad(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const Mode mode = mode_of(ctx);
+  const auto pads = *pads_of(ctx, x.rank());
+  Dims dims = x.dims();
+  for (size_t i = 0; i < dims.size(); ++i) {
+    dims[i] += pads[i].first + pads[i].second;
+    if (dims[i] < 0) ctx.reject("it crops more than there is");
+    if (mode != Mode::kConstant && x.dims()[i] == 0 && dims[i] > 0) ctx.reject("it pads an empty axis with its values");
+  }
+  Tensor fill(x.dtype(), {1});
+  if (ctx.opset < 11 && is_float(x.dtype()))
+    fill = from_doubles(x.dtype(), {1}, std::array{static_cast<double>(ctx.node.real("value", 0.0f))});
+  if (ctx.has_input(2) && ctx.input(2).elements() > 0) {
+    if (ctx.input(2).elements() != 1 || ctx.input(2).dtype() != x.dtype()) ctx.reject("its constant is not one value");
+    fill = ctx.input(2);
+  }
+  const int64_t count = element_count(dims);
+  if (count == 0) return ctx.set_output(0, Tensor(x.dtype(), dims));
+  std::vector<int64_t> sources(static_cast<size_t>(count), 0);
+  const Dims own = strides_of(x.dims());
+  int64_t inner = count;
+  for (size_t axis = 0; axis < dims.size(); ++axis) {
+    const int64_t outer = count / inner;
+    inner /= dims[axis];
+    for (int64_t i = 0; i < dims[axis]; ++i) {
+      const int64_t at = source_index(i - pads[axis].first, x.dims()[axis], mode);
+      for (int64_t o = 0; o < outer; ++o) {
+        int64_t* block = sources.data() + (o * dims[axis] + i) * inner;
+        for (int64_t k = 0; k < inner; ++k) block[k] = at < 0 || block[k] < 0 ? -1 : block[k] + at * own[axis];
+      }
+    }
+  }
+  for (int64_t& s : sources)
+    if (s < 0) s = source_of(1, 0);
+  const std::array<const Tensor*, 2> pools = {&x, &fill};
+  ctx.set_output(0, pick(pools, dims, sources));
+}
+
+constexpr OpSpec kOps[] = {
+    {.name = "Pad",
+     .since = 2,
+     .min_inputs = 1,
+     .max_inputs = 4,
+     .infer = infer_pad,
+     .eval = eval_pad,
+     .traits = kMovesOnly},
+};
+
+}  // namespace
+
+std::span<const OpSpec> padding_ops() { return kOps; }
+
+}  // namespace slipway
