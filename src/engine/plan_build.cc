@@ -7,8 +7,9 @@
 
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/progress.h"
-#include "engine/lower/onednn.h"
+#include "engine/lower/lower.h"
 #include "engine/lower/step_graph.h"
 #include "engine/memory_plan.h"
 #include "engine/passes/pipeline.h"
@@ -400,11 +401,6 @@ class Builder {
 };
 
 }  // namespace
-
-std::string onednn_version() {
-  const dnnl_version_t* v = dnnl::version();
-  return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
-}
 
 std::shared_ptr<const Plan> Plan::build(const Graph& graph, const BuildOptions& options) {
   if (options.threads < 1 || options.threads > 1024)

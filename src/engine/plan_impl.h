@@ -43,6 +43,4 @@ struct Plan::Impl {
   void create_kernels();
 };
 
-std::string onednn_version();
-
 }  // namespace slipway

@@ -101,8 +101,6 @@ class QConvKernel : public Kernel {
     tactic_ = find_qconv_tactic(v.name);
     if (tactic_ == nullptr || !isa_available(tactic_->isa))
       fail(ErrorCode::kUnsupported, "This CPU or program lacks the plan's kernel; build the plan again: {}", v.name);
-    if (const std::string why = invalid_qconv(spec_); !why.empty())
-      fail(ErrorCode::kInvalidModel, "The integer convolution is not valid at {}: {}", c.node.label(), why);
     if (blobs.size() != 1)
       fail(ErrorCode::kInvalidModel, "A plan's packed weights are missing; build the plan again: {}", c.node.label());
     if (const std::string why = tactic_->check(spec_, blobs[0]); !why.empty())

@@ -90,6 +90,9 @@ Blob copy_blob(const void* data, size_t bytes);
 /// Fails with kInvalidModel unless there is a blob `index` of exactly `bytes`.
 BlobView require_blob(std::span<const BlobView> blobs, size_t index, size_t bytes);
 
+/// "2.6.3"
+std::string onednn_version();
+
 // The tactics, one file each.
 Tactic onednn_convolution();
 Tactic onednn_matmul();

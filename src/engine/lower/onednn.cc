@@ -81,6 +81,11 @@ uint64_t digest(const dnnl::memory::desc& desc) { return fnv1a(&desc.data, sizeo
 
 }  // namespace
 
+std::string onednn_version() {
+  const dnnl_version_t* v = dnnl::version();
+  return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
+}
+
 const dnnl::engine& onednn_engine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   return engine;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/lower/lower.h"
 
 namespace slipway {

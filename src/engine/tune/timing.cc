@@ -11,7 +11,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
-#include "engine/lower/onednn.h"
+#include "engine/lower/lower.h"
 
 namespace slipway {
 namespace {
@@ -98,9 +98,8 @@ std::string timing_key(const LowerContext& c, const Candidate& candidate) {
     if (c.has_input(i))
       text += fmt::format(" {}{}{}{}", to_string(c.input_dtype(i)), to_string(c.input_dims(i)),
                           c.is_constant(i) ? "c" : "", to_string(candidate.inputs[i]));
-  text += fmt::format(" -> {} {} {} t{} {} {} dnnl{}.{}.{}", to_string(candidate.outputs.at(0)), candidate.tactic,
-                      candidate.variant, c.threads, cpu_name(), to_string(cpu_features()), dnnl::version()->major,
-                      dnnl::version()->minor, dnnl::version()->patch);
+  text += fmt::format(" -> {} {} {} t{} {} {} dnnl{}", to_string(candidate.outputs.at(0)), candidate.tactic,
+                      candidate.variant, c.threads, cpu_name(), to_string(cpu_features()), onednn_version());
   return sha256_hex(text).substr(0, 24);
 }
 

@@ -1,0 +1,82 @@
+// What the verbs share: their frame, tables and numbers for people.
+#include "cli/cli.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "engine/plan.h"
+#include "model/onnx/onnx.h"
+
+namespace slipway {
+
+CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example, bool& json) {
+  CLI::App* verb = cli.app.add_subcommand(name, summary);
+  verb->footer("\nExample:\n" + example);
+  verb->add_flag("--json", json, "One JSON object on the last line of standard output, for machines");
+  return verb;
+}
+
+Graph load_model(const std::string& path) {
+  return Plan::is_plan_file(path) ? Plan::graph_of(path) : load_onnx(path);
+}
+
+std::map<std::string, int64_t> parse_dims(const std::vector<std::string>& pairs) {
+  std::map<std::string, int64_t> dims;
+  for (const std::string& pair : pairs) {
+    const size_t equals = pair.rfind('=');
+    int64_t size = 0;
+    const char* end = pair.data() + pair.size();
+    if (equals == std::string::npos || equals == 0 ||
+        std::from_chars(pair.data() + equals + 1, end, size) != std::from_chars_result{end, std::errc()} || size < 1)
+      fail(ErrorCode::kInvalidArgument, "A dimension is given as NAME=SIZE with a positive size: '{}'", pair);
+    dims[pair.substr(0, equals)] = size;
+  }
+  return dims;
+}
+
+std::string default_timing_cache() { return join_path(user_cache_folder(), "timings.json"); }
+
+void print_json(const nlohmann::json& json) {
+  std::fflush(stderr);
+  std::printf("%s\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  std::fflush(stdout);
+}
+
+Table::Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
+void Table::add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+
+void Table::print() const {
+  std::vector<size_t> widths(rows_[0].size(), 0);
+  for (const auto& row : rows_)
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  for (size_t r = 0; r < rows_.size(); ++r) {
+    std::string line;
+    for (size_t i = 0; i < rows_[r].size(); ++i) {
+      const std::string& cell = rows_[r][i];
+      const bool number = r > 0 && !cell.empty() && (std::isdigit(static_cast<unsigned char>(cell[0])) || cell[0] == '-' || cell[0] == '+');
+      line += number ? fmt::format("{:>{}}  ", cell, widths[i]) : fmt::format("{:<{}}  ", cell, widths[i]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    std::printf("%s\n", line.c_str());
+  }
+}
+
+std::string human_bytes(double bytes) {
+  if (bytes < 1024) return fmt::format("{:.0f} B", bytes);
+  if (bytes < 1024 * 1024) return fmt::format("{:.1f} KiB", bytes / 1024);
+  if (bytes < 1024.0 * 1024 * 1024) return fmt::format("{:.2f} MiB", bytes / 1024 / 1024);
+  return fmt::format("{:.2f} GiB", bytes / 1024 / 1024 / 1024);
+}
+
+std::string human_count(double count) {
+  if (count < 1e4) return fmt::format("{:.0f}", count);
+  if (count < 1e6) return fmt::format("{:.1f} k", count * 1e-3);
+  if (count < 1e9) return fmt::format("{:.2f} M", count * 1e-6);
+  return fmt::format("{:.2f} G", count * 1e-9);
+}
+
+}  // namespace slipway

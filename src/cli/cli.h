@@ -1,0 +1,54 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "model/graph.h"
+
+namespace slipway {
+
+/// The verbs, one file each. Each adds a subcommand whose callback does the work and throws Error; `exit_code` is set where
+/// a verdict is negative.
+struct Cli {
+  CLI::App& app;
+  int exit_code = 0;
+};
+void add_inspect(Cli& cli);
+void add_data(Cli& cli);
+void add_policy(Cli& cli);
+void add_optimize(Cli& cli);
+void add_build(Cli& cli);
+void add_run(Cli& cli);
+void add_bench(Cli& cli);
+void add_quantize(Cli& cli);
+void add_verify(Cli& cli);
+
+/// A subcommand with its help, an example and --json.
+CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example, bool& json);
+
+/// The model of an ONNX file, or the one that a plan file carries.
+Graph load_model(const std::string& path);
+/// "NAME=SIZE" pairs; fails with kInvalidArgument on anything else.
+std::map<std::string, int64_t> parse_dims(const std::vector<std::string>& pairs);
+/// The default timing cache, in the user's cache folder.
+std::string default_timing_cache();
+/// One line on standard output.
+void print_json(const nlohmann::json& json);
+
+/// A table for people: columns aligned, numbers to the right.
+class Table {
+ public:
+  explicit Table(std::vector<std::string> header);
+  void add(std::vector<std::string> row);
+  void print() const;
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+std::string human_bytes(double bytes);
+std::string human_count(double count);
+
+}  // namespace slipway

@@ -1,0 +1,45 @@
+// slipway: takes a trained network to production. One file a verb; errors become one sentence and an exit status here.
+#include <cstdio>
+#include <exception>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "cli/cli.h"
+
+int main(int argc, char** argv) {
+  using namespace slipway;
+  CLI::App app("Slipway takes a trained neural network to production and keeps it honest there:\n"
+               "optimise, quantise, verify and run ONNX models on CPUs.");
+  app.name("slipway");
+  app.set_version_flag("--version", "slipway " SLIPWAY_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough(false);
+  app.footer("\n`slipway VERB --help` explains a verb, with an example.\n"
+             "Exit status: 0 good, 1 verdict negative, 2 bad usage or input, 3 internal error, 130 interrupted.");
+  Cli cli{app};
+  add_inspect(cli);
+  add_data(cli);
+  add_policy(cli);
+  add_optimize(cli);
+  add_build(cli);
+  add_run(cli);
+  add_bench(cli);
+  add_quantize(cli);
+  add_verify(cli);
+  catch_interrupts();
+  try {
+    app.parse(argc, argv);
+    return cli.exit_code;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : exit_status(ErrorCode::kInvalidArgument);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "slipway: %s\n", error.what());
+    return exit_status(error.code());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "slipway: There is not enough memory; use a smaller batch or model.\n");
+    return exit_status(ErrorCode::kInvalidArgument);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "slipway: internal error, please report it: %s\n", error.what());
+    return exit_status(ErrorCode::kInternal);
+  }
+}

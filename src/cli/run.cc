@@ -1,0 +1,225 @@
+// slipway run: one inference, from .npy files, from ONNX's own test folders (and compared with their outputs), or from a
+// picture that the model's own pre-processing turns into its input.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/cli.h"
+#include "data/image.h"
+#include "data/npy.h"
+#include "data/preprocess.h"
+#include "engine/executor.h"
+#include "engine/session.h"
+#include "model/onnx/onnx.h"
+
+namespace slipway {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::string model, engine = "slipway", test_data, output_dir, image;
+  std::vector<std::string> inputs, dims;
+  double rtol = 1e-3, atol = 1e-5;
+  int threads = 1, top = 5;
+  bool json = false, no_optimize = false;
+};
+
+/// The model behind an ONNX file or a plan.
+struct Model {
+  std::vector<PortInfo> inputs;  ///< dims only for a plan
+  std::vector<std::string> output_names;
+  std::unique_ptr<Executor> executor;
+  std::unique_ptr<Session> session;
+  Graph graph;
+
+  std::vector<Tensor> run(std::span<const Tensor> values) { return session ? session->run(values) : executor->run(values); }
+};
+
+Model open_model(const Options& o) {
+  Model m;
+  if (Plan::is_plan_file(o.model) && o.engine == "slipway") {
+    const auto plan = Plan::open(o.model);
+    m.inputs = plan->inputs();
+    for (const PortInfo& port : plan->outputs()) m.output_names.push_back(port.name);
+    m.graph.metadata = plan->metadata();
+    m.session = std::make_unique<Session>(plan);
+    return m;
+  }
+  m.graph = load_model(o.model);
+  for (ValueId id : m.graph.inputs()) m.inputs.push_back({m.graph.value(id).name, m.graph.value(id).dtype, {}});
+  for (ValueId id : m.graph.outputs()) m.output_names.push_back(m.graph.value(id).name);
+  m.executor = make_executor(m.graph, {.engine = o.engine, .dims = parse_dims(o.dims), .threads = o.threads, .optimize = !o.no_optimize});
+  return m;
+}
+
+std::vector<Tensor> read_inputs(const Options& o, const Model& m) {
+  std::vector<Tensor> values(m.inputs.size());
+  for (const std::string& pair : o.inputs) {
+    const size_t equals = pair.rfind('=');
+    const std::string name = equals == std::string::npos ? "" : pair.substr(0, equals);
+    const auto port = std::find_if(m.inputs.begin(), m.inputs.end(), [&](const PortInfo& p) { return p.name == name; });
+    if (port == m.inputs.end()) {
+      std::string names;
+      for (const PortInfo& p : m.inputs) names += (names.empty() ? "" : ", ") + p.name;
+      fail(ErrorCode::kInvalidArgument, "An input is given as NAME=FILE.npy, and NAME is one of [{}]: '{}'", names, pair);
+    }
+    values[static_cast<size_t>(port - m.inputs.begin())] = read_npy(pair.substr(equals + 1));
+  }
+  for (size_t i = 0; i < values.size(); ++i)
+    if (!values[i].defined()) fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
+  return values;
+}
+
+struct Deviation {
+  double max_abs = 0, max_rel = 0;
+  int64_t beyond = 0, elements = 0;
+  std::string mismatch;
+};
+
+// numpy's allclose: |actual − expected| ≤ atol + rtol·|expected|; NaN equals NaN, integers are compared exactly.
+Deviation compare(const Tensor& actual, const Tensor& expected, double rtol, double atol) {
+  Deviation d;
+  if (actual.dtype() != expected.dtype() || actual.dims() != expected.dims()) {
+    d.mismatch = fmt::format("{}{} instead of {}{}", to_string(actual.dtype()), to_string(actual.dims()), to_string(expected.dtype()), to_string(expected.dims()));
+    return d;
+  }
+  d.elements = expected.elements();
+  if (expected.dtype() == DType::kString) {
+    for (int64_t i = 0; i < d.elements; ++i) d.beyond += actual.strings()[static_cast<size_t>(i)] != expected.strings()[static_cast<size_t>(i)];
+    return d;
+  }
+  const auto a = to_doubles(actual), e = to_doubles(expected);
+  for (size_t i = 0; i < e.size(); ++i) {
+    if (a[i] == e[i] || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
+    const double off = std::abs(a[i] - e[i]);
+    if (!(off <= (is_float(expected.dtype()) ? atol + rtol * std::abs(e[i]) : 0))) ++d.beyond;
+    d.max_abs = std::max(d.max_abs, std::isnan(off) ? INFINITY : off);
+    d.max_rel = std::max(d.max_rel, std::isnan(off) ? INFINITY : off / std::max(std::abs(e[i]), 1e-30));
+  }
+  return d;
+}
+
+// 0 when all outputs of all data sets agree, 1 otherwise.
+int run_test_data(const Options& o) {
+  std::vector<std::string> sets;
+  for (const std::string& name : list_folder(o.test_data))
+    if (name.starts_with("test_data_set_")) sets.push_back(join_path(o.test_data, name));
+  if (sets.empty()) sets.push_back(o.test_data);
+  Model m = open_model(o);
+  bool good = true;
+  json results = json::array();
+  Table table({"data set", "output", "max abs", "max rel", "beyond", "verdict"});
+  for (const std::string& set : sets) {
+    std::vector<Tensor> inputs, expected;
+    for (size_t i = 0; file_exists(join_path(set, fmt::format("input_{}.pb", i))); ++i) inputs.push_back(load_tensor_pb(join_path(set, fmt::format("input_{}.pb", i))));
+    for (size_t i = 0; file_exists(join_path(set, fmt::format("output_{}.pb", i))); ++i) expected.push_back(load_tensor_pb(join_path(set, fmt::format("output_{}.pb", i))));
+    if (expected.empty()) fail(ErrorCode::kNotFound, "There are no input_N.pb and output_N.pb files in this folder: {}", set);
+    const std::vector<Tensor> outputs = m.run(inputs);
+    if (outputs.size() < expected.size()) fail(ErrorCode::kInvalidArgument, "The folder has {} outputs, the model {}: {}", expected.size(), outputs.size(), set);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const Deviation d = compare(outputs[i], expected[i], o.rtol, o.atol);
+      const bool ok = d.mismatch.empty() && d.beyond == 0;
+      good = good && ok;
+      results.push_back({{"data_set", set}, {"output", m.output_names[i]}, {"max_abs", d.max_abs}, {"max_rel", d.max_rel}, {"beyond", d.beyond}, {"elements", d.elements}, {"mismatch", d.mismatch}, {"ok", ok}});
+      table.add({file_name(set), m.output_names[i], fmt::format("{:.3g}", d.max_abs), fmt::format("{:.3g}", d.max_rel),
+                 d.mismatch.empty() ? fmt::format("{} of {}", d.beyond, d.elements) : d.mismatch, ok ? "ok" : "OFF"});
+    }
+  }
+  if (o.json) print_json({{"model", o.model}, {"engine", o.engine}, {"rtol", o.rtol}, {"atol", o.atol}, {"results", results}, {"ok", good}});
+  else table.print();
+  return good ? 0 : 1;
+}
+
+std::vector<double> as_probabilities(std::vector<double> scores) {
+  const double sum = std::accumulate(scores.begin(), scores.end(), 0.0);
+  const bool already = std::abs(sum - 1) < 1e-3 && std::all_of(scores.begin(), scores.end(), [](double v) { return v >= 0; });
+  if (already) return scores;
+  const double top = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (double& v : scores) total += v = std::exp(v - top);
+  for (double& v : scores) v /= total;
+  return scores;
+}
+
+void classify(const Options& o) {
+  Model m = open_model(o);
+  Preprocess how;
+  std::vector<std::string> labels;
+  if (!load_preprocess(m.graph, how, labels))
+    fail(ErrorCode::kInvalidArgument, "The model carries no pre-processing for pictures; `slipway quantize` writes it into its result, or give --input: {}", o.model);
+  const auto bytes = read_file(o.image);
+  const Tensor sample = preprocess_image(how, decode_image(bytes, o.image));
+  Dims dims = sample.dims();
+  dims.insert(dims.begin(), 1);
+  const std::vector<Tensor> outputs = m.run(std::vector<Tensor>{sample.reshaped(dims)});
+  const auto scores = as_probabilities(to_doubles(outputs.at(0)));
+  std::vector<size_t> order(scores.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  order.resize(std::min<size_t>(order.size(), static_cast<size_t>(std::max(o.top, 1))));
+  json top = json::array();
+  Table table({"class", "label", "confidence"});
+  for (size_t i : order) {
+    const std::string label = i < labels.size() ? labels[i] : "";
+    top.push_back({{"class", i}, {"label", label}, {"confidence", scores[i]}});
+    table.add({std::to_string(i), label, fmt::format("{:.2f} %", 100 * scores[i])});
+  }
+  if (o.json) print_json({{"model", o.model}, {"image", o.image}, {"top", top}});
+  else table.print();
+}
+
+void run_once(const Options& o) {
+  if (!o.output_dir.empty()) make_folders(o.output_dir);
+  Model m = open_model(o);
+  const std::vector<Tensor> outputs = m.run(read_inputs(o, m));
+  json list = json::array();
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const std::string file = o.output_dir.empty() ? "" : join_path(o.output_dir, fmt::format("{}.npy", i));
+    if (!file.empty()) write_npy(file, outputs[i]);
+    json entry = {{"name", m.output_names[i]}, {"dtype", to_string(outputs[i].dtype())}, {"dims", outputs[i].dims()}, {"file", file}};
+    std::string values;
+    if (outputs[i].dtype() != DType::kString) {
+      const auto numbers = to_doubles(outputs[i]);
+      for (size_t k = 0; k < std::min<size_t>(numbers.size(), 8); ++k) values += fmt::format(" {:.6g}", numbers[k]);
+      if (numbers.size() > 8) values += " …";
+    }
+    list.push_back(std::move(entry));
+    if (!o.json) fmt::print("{} {}{} ={}{}\n", m.output_names[i], to_string(outputs[i].dtype()), to_string(outputs[i].dims()), values, file.empty() ? "" : "  -> " + file);
+  }
+  if (o.json) print_json({{"model", o.model}, {"engine", o.engine}, {"outputs", list}});
+}
+
+}  // namespace
+
+void add_run(Cli& cli) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = add_verb(cli, "run", "Run one inference",
+                            "  slipway run model.onnx --input image=x.npy --output-dir out      writes out/0.npy, out/1.npy, …\n"
+                            "  slipway run model.onnx --test-data test_data_set_0               compares with ONNX's own test files\n"
+                            "  slipway run model.int8.onnx --image cat.jpg                      label and confidence", o->json);
+  verb->add_option("model", o->model, "ONNX file or plan")->required();
+  auto* input = verb->add_option("--input", o->inputs, "NAME=FILE.npy (repeatable)");
+  auto* data = verb->add_option("--test-data", o->test_data, "Folder with input_N.pb and output_N.pb, or with test_data_set_N folders; exit 1 when outputs are off");
+  auto* image = verb->add_option("--image", o->image, "JPEG or PNG, for a model that carries its pre-processing");
+  input->excludes(data)->excludes(image);
+  data->excludes(image);
+  verb->add_option("--output-dir", o->output_dir, "Folder for the outputs, 0.npy, 1.npy, … in the model's order");
+  verb->add_option("--engine", o->engine, "slipway, or reference: the oracle that every kernel is tested against")->capture_default_str();
+  verb->add_option("--rtol", o->rtol, "Relative tolerance of --test-data")->capture_default_str();
+  verb->add_option("--atol", o->atol, "Absolute tolerance of --test-data")->capture_default_str();
+  verb->add_option("--top", o->top, "Classes to print with --image")->capture_default_str();
+  verb->add_option("--threads", o->threads, "Threads")->capture_default_str();
+  verb->add_option("--dim", o->dims, "Size of a free dimension, NAME=SIZE (repeatable)");
+  verb->add_flag("--no-optimize", o->no_optimize, "Leave the graph passes out");
+  verb->callback([=, &cli] {
+    if (*data) cli.exit_code = run_test_data(*o);
+    else if (*image) classify(*o);
+    else run_once(*o);
+  });
+}
+
+}  // namespace slipway

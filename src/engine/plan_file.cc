@@ -1,0 +1,292 @@
+// Plans on disk. The file is
+//
+//   "SLIPPLAN" · u32 version · u32 reserved · u64 header bytes · u64 model bytes · u64 blob bytes
+//   header (JSON: ports, steps with the node alone as text, tactic, layouts, places, blobs) · its SHA-256, 64 digits
+//   the original model as ONNX (for rebuilding; never touched when the plan is opened)
+//   blobs, each 64-byte aligned in the file
+//
+// The bytes are untrusted: every offset and size is checked against the file and against what the kernels, created
+// anew, need. Third-party structs are never stored.
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/parallel.h"
+#include "engine/lower/step_graph.h"
+#include "engine/plan_impl.h"
+#include "model/onnx/onnx.h"
+
+namespace slipway {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kMagic[8] = {'S', 'L', 'I', 'P', 'P', 'L', 'A', 'N'};
+constexpr uint32_t kVersion = 1;
+constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
+constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 40;
+constexpr size_t kDigestDigits = 64;
+
+struct Preamble {
+  char magic[8];
+  uint32_t version, reserved;
+  uint64_t header_bytes, model_bytes, blob_bytes;
+};
+
+struct Sections {
+  std::span<const std::byte> header, model, blobs;
+};
+
+[[noreturn]] void fail_damaged(const std::string& path, std::string_view what) {
+  fail(ErrorCode::kInvalidModel, "The plan file is damaged; build it again with `slipway build`: {} ({})", path, what);
+}
+
+uint64_t model_offset(const Preamble& p) {
+  return round_up(sizeof(Preamble) + p.header_bytes + kDigestDigits, kAlignment);
+}
+uint64_t blob_offset(const Preamble& p) { return round_up(model_offset(p) + p.model_bytes, kAlignment); }
+
+Sections read_sections(const std::string& path, std::span<const std::byte> bytes) {
+  Preamble p;
+  if (bytes.size() < sizeof p) fail_damaged(path, "too short");
+  std::memcpy(&p, bytes.data(), sizeof p);
+  if (std::memcmp(p.magic, kMagic, sizeof kMagic) != 0) fail_damaged(path, "not a plan");
+  if (p.version != kVersion)
+    fail(ErrorCode::kUnsupported,
+         "The plan was made by another version of Slipway; build it again with `slipway build`: {} (format {})", path,
+         p.version);
+  const uint64_t size = bytes.size();
+  if (p.header_bytes > kMaxHeaderBytes || p.header_bytes > size || p.model_bytes > size || p.blob_bytes > size ||
+      blob_offset(p) + p.blob_bytes != size)
+    fail_damaged(path, "its sections do not add up to its size");
+  const auto header = bytes.subspan(sizeof p, p.header_bytes);
+  const auto digest = bytes.subspan(sizeof p + p.header_bytes, kDigestDigits);
+  if (sha256_hex(header) != std::string_view(reinterpret_cast<const char*>(digest.data()), kDigestDigits))
+    fail_damaged(path, "its header's digest differs");
+  return {header, bytes.subspan(model_offset(p), p.model_bytes), bytes.subspan(blob_offset(p), p.blob_bytes)};
+}
+
+json to_json(const std::vector<PortInfo>& ports) {
+  json list = json::array();
+  for (const PortInfo& port : ports)
+    list.push_back({{"name", port.name}, {"dtype", to_string(port.dtype)}, {"dims", port.dims}});
+  return list;
+}
+
+std::vector<PortInfo> ports_from(const json& list) {
+  std::vector<PortInfo> ports;
+  for (const json& item : list) {
+    PortInfo port{item.at("name"), parse_dtype(item.at("dtype").get<std::string>()), item.at("dims")};
+    element_count(port.dims);
+    ports.push_back(std::move(port));
+  }
+  return ports;
+}
+
+json to_json(const std::vector<Place>& places) {
+  json list = json::array();
+  for (const Place& place : places) list.push_back({static_cast<int>(place.kind), place.at});
+  return list;
+}
+
+std::vector<Layout> layouts_from(const json& list) {
+  std::vector<Layout> layouts;
+  for (const json& item : list) layouts.push_back(parse_layout(item.get<std::string>()));
+  return layouts;
+}
+
+json to_json(const std::vector<Layout>& layouts) {
+  json list = json::array();
+  for (Layout layout : layouts) list.push_back(to_string(layout));
+  return list;
+}
+
+// Places, each checked to hold the value's bytes: in the arena, or as the whole of a port.
+std::vector<Place> places_from(const json& list, std::span<const ValueId> values, std::span<const Layout> layouts,
+                               const Graph& graph, const Plan::Impl& plan) {
+  std::vector<Place> places;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const int kind = list[i].at(0);
+    const Place place{static_cast<Place::Kind>(kind), list[i].at(1)};
+    if (kind < Place::kNone || kind > Place::kOutput || i >= values.size())
+      fail(ErrorCode::kInvalidModel, "a place is out of range");
+    if (place.kind != Place::kNone) {
+      if (values[i] == kNoValue) fail(ErrorCode::kInvalidModel, "a place without a value");
+      const Value& v = graph.value(values[i]);
+      if (!v.shape.is_static() || bits_of(v.dtype) == 0)
+        fail(ErrorCode::kInvalidModel, "a step's value has no fixed shape");
+      const Layout layout = i < layouts.size() ? layouts[i] : Layout::kPlain;
+      const Dims dims = v.shape.to_dims();
+      if (!layout_fits(layout, dims)) fail(ErrorCode::kInvalidModel, "a layout does not fit its value");
+      const uint64_t bytes = layout_bytes(layout, v.dtype, dims);
+      const auto& ports = place.kind == Place::kInput ? plan.inputs : plan.outputs;
+      const uint64_t room =
+          place.kind == Place::kArena ? (place.at > plan.memory.arena_bytes ? 0 : plan.memory.arena_bytes - place.at)
+          : place.at >= ports.size()  ? 0
+                                      : bytes_of(ports[place.at].dtype, element_count(ports[place.at].dims));
+      if (bytes > room) fail(ErrorCode::kInvalidModel, "a step reaches outside its buffers");
+    }
+    places.push_back(place);
+  }
+  if (places.size() != values.size()) fail(ErrorCode::kInvalidModel, "a step's operands are incomplete");
+  return places;
+}
+
+void require_cpu(const std::string& path, const std::string& needed) {
+  const std::string have = to_string(cpu_features());
+  for (size_t at = 0; at < needed.size();) {
+    const size_t end = std::min(needed.find(' ', at), needed.size());
+    const std::string feature = needed.substr(at, end - at);
+    if (feature != "baseline" && (" " + have + " ").find(" " + feature + " ") == std::string::npos)
+      fail(ErrorCode::kUnsupported,
+           "The plan needs a CPU feature that this one lacks; build it again here with `slipway build`: {} needs {}, "
+           "this CPU has {}",
+           path, feature, have);
+    at = end + 1;
+  }
+}
+
+PlanStep step_from(const json& item, std::span<const std::byte> blobs, const Plan::Impl& plan) {
+  PlanStep step;
+  step.graph = parse_text(item.at("node").get<std::string>());
+  const Node& node = step_node(step.graph);
+  step.candidate = {.tactic = item.at("tactic"),
+                    .variant = item.at("variant"),
+                    .inputs = layouts_from(item.at("in")),
+                    .outputs = layouts_from(item.at("out"))};
+  step.candidate.inplace_input = item.at("inplace");
+  step.candidate.view = item.at("view");
+  step.constant_inputs = item.at("constants").get<std::vector<bool>>();
+  step.time_us = item.at("time_us");
+  std::vector<ValueId> operands = node.inputs;
+  operands.insert(operands.end(), node.captures.begin(), node.captures.end());
+  if (step.constant_inputs.size() != operands.size() || step.candidate.outputs.size() != node.outputs.size() ||
+      node.outputs.empty() || step.candidate.inplace_input >= static_cast<int>(operands.size()))
+    fail(ErrorCode::kInvalidModel, "a step's operands are incomplete");
+  step.inputs = places_from(item.at("reads"), operands, step.candidate.inputs, step.graph, plan);
+  step.outputs = places_from(item.at("writes"), node.outputs, step.candidate.outputs, step.graph, plan);
+  for (size_t i = 0; i < operands.size(); ++i)
+    if (operands[i] != kNoValue && (step.inputs[i].kind == Place::kNone) != step.constant_inputs[i])
+      fail(ErrorCode::kInvalidModel, "a step's input has no place");
+  for (const json& b : item.at("blobs")) {
+    const uint64_t offset = b.at(0), bytes = b.at(1);
+    if (offset % kAlignment != 0 || offset > blobs.size() || bytes > blobs.size() - offset)
+      fail(ErrorCode::kInvalidModel, "a blob lies outside the file");
+    step.blobs.push_back(blobs.subspan(offset, bytes));
+  }
+  return step;
+}
+
+}  // namespace
+
+bool Plan::is_plan_file(const std::string& path) {
+  if (!file_exists(path) || file_bytes(path) < sizeof(Preamble)) return false;
+  const MappedFile file(path);
+  return std::memcmp(file.bytes().data(), kMagic, sizeof kMagic) == 0;
+}
+
+Graph Plan::graph_of(const std::string& path) {
+  const MappedFile file(path);
+  return parse_onnx(read_sections(path, file.bytes()).model);
+}
+
+void Plan::save(const std::string& path) const {
+  const Impl& p = *impl_;
+  const std::span<const std::byte> model =
+      p.file ? read_sections(path, p.file->bytes()).model : std::span<const std::byte>(p.model);
+  json header = {{"inputs", to_json(p.inputs)},
+                 {"outputs", to_json(p.outputs)},
+                 {"threads", p.threads},
+                 {"cpu", p.cpu},
+                 {"onednn", p.onednn},
+                 {"metadata", p.metadata},
+                 {"arena_bytes", p.memory.arena_bytes},
+                 {"lower_bound_bytes", p.memory.lower_bound_bytes},
+                 {"unshared_bytes", p.memory.unshared_bytes}};
+  uint64_t at = 0;
+  json steps = json::array();
+  for (const PlanStep& step : p.steps) {
+    json blobs = json::array();
+    for (BlobView blob : step.blobs) {
+      blobs.push_back({at, blob.size()});
+      at = round_up(at + blob.size(), kAlignment);
+    }
+    steps.push_back({{"node", to_text(step.graph)},
+                     {"tactic", step.candidate.tactic},
+                     {"variant", step.candidate.variant},
+                     {"in", to_json(step.candidate.inputs)},
+                     {"out", to_json(step.candidate.outputs)},
+                     {"inplace", step.candidate.inplace_input},
+                     {"view", step.candidate.view},
+                     {"constants", step.constant_inputs},
+                     {"reads", to_json(step.inputs)},
+                     {"writes", to_json(step.outputs)},
+                     {"blobs", blobs},
+                     {"time_us", step.time_us}});
+  }
+  header["steps"] = std::move(steps);
+  const std::string text = header.dump();
+  Preamble preamble{{}, kVersion, 0, text.size(), model.size(), at};
+  std::memcpy(preamble.magic, kMagic, sizeof kMagic);
+  AtomicFile file(path);
+  const auto pad_to = [&](uint64_t offset) {
+    const char zeros[kAlignment] = {};
+    file.write(zeros, offset - file.bytes_written());
+  };
+  file.write(&preamble, sizeof preamble);
+  file.write(text);
+  file.write(sha256_hex(text));
+  pad_to(model_offset(preamble));
+  file.write(model.data(), model.size());
+  pad_to(blob_offset(preamble));
+  for (const PlanStep& step : p.steps)
+    for (BlobView blob : step.blobs) {
+      file.write(blob.data(), blob.size());
+      pad_to(round_up(file.bytes_written(), kAlignment));
+    }
+  file.commit();
+}
+
+std::shared_ptr<const Plan> Plan::open(const std::string& path) {
+  auto impl = std::make_unique<Impl>();
+  impl->file = std::make_unique<MappedFile>(path);
+  const Sections sections = read_sections(path, impl->file->bytes());
+  try {
+    const json header = json::parse(reinterpret_cast<const char*>(sections.header.data()),
+                                    reinterpret_cast<const char*>(sections.header.data()) + sections.header.size());
+    impl->threads = header.at("threads");
+    impl->cpu = header.at("cpu");
+    impl->onednn = header.at("onednn");
+    require_cpu(path, impl->cpu);
+    if (impl->onednn != onednn_version())
+      fail(ErrorCode::kUnsupported,
+           "The plan was made with another oneDNN; build it again with `slipway build`: {} (oneDNN {}, here {})", path,
+           impl->onednn, onednn_version());
+    if (impl->threads < 1 || impl->threads > 1024) fail_damaged(path, "an absurd number of threads");
+    impl->inputs = ports_from(header.at("inputs"));
+    impl->outputs = ports_from(header.at("outputs"));
+    impl->metadata = header.at("metadata").get<std::map<std::string, std::string, std::less<>>>();
+    impl->memory.arena_bytes = header.at("arena_bytes");
+    impl->memory.lower_bound_bytes = header.at("lower_bound_bytes");
+    impl->memory.unshared_bytes = header.at("unshared_bytes");
+    if (impl->memory.arena_bytes > kMaxArenaBytes) fail_damaged(path, "an absurd arena");
+    set_thread_count(impl->threads);
+    for (const json& item : header.at("steps")) {
+      impl->steps.push_back(step_from(item, sections.blobs, *impl));
+      for (BlobView blob : impl->steps.back().blobs) impl->memory.weight_bytes += blob.size();
+    }
+    impl->create_kernels();
+  } catch (const json::exception& error) {
+    fail_damaged(path, error.what());
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInvalidModel) throw;
+    fail_damaged(path, error.what());
+  }
+  return std::make_shared<const Plan>(std::move(impl));
+}
+
+}  // namespace slipway
