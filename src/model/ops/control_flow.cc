@@ -67,12 +67,9 @@ Tensor stack(const EvalContext& ctx, const std::vector<Tensor>& slices, int64_t 
   }
   Dims dims = slices[0].dims();
   dims.insert(dims.begin(), static_cast<int64_t>(slices.size()));
-  std::vector<const Tensor*> pools;
-  for (const Tensor& slice : slices) {
+  for (const Tensor& slice : slices)
     if (slice.dims() != slices[0].dims() || slice.dtype() != slices[0].dtype())
       ctx.reject("its scanned outputs change shape between iterations");
-    pools.push_back(&slice);
-  }
   const auto at = static_cast<size_t>(normalize_axis(axis, static_cast<int64_t>(dims.size()), ctx.node.label()));
   const int64_t count = slices[0].elements();
   Tensor joined(slices[0].dtype(), dims);
