@@ -45,6 +45,13 @@ void eval_number(EvalContext& ctx) {
   ctx.set_output(0, cast(Tensor::of<int64_t>(x.dims(), values), x.dtype()));
 }
 
+double real_sign(double v) {
+  if (v > 0) return 1.0;
+  return v < 0 ? -1.0 : v;
+}
+
+int64_t int_sign(int64_t v) { return (v > 0 ? 1 : 0) - (v < 0 ? 1 : 0); }
+
 // Negation that wraps, as the machine's does.
 int64_t negated(int64_t v) { return static_cast<int64_t>(uint64_t{0} - static_cast<uint64_t>(v)); }
 
@@ -98,11 +105,7 @@ constexpr OpSpec kOps[] = {
     unary("Abs", 6,
           eval_number<[](double v) { return std::fabs(v); }, [](int64_t v) { return v < 0 ? negated(v) : v; }>),
     unary("Neg", 6, eval_number<[](double v) { return -v; }, negated>),
-    unary("Sign", 9,
-          eval_number<[](double v) { return v > 0   ? 1.0
-                                            : v < 0 ? -1.0
-                                                    : v; },
-                      [](int64_t v) { return int64_t{v > 0} - int64_t{v < 0}; }>),
+    unary("Sign", 9, eval_number<real_sign, int_sign>),
     unary("Sqrt", 6, eval_real<[](double v) { return std::sqrt(v); }>),
     unary("Exp", 6, eval_real<[](double v) { return std::exp(v); }>),
     unary("Log", 6, eval_real<[](double v) { return std::log(v); }>),
