@@ -6,7 +6,10 @@ namespace slipway {
 
 std::vector<std::span<const OpSpec>> op_families() {
   return {
-      elementwise_ops(), arithmetic_ops(), logic_ops(), shape_ops(), movement_ops(), padding_ops(), indexing_ops(),
+      convolution_ops(), pooling_ops(),      normalization_ops(), activation_ops(),
+      matmul_ops(),      quantization_ops(),  //
+      elementwise_ops(), arithmetic_ops(),   logic_ops(),         shape_ops(),
+      movement_ops(),    padding_ops(),      indexing_ops(),
   };
 }
 

@@ -1,0 +1,80 @@
+#include <cmath>
+#include <limits>
+
+#include "model/ops/op_testing.h"
+
+namespace slipway {
+namespace {
+
+void expect_values(const OpCall& call, std::initializer_list<float> x, const std::vector<double>& expected) {
+  const auto n = static_cast<int64_t>(x.size());
+  expect_near(call.run({Tensor::of<float>({n}, x)})[0], {n}, expected);
+}
+
+TEST(Activation, ClosedForms) {
+  expect_values({"Relu"}, {-1, 0, 2}, {0, 0, 2});
+  expect_values({"LeakyRelu", 17, {{"alpha", 0.5f}}}, {-2, 2}, {-1, 2});
+  expect_values({"Elu", 17, {{"alpha", 2.0f}}}, {-1, 3}, {2 * std::expm1(-1.0), 3});
+  expect_values({"Selu", 17, {{"alpha", 2.0f}, {"gamma", 3.0f}}}, {-1, 1}, {6 * std::expm1(-1.0), 3});
+  expect_values({"Celu", 17, {{"alpha", 2.0f}}}, {-2, 1}, {2 * std::expm1(-1.0), 1});
+  expect_values({"Sigmoid"}, {0, -1000, 1000}, {0.5, 0, 1});
+  expect_values({"HardSigmoid"}, {-5, 0, 1, 5}, {0, 0.5, 0.7, 1});
+  expect_values({"HardSwish"}, {-4, -3, 1, 4}, {0, 0, 2.0 / 3, 4});
+  expect_values({"Softplus"}, {0, 1000, -1000}, {std::log(2.0), 1000, 0});
+  expect_values({"Softsign"}, {-3, 1}, {-0.75, 0.5});
+  expect_values({"ThresholdedRelu", 17, {{"alpha", 2.0f}}}, {1, 2, 3}, {0, 0, 3});
+  expect_values({"Shrink", 17, {{"lambd", 1.5f}, {"bias", 1.5f}}}, {-2, 1, 2}, {-0.5, 0, 0.5});
+  expect_values({"Gelu", 20}, {1}, {0.5 * (1 + std::erf(std::sqrt(0.5)))});
+  expect_values({"Gelu", 20, {{"approximate", std::string("tanh")}}}, {1}, {0.8411919906});
+  expect_values({"Mish", 18}, {1}, {std::tanh(std::log1p(std::exp(1.0)))});
+  expect_values({"Erf"}, {0.5f}, {std::erf(0.5)});
+}
+
+TEST(Activation, NanPassesAndIntegersStayExact) {
+  const Tensor nan = Tensor::scalar(std::numeric_limits<float>::quiet_NaN());
+  for (const char* op : {"Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu"})
+    EXPECT_TRUE(std::isnan(to_doubles(OpCall{op}.run({nan})[0])[0])) << op;
+  const Tensor big = Tensor::of<int64_t>({2}, {(int64_t{1} << 60) + 1, -5});
+  EXPECT_TRUE(OpCall{"Relu"}.run({big})[0].identical(Tensor::of<int64_t>({2}, {(int64_t{1} << 60) + 1, 0})));
+}
+
+TEST(Activation, ClipBoundsAreAttributesBeforeOpset11) {
+  const Tensor x = Tensor::of<float>({3}, {-2, 0, 9});
+  expect_near(OpCall{"Clip", 10, {{"min", -1.0f}, {"max", 6.0f}}}.run({x})[0], {3}, {-1, 0, 6});
+  expect_near(OpCall{"Clip", 11}.run({x, Tensor(), Tensor::scalar(6.0f)})[0], {3}, {-2, 0, 6});
+  const Tensor codes = Tensor::of<int8_t>({2}, {-7, 7});
+  const Tensor clipped = OpCall{"Clip", 12}.run({codes, Tensor::scalar<int8_t>(0)})[0];
+  EXPECT_TRUE(clipped.identical(Tensor::of<int8_t>({2}, {0, 7})));
+  EXPECT_THROW((OpCall{"Clip", 11}.run({x, x})), Error);
+}
+
+TEST(Activation, PReluBroadcastsItsSlope) {
+  const Tensor x = Tensor::of<float>({1, 2, 2}, {-1, 1, -1, -2});
+  expect_near(OpCall{"PRelu"}.run({x, Tensor::of<float>({2, 1}, {0.5f, 3})})[0], {1, 2, 2}, {-0.5, 1, -3, -6});
+  EXPECT_THROW(OpCall{"PRelu"}.run({x, counting({3})}), Error);
+}
+
+TEST(Activation, SoftmaxFlattensBeforeOpset13) {
+  const Tensor x = Tensor(DType::kFloat32, {2, 2, 2});
+  expect_near(OpCall{"Softmax", 11}.run({x})[0], {2, 2, 2}, std::vector<double>(8, 0.25));
+  expect_near(OpCall{"Softmax", 13}.run({x})[0], {2, 2, 2}, std::vector<double>(8, 0.5));
+  const Tensor big = Tensor::of<float>({1, 2, 2}, {1000, 0, 1000, 1});
+  const double e = 1 / (1 + std::exp(-1.0));
+  expect_near(OpCall{"Softmax", 13, {{"axis", int64_t{1}}}}.run({big})[0], {1, 2, 2}, {0.5, 1 - e, 0.5, e});
+  expect_near(OpCall{"LogSoftmax", 13}.run({big})[0], {1, 2, 2}, {0, -1000, 0, -999});
+  expect_near(OpCall{"Hardmax", 13, {{"axis", int64_t{1}}}}.run({big})[0], {1, 2, 2}, {1, 0, 0, 1});
+  EXPECT_THROW((OpCall{"Softmax", 13, {{"axis", int64_t{3}}}}.run({x})), Error);
+}
+
+TEST(Activation, DropoutIsTheIdentity) {
+  const Tensor x = counting({3});
+  auto y = OpCall{.op = "Dropout", .opset = 12, .outputs = 2}.run({x});
+  EXPECT_TRUE(y[0].identical(x));
+  EXPECT_TRUE(y[1].identical(Tensor::of<bool>({3}, {true, true, true})));
+  EXPECT_EQ((OpCall{.op = "Dropout", .opset = 7, .outputs = 2}.run({x})[1].dtype()), DType::kFloat32);
+  const Tensor yes = Tensor::scalar(true);
+  EXPECT_THROW((OpCall{.op = "Dropout", .opset = 12}.run({x, Tensor::scalar(0.5f), yes})), Error);
+}
+
+}  // namespace
+}  // namespace slipway
