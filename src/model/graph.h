@@ -172,7 +172,8 @@ class Graph {
 /// builds.
 void verify(const Graph& graph, bool ops = true);
 
-/// The text form. Constants above `inline_elements` are written as base64, or as "..." when `elide` is set (then it
+/// The text form (text.cc shows it). A space stands between a value's name and the colon of its type, since names such
+/// as x:0 are common. Constants above `inline_elements` are written as base64, or as "..." when `elide` is set (then it
 /// does not parse back).
 struct TextOptions {
   int64_t inline_elements = 16;

@@ -1,0 +1,213 @@
+// Graph → standard ONNX. Constants become initialisers with raw data, nodes are written in topological order, and a
+// subgraph reads its captures by the name they have outside; an inner value whose name is taken outside gets a suffix,
+// because ONNX forbids shadowing. Element types and opset decide the lowest IR version that may be written.
+#include <algorithm>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/onnx/onnx.h"
+#include "model/onnx/proto.h"
+
+namespace slipway {
+namespace {
+
+constexpr size_t kMaxFileBytes = INT32_MAX;  // protobuf's limit
+constexpr int64_t kLowestIrVersion = 4;      // initialisers need not be inputs
+
+// ONNX's version table: the IR version released with each opset.
+int64_t ir_version_for(int64_t opset) {
+  return opset >= 23   ? 11
+         : opset >= 21 ? 10
+         : opset >= 19 ? 9
+         : opset >= 15 ? 8
+         : opset >= 12 ? 7
+         : opset >= 11 ? 6
+         : opset >= 10 ? 5
+                       : kLowestIrVersion;
+}
+
+int64_t ir_version_for(DType dtype) {
+  return dtype >= DType::kUint4 ? 10 : dtype >= DType::kFloat8E4M3FN ? 9 : kLowestIrVersion;
+}
+
+class GraphExporter {
+ public:
+  GraphExporter(const Graph& graph, const GraphExporter* outer, const Node* at, int depth)
+      : graph_(graph), outer_(outer), depth_(depth), names_(static_cast<size_t>(graph.value_limit())) {
+    if (depth > kMaxDepth)
+      fail(ErrorCode::kUnsupported, "Subgraphs are nested deeper than {} levels: in '{}'", kMaxDepth, graph.name);
+    for (ValueId id = 0; id < graph.value_limit(); ++id) {
+      const Value& v = graph.value(id);
+      if (!v.alive) continue;
+      std::string& name = names_[static_cast<size_t>(id)];
+      name = v.capture >= 0 ? outer->name_of(at->captures.at(static_cast<size_t>(v.capture))) : unshadowed(v.name);
+      own_.insert(name);
+    }
+  }
+
+  void run(onnx::GraphProto& proto) {
+    proto.set_name(graph_.name.empty() ? "graph" : graph_.name);
+    for (ValueId id : graph_.inputs()) write_info(id, *proto.add_input());
+    for (ValueId id = 0; id < graph_.value_limit(); ++id)
+      if (const Value& v = graph_.value(id); v.alive && v.is_constant()) {
+        note(v.dtype);
+        to_proto(*v.constant, name_of(id), *proto.add_initializer());
+      }
+    for (NodeId id : graph_.topological_order()) write_node(graph_.node(id), *proto.add_node());
+    for (ValueId id : graph_.outputs()) write_info(id, *proto.add_output());
+  }
+
+  int64_t ir_version() const { return ir_version_; }
+
+ private:
+  const std::string& name_of(ValueId id) const { return names_[static_cast<size_t>(id)]; }
+
+  bool taken_outside(const std::string& name) const {
+    for (const GraphExporter* g = outer_; g != nullptr; g = g->outer_)
+      if (g->own_.contains(name)) return true;
+    return false;
+  }
+
+  std::string unshadowed(const std::string& name) const {
+    std::string candidate = name;
+    for (int i = 1; taken_outside(candidate) ||
+                    (candidate != name && (graph_.find(candidate) != kNoValue || own_.contains(candidate)));
+         ++i)
+      candidate = fmt::format("{}_{}", name, i);
+    return candidate;
+  }
+
+  void note(DType dtype) { ir_version_ = std::max(ir_version_, ir_version_for(dtype)); }
+
+  void write_info(ValueId id, onnx::ValueInfoProto& info) {
+    const Value& v = graph_.value(id);
+    note(v.dtype);
+    info.set_name(name_of(id));
+    auto& type = *info.mutable_type()->mutable_tensor_type();
+    type.set_elem_type(static_cast<int>(v.dtype));
+    if (!v.shape.has_rank()) return;
+    auto& shape = *type.mutable_shape();
+    for (const Dim& d : v.shape.dims()) {
+      auto& dim = *shape.add_dim();
+      if (d.is_known()) dim.set_dim_value(d.value());
+      if (d.is_symbol()) dim.set_dim_param(d.symbol());
+    }
+  }
+
+  void write_node(const Node& n, onnx::NodeProto& proto) {
+    if (n.domain == kFusedDomain)
+      fail(ErrorCode::kUnsupported,
+           "A fused operator can't be written as ONNX; save the graph before fusion, or build a plan: {}", n.label());
+    proto.set_op_type(n.op_type);
+    if (!n.domain.empty()) proto.set_domain(n.domain);
+    if (!n.name.empty()) proto.set_name(n.name);
+    for (ValueId id : n.inputs) proto.add_input(id == kNoValue ? "" : name_of(id));
+    for (ValueId id : n.outputs) proto.add_output(id == kNoValue ? "" : name_of(id));
+    for (const auto& [name, attribute] : n.attributes) {
+      auto& a = *proto.add_attribute();
+      a.set_name(name);
+      std::visit([&](const auto& v) { write(v, n, a); }, attribute);
+    }
+  }
+
+  using A = onnx::AttributeProto;
+  void write(int64_t v, const Node&, A& a) {
+    a.set_type(A::INT);
+    a.set_i(v);
+  }
+  void write(float v, const Node&, A& a) {
+    a.set_type(A::FLOAT);
+    a.set_f(v);
+  }
+  void write(const std::string& v, const Node&, A& a) {
+    a.set_type(A::STRING);
+    a.set_s(v);
+  }
+  void write(const Tensor& v, const Node&, A& a) {
+    a.set_type(A::TENSOR);
+    note(v.dtype());
+    to_proto(v, "", *a.mutable_t());
+  }
+  void write(const GraphPtr& v, const Node& n, A& a) {
+    a.set_type(A::GRAPH);
+    write_graph(*v, n, *a.mutable_g());
+  }
+  void write(const std::vector<int64_t>& v, const Node&, A& a) {
+    a.set_type(A::INTS);
+    a.mutable_ints()->Add(v.begin(), v.end());
+  }
+  void write(const std::vector<float>& v, const Node&, A& a) {
+    a.set_type(A::FLOATS);
+    a.mutable_floats()->Add(v.begin(), v.end());
+  }
+  void write(const std::vector<std::string>& v, const Node&, A& a) {
+    a.set_type(A::STRINGS);
+    for (const std::string& s : v) a.add_strings(s);
+  }
+  void write(const std::vector<Tensor>& v, const Node&, A& a) {
+    a.set_type(A::TENSORS);
+    for (const Tensor& t : v) {
+      note(t.dtype());
+      to_proto(t, "", *a.add_tensors());
+    }
+  }
+  void write(const std::vector<GraphPtr>& v, const Node& n, A& a) {
+    a.set_type(A::GRAPHS);
+    for (const GraphPtr& g : v) write_graph(*g, n, *a.add_graphs());
+  }
+
+  void write_graph(const Graph& graph, const Node& at, onnx::GraphProto& proto) {
+    GraphExporter inner(graph, this, &at, depth_ + 1);
+    inner.run(proto);
+    ir_version_ = std::max(ir_version_, inner.ir_version_);
+  }
+
+  const Graph& graph_;
+  const GraphExporter* outer_;
+  int depth_;
+  std::vector<std::string> names_;
+  std::unordered_set<std::string> own_;
+  int64_t ir_version_ = kLowestIrVersion;
+};
+
+}  // namespace
+
+std::vector<std::byte> serialize_onnx(const Graph& graph) {
+  size_t constant_bytes = 0;
+  for (ValueId id = 0; id < graph.value_limit(); ++id)
+    if (const Tensor* t = graph.constant(id)) constant_bytes += t->bytes();
+  if (constant_bytes > kMaxFileBytes)
+    fail(ErrorCode::kUnsupported, "A model above 2 GB can't be written as one ONNX file; quantise it first: {} bytes",
+         constant_bytes);
+  onnx::ModelProto model;
+  model.set_producer_name("slipway");
+  model.set_producer_version(SLIPWAY_VERSION);
+  if (!graph.doc.empty()) model.set_doc_string(graph.doc);
+  GraphExporter exporter(graph, nullptr, nullptr, 0);
+  exporter.run(*model.mutable_graph());
+  model.set_ir_version(std::max({graph.ir_version, exporter.ir_version(), ir_version_for(graph.opset())}));
+  for (const auto& [domain, version] : graph.opsets) {
+    if (domain == kFusedDomain) continue;
+    auto* import = model.add_opset_import();
+    import->set_domain(domain);
+    import->set_version(version);
+  }
+  for (const auto& [key, value] : graph.metadata) {
+    auto* entry = model.add_metadata_props();
+    entry->set_key(key);
+    entry->set_value(value);
+  }
+  const size_t bytes = model.ByteSizeLong();
+  if (bytes > kMaxFileBytes)
+    fail(ErrorCode::kUnsupported, "A model above 2 GB can't be written as one ONNX file; quantise it first: {} bytes",
+         bytes);
+  std::vector<std::byte> out(bytes);
+  model.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out.data()));
+  return out;
+}
+
+void save_onnx(const Graph& graph, const std::string& path) { write_file(path, serialize_onnx(graph)); }
+
+}  // namespace slipway
