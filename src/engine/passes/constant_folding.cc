@@ -1,0 +1,68 @@
+// Evaluates nodes whose inputs are all constant with the reference. DequantizeLinear stays: folding it would lose the
+// quantisation that the file carries. Random operators and those with subgraphs stay too.
+#include <algorithm>
+
+#include "base/error.h"
+#include "engine/passes/passes.h"
+#include "model/evaluate.h"
+#include "model/op.h"
+
+namespace slipway {
+namespace {
+
+bool foldable(const Graph& graph, const Node& node, const PassContext& context) {
+  const OpSpec* spec = find_op(graph, node);
+  if (spec == nullptr || spec->eval == nullptr || spec->has(kNondeterministic) || spec->has(kHasSubgraph)) return false;
+  if (node.is("DequantizeLinear") || !node.captures.empty()) return false;
+  for (ValueId v : node.inputs)
+    if (v != kNoValue && graph.constant(v) == nullptr) return false;
+  int64_t bytes = 0;
+  for (ValueId v : node.outputs) {
+    if (v == kNoValue) continue;
+    const Value& out = graph.value(v);
+    if (!out.shape.is_static() || out.dtype == DType::kUndefined) return false;
+    const int64_t elements = element_count(out.shape.to_dims());
+    bytes += out.dtype == DType::kString ? elements * 32 : static_cast<int64_t>(bytes_of(out.dtype, elements));
+  }
+  return bytes <= context.max_folded_bytes;
+}
+
+}  // namespace
+
+bool constant_folding(Graph& graph, const PassContext& context) {
+  bool changed = false;
+  for (NodeId id : graph.topological_order()) {
+    if (!foldable(graph, graph.node(id), context)) continue;
+    std::vector<const Tensor*> inputs;
+    for (ValueId v : graph.node(id).inputs) inputs.push_back(graph.constant(v));
+    std::vector<Tensor> results;
+    try {
+      results = evaluate_node(graph, graph.node(id), inputs);
+    } catch (const Error&) {
+      continue;  // whoever runs the node reports it
+    }
+    const std::vector<ValueId> outputs = graph.node(id).outputs;
+    bool replaced = false, kept = false;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const ValueId out = outputs[i];
+      if (out == kNoValue || graph.value(out).uses.empty()) continue;
+      if (graph.is_output(out)) {
+        kept = true;  // a graph output must be some node's output; its other readers are few
+        continue;
+      }
+      const std::string name = graph.value(out).name;
+      const ValueId constant = graph.add_constant(name, std::move(results[i]));
+      graph.replace_uses(out, constant);
+      replaced = true;
+      graph.rename(out, name + "_folded");
+      graph.rename(constant, name);
+    }
+    if (replaced && !kept &&
+        std::none_of(outputs.begin(), outputs.end(), [&](ValueId v) { return v != kNoValue && graph.is_output(v); }))
+      graph.erase_node(id);
+    changed |= replaced;
+  }
+  return changed;
+}
+
+}  // namespace slipway
