@@ -1,0 +1,26 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace slipway {
+
+using CsvRows = std::vector<std::vector<std::string>>;
+
+/// Comma-separated rows with optional double quotes; blank lines and a byte order mark are dropped. Fails with
+/// kNotFound or kInvalidArgument naming the file and line (an open quote).
+CsvRows parse_csv(const std::string& text, const std::string& name);
+CsvRows read_csv(const std::string& path);
+
+/// One label per sample from a CSV with `count` rows, or one more with a header. `column`: its header or number from
+/// 1; empty: the second, or the only one.
+std::vector<std::string> label_list(const CsvRows& rows, const std::string& column, int64_t count,
+                                    const std::string& name);
+
+struct LabelledFile {
+  std::string file, label;
+};
+/// Files and labels from a CSV whose first column names files; a first row without a dot in it is the header.
+std::vector<LabelledFile> labelled_files(const CsvRows& rows, const std::string& column, const std::string& name);
+
+}  // namespace slipway

@@ -1,0 +1,34 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/preprocess.h"
+#include "data/sample_source.h"
+
+namespace slipway {
+
+/// One split as the data file says it.
+struct SplitDescription {
+  bool exists = false;
+  SourceDescription source;
+  int64_t count = -1;  ///< −1: all
+  uint64_t seed = 0;
+};
+
+/// A parsed data file; paths are joined to the file's folder.
+struct DataFile {
+  SplitDescription calibration, test;
+  Preprocess preprocess;
+  bool has_scale = false;                    ///< `scale` was given; otherwise pictures take 1/255, arrays 1
+  std::vector<std::string> classes;          ///< by index of the model's output
+  std::map<std::string, int64_t> label_map;  ///< the data's label → the model's
+  int64_t label_offset = 0;                  ///< added to numeric labels
+};
+
+/// Parses the YAML of a data file (docs: `slipway data init`). Opens only the file of class names, if one is named.
+/// Fails with kInvalidArgument naming file, line and key.
+DataFile parse_data_file(const std::string& text, const std::string& path);
+
+}  // namespace slipway

@@ -1,0 +1,300 @@
+// A data set: two splits over sample sources, labels resolved to the model's classes, samples made into inputs.
+// Splits over one source are drawn without overlap: the calibration split takes `count` samples by a seeded partial
+// shuffle (Fisher–Yates), the test split all others or `count` of them. Splits over different sources are compared by
+// file and row, and an overlap is a warning. Indices are kept ascending, so that files are read in their order.
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <numeric>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/parallel.h"
+#include "base/random.h"
+#include "data/data_file.h"
+
+namespace slipway {
+namespace {
+
+constexpr int64_t kMaxLabel = int64_t{1} << 31;
+
+struct SplitData {
+  std::shared_ptr<const SampleSource> source;
+  std::vector<int64_t> indices;
+  std::vector<int64_t> labels;  ///< by position in the split; empty without labels
+};
+
+/// `count` of the candidates, chosen by the seed; they are taken out of `candidates`. Both stay ascending.
+std::vector<int64_t> draw(std::vector<int64_t>& candidates, int64_t count, uint64_t seed) {
+  if (count < 0 || count >= static_cast<int64_t>(candidates.size())) return std::exchange(candidates, {});
+  Random random(seed);
+  const auto take = static_cast<size_t>(count);
+  for (size_t i = 0; i < take; ++i) std::swap(candidates[i], candidates[i + random.below(candidates.size() - i)]);
+  std::vector<int64_t> drawn(candidates.begin(), candidates.begin() + count);
+  candidates.erase(candidates.begin(), candidates.begin() + count);
+  std::sort(drawn.begin(), drawn.end());
+  std::sort(candidates.begin(), candidates.end());
+  return drawn;
+}
+
+std::vector<int64_t> all_indices(const SampleSource& source) {
+  std::vector<int64_t> indices(static_cast<size_t>(source.size()));
+  std::iota(indices.begin(), indices.end(), int64_t{0});
+  return indices;
+}
+
+void require_count(const SplitDescription& split, const char* name, size_t available, const std::string& path) {
+  if (split.count > static_cast<int64_t>(available))
+    fail(ErrorCode::kInvalidArgument,
+         "The {} split asks for more samples than there are; lower `count`: {} of {} in {}", name, split.count,
+         available, path);
+}
+
+bool parse_int(const std::string& text, int64_t& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+/// Turns the data's labels into the model's. Names without classes or a map are numbered in sorted order, as
+/// torchvision's ImageFolder does, and become the class names.
+class LabelResolver {
+ public:
+  LabelResolver(const DataFile& data, std::string path) : data_(data), path_(std::move(path)), classes_(data.classes) {
+    for (size_t i = 0; i < classes_.size(); ++i) by_name_.emplace(classes_[i], static_cast<int64_t>(i));
+  }
+
+  void name_classes_after(const std::vector<const SampleSource*>& sources) {
+    if (!classes_.empty() || !data_.label_map.empty()) return;
+    std::vector<std::string> names;
+    for (const SampleSource* source : sources) names.insert(names.end(), source->labels.begin(), source->labels.end());
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    int64_t number = 0;
+    if (names.empty() || std::all_of(names.begin(), names.end(), [&](auto& n) { return parse_int(n, number); })) return;
+    classes_ = std::move(names);
+    for (size_t i = 0; i < classes_.size(); ++i) by_name_.emplace(classes_[i], static_cast<int64_t>(i));
+  }
+
+  int64_t resolve(const SampleSource& source, int64_t index) const {
+    const std::string& text = source.labels[static_cast<size_t>(index)];
+    int64_t label = 0;
+    if (const auto mapped = data_.label_map.find(text); mapped != data_.label_map.end())
+      label = mapped->second;
+    else if (!data_.label_map.empty())
+      fail(ErrorCode::kInvalidArgument, "A label is not in `label_map`; add it: '{}' of {} ({})", text,
+           source.name(index), path_);
+    else if (const auto named = by_name_.find(text); named != by_name_.end())
+      label = named->second;
+    else if (parse_int(text, label))
+      label += data_.label_offset;
+    else
+      fail(ErrorCode::kInvalidArgument,
+           "A label is not among `classes`; add it there or use `label_map`: '{}' of {} ({})", text, source.name(index),
+           path_);
+    const int64_t limit = classes_.empty() ? kMaxLabel : static_cast<int64_t>(classes_.size());
+    if (label < 0 || label >= limit)
+      fail(ErrorCode::kInvalidArgument,
+           "A label lies outside the {} classes; correct it or `label_offset`: {} of {} ({})", limit, label,
+           source.name(index), path_);
+    return label;
+  }
+
+  const std::vector<std::string>& classes() const { return classes_; }
+
+ private:
+  const DataFile& data_;
+  std::string path_;
+  std::vector<std::string> classes_;
+  std::unordered_map<std::string, int64_t> by_name_;
+};
+
+/// The file of a sample, or file and row: what tells two samples apart across sources.
+std::string identity(const SourceDescription& source, const SampleSource& samples, int64_t index) {
+  if (!source.folder.empty()) return join_path(source.folder, samples.name(index));
+  const std::string name = samples.name(index);
+  const std::string& file = source.files.empty() ? source.inputs : source.files.front();
+  return parent_folder(file) + "/" + name;
+}
+
+}  // namespace
+
+struct Dataset::Impl {
+  std::string path;
+  DataFile description;
+  SplitData splits[2];
+  std::vector<std::string> classes, warnings;
+  bool is_image = false;
+
+  const SplitData& split(Split which) const { return splits[which == Split::kTest]; }
+  int64_t source_index(Split which, int64_t index) const {
+    const SplitData& s = split(which);
+    if (index < 0 || index >= static_cast<int64_t>(s.indices.size()))
+      fail(ErrorCode::kInvalidArgument, "The {} split holds {} samples; there is no number {} in {}",
+           which == Split::kTest ? "test" : "calibration", s.indices.size(), index, path);
+    return s.indices[static_cast<size_t>(index)];
+  }
+
+  void open_splits();
+  void resolve_labels();
+  void warn_of_overlap();
+};
+
+void Dataset::Impl::open_splits() {
+  const SplitDescription &calibration = description.calibration, &test = description.test;
+  SplitData &c = splits[0], &t = splits[1];
+  const bool shared = calibration.exists && test.exists && calibration.source == test.source;
+  if (calibration.exists) {
+    c.source = open_source(calibration.source);
+    std::vector<int64_t> rest = all_indices(*c.source);
+    require_count(calibration, "calibration", rest.size(), path);
+    if (shared && (calibration.count < 0 || calibration.count == static_cast<int64_t>(rest.size())))
+      fail(ErrorCode::kInvalidArgument,
+           "The calibration split takes all {} samples and leaves none to test; give it a smaller `count`: {}",
+           rest.size(), path);
+    c.indices = draw(rest, calibration.count, calibration.seed);
+    if (shared) {
+      t.source = c.source;
+      require_count(test, "test", rest.size(), path);
+      t.indices = draw(rest, test.count, test.seed);
+    }
+  }
+  if (test.exists && !shared) {
+    t.source = open_source(test.source);
+    std::vector<int64_t> rest = all_indices(*t.source);
+    require_count(test, "test", rest.size(), path);
+    t.indices = draw(rest, test.count, test.seed);
+  }
+  if (c.source != nullptr && t.source != nullptr && c.source->is_image() != t.source->is_image())
+    fail(ErrorCode::kInvalidArgument, "One split holds pictures and the other arrays; set `samples` in both: {}", path);
+  is_image = (t.source != nullptr ? t : c).source->is_image();
+}
+
+void Dataset::Impl::resolve_labels() {
+  LabelResolver resolver(description, path);
+  std::vector<const SampleSource*> sources;
+  for (const SplitData& s : splits)
+    if (s.source != nullptr) sources.push_back(s.source.get());
+  resolver.name_classes_after(sources);
+  for (SplitData& s : splits)
+    if (s.source != nullptr && !s.source->labels.empty())
+      for (const int64_t index : s.indices) s.labels.push_back(resolver.resolve(*s.source, index));
+  classes = resolver.classes();
+}
+
+void Dataset::Impl::warn_of_overlap() {
+  const SplitData &c = splits[0], &t = splits[1];
+  if (c.source == nullptr || t.source == nullptr || c.source == t.source) return;
+  std::unordered_set<std::string> tested;
+  for (const int64_t index : t.indices) tested.insert(identity(description.test.source, *t.source, index));
+  const auto overlap = std::count_if(c.indices.begin(), c.indices.end(), [&](int64_t index) {
+    return tested.count(identity(description.calibration.source, *c.source, index)) > 0;
+  });
+  if (overlap > 0)
+    warnings.push_back(
+        fmt::format("{} of the {} calibration samples are in the test split too, which flatters the "
+                    "accuracy; name other files or draw both splits from one source: {}",
+                    overlap, c.indices.size(), path));
+}
+
+Dataset::Dataset(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+Dataset Dataset::open(const std::string& yaml_path) {
+  auto impl = std::make_shared<Impl>();
+  impl->path = yaml_path;
+  impl->description = parse_data_file(read_text_file(yaml_path), yaml_path);
+  impl->open_splits();
+  impl->resolve_labels();
+  impl->warn_of_overlap();
+  if (!impl->is_image && !impl->description.has_scale) impl->description.preprocess.scale = 1;
+  return Dataset(std::move(impl));
+}
+
+int64_t Dataset::size(Split split) const { return static_cast<int64_t>(impl_->split(split).indices.size()); }
+
+int64_t Dataset::label(Split split, int64_t index) const {
+  impl_->source_index(split, index);
+  const auto& labels = impl_->split(split).labels;
+  return labels.empty() ? -1 : labels[static_cast<size_t>(index)];
+}
+
+std::string Dataset::sample_name(Split split, int64_t index) const {
+  return impl_->split(split).source->name(impl_->source_index(split, index));
+}
+
+bool Dataset::has_labels() const { return !impl_->split(Split::kTest).labels.empty(); }
+const std::vector<std::string>& Dataset::class_names() const { return impl_->classes; }
+const Preprocess& Dataset::preprocess() const { return impl_->description.preprocess; }
+bool Dataset::is_image() const { return impl_->is_image; }
+const std::string& Dataset::path() const { return impl_->path; }
+const std::vector<std::string>& Dataset::warnings() const { return impl_->warnings; }
+
+Image Dataset::image(Split split, int64_t index) const {
+  if (!impl_->is_image)
+    fail(ErrorCode::kInvalidArgument, "The samples of this data set are arrays, not pictures: {}", impl_->path);
+  return impl_->split(split).source->image(impl_->source_index(split, index));
+}
+
+Tensor Dataset::input(Split split, int64_t index) const {
+  if (impl_->is_image) return preprocess_image(preprocess(), image(split, index));
+  return preprocess_array(preprocess(), impl_->split(split).source->array(impl_->source_index(split, index)));
+}
+
+Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads) const {
+  if (count < 1 || first < 0 || first > size(split) - count)
+    fail(ErrorCode::kInvalidArgument, "The split holds {} samples; there are no {} from number {} on in {}",
+         size(split), count, first, impl_->path);
+  const Tensor head = input(split, first);
+  Dims dims = head.dims();
+  dims.insert(dims.begin(), count);
+  Tensor out(head.dtype(), dims);
+  std::byte* to = out.mutable_raw();
+  const size_t sample_bytes = head.bytes();
+  std::memcpy(to, head.raw(), sample_bytes);
+  std::mutex mutex;
+  std::exception_ptr error;
+  parallel_for(count - 1, threads, [&](int64_t begin, int64_t end) {
+    try {
+      for (int64_t i = begin + 1; i <= end; ++i) {
+        const Tensor sample = input(split, first + i);
+        if (sample.dims() != head.dims())
+          fail(ErrorCode::kInvalidArgument,
+               "The samples' shapes differ; add `resize` and `crop` to `preprocess`: {} is "
+               "{}, {} is {}",
+               sample_name(split, first), to_string(head.dims()), sample_name(split, first + i),
+               to_string(sample.dims()));
+        std::memcpy(to + static_cast<size_t>(i) * sample_bytes, sample.raw(), sample_bytes);
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      if (error == nullptr) error = std::current_exception();
+    }
+  });
+  if (error != nullptr) std::rethrow_exception(error);
+  return out;
+}
+
+std::string Dataset::digest() const {
+  Sha256 hash;
+  const auto add = [&](const std::string& text) { hash.add(std::to_string(text.size()) + ":" + text); };
+  add(preprocess_json(preprocess()));
+  for (const std::string& name : class_names()) add(name);
+  for (const Split which : {Split::kCalibration, Split::kTest}) {
+    const SplitData& split = impl_->split(which);
+    add(std::to_string(split.indices.size()));
+    for (size_t i = 0; i < split.indices.size(); ++i) {
+      add(split.source->name(split.indices[i]));
+      add(fmt::format("{} {}", split.source->sample_bytes(split.indices[i]),
+                      split.labels.empty() ? -1 : split.labels[i]));
+    }
+  }
+  return hash.hex();
+}
+
+}  // namespace slipway

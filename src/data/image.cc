@@ -1,0 +1,142 @@
+// Pictures in and out: JPEG through libjpeg-turbo (accurate integer DCT and fancy upsampling, Pillow's defaults), PNG
+// through libspng. Dimensions are read from the header and bounded before pixels are allocated.
+#include "data/image.h"
+
+#include <spng.h>
+#include <turbojpeg.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "base/error.h"
+
+namespace slipway {
+namespace {
+
+struct JpegHandle {
+  tjhandle handle = tjInitDecompress();
+  ~JpegHandle() {
+    if (handle != nullptr) tjDestroy(handle);
+  }
+};
+
+struct SpngFree {
+  void operator()(spng_ctx* context) const { spng_ctx_free(context); }
+};
+using SpngContext = std::unique_ptr<spng_ctx, SpngFree>;
+
+Image allocate(int64_t height, int64_t width, int64_t channels, const std::string& name) {
+  if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide || height * width > kMaxImagePixels)
+    fail(ErrorCode::kInvalidArgument, "The picture is too large (at most {} a side, {} pixels): {}x{} in {}",
+         kMaxImageSide, kMaxImagePixels, width, height, name);
+  return {height, width, channels, std::vector<uint8_t>(static_cast<size_t>(height * width * channels))};
+}
+
+/// Pillow takes every CMYK JPEG to be inverted, as Adobe writes them.
+Image from_inverted_cmyk(const Image& cmyk, const std::string& name) {
+  Image rgb = allocate(cmyk.height, cmyk.width, 3, name);
+  for (size_t i = 0; i < cmyk.pixels.size() / 4; ++i)
+    for (size_t c = 0; c < 3; ++c) {
+      const int black = cmyk.pixels[4 * i + 3], product = (255 - cmyk.pixels[4 * i + c]) * black + 128;
+      rgb.pixels[3 * i + c] = static_cast<uint8_t>(black - ((product >> 8) + product) / 256);
+    }
+  return rgb;
+}
+
+Image decode_jpeg(std::span<const std::byte> bytes, const std::string& name) {
+  const JpegHandle jpeg;
+  if (jpeg.handle == nullptr) fail(ErrorCode::kInternal, "libjpeg-turbo could not start");
+  const auto refuse = [&] {
+    fail(ErrorCode::kInvalidArgument, "The JPEG can't be decoded; replace or remove it ({}): {}",
+         tjGetErrorStr2(jpeg.handle), name);
+  };
+  const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
+  int width = 0, height = 0, subsampling = 0, colors = 0;
+  if (tjDecompressHeader3(jpeg.handle, data, bytes.size(), &width, &height, &subsampling, &colors) != 0) refuse();
+  const bool gray = colors == TJCS_GRAY, cmyk = colors == TJCS_CMYK || colors == TJCS_YCCK;
+  Image image = allocate(height, width, gray ? 1 : cmyk ? 4 : 3, name);
+  const int format = gray ? TJPF_GRAY : cmyk ? TJPF_CMYK : TJPF_RGB;
+  if (tjDecompress2(jpeg.handle, data, bytes.size(), image.pixels.data(), width, 0, height, format,
+                    TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS) != 0) {
+    const std::string_view message = tjGetErrorStr2(jpeg.handle);
+    const bool harmless = tjGetErrorCode(jpeg.handle) == TJERR_WARNING &&
+                          message.find("remature end") == std::string_view::npos &&
+                          message.find("bad Huffman") == std::string_view::npos;
+    if (!harmless) refuse();
+  }
+  return cmyk ? from_inverted_cmyk(image, name) : image;
+}
+
+Image decode_png(std::span<const std::byte> bytes, const std::string& name) {
+  const SpngContext context(spng_ctx_new(0));
+  if (context == nullptr) fail(ErrorCode::kInternal, "libspng could not start");
+  const auto check = [&](int status) {
+    if (status != 0)
+      fail(ErrorCode::kInvalidArgument, "The PNG can't be decoded; replace or remove it ({}): {}",
+           spng_strerror(status), name);
+  };
+  spng_ihdr header{};
+  check(spng_set_image_limits(context.get(), kMaxImageSide, kMaxImageSide));
+  check(spng_set_chunk_limits(context.get(), size_t{1} << 24, size_t{1} << 26));
+  check(spng_set_png_buffer(context.get(), bytes.data(), bytes.size()));
+  check(spng_get_ihdr(context.get(), &header));
+  Image rgb = allocate(header.height, header.width, 3, name);
+  check(spng_decode_image(context.get(), rgb.pixels.data(), rgb.pixels.size(), SPNG_FMT_RGB8, 0));
+  const bool gray =
+      header.color_type == SPNG_COLOR_TYPE_GRAYSCALE || header.color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA;
+  if (!gray) return rgb;
+  Image image = allocate(rgb.height, rgb.width, 1, name);
+  for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = rgb.pixels[3 * i];
+  return image;
+}
+
+}  // namespace
+
+Image decode_image(std::span<const std::byte> bytes, const std::string& name) {
+  const auto at = [&](size_t i) { return i < bytes.size() ? std::to_integer<int>(bytes[i]) : -1; };
+  if (at(0) == 0xff && at(1) == 0xd8) return decode_jpeg(bytes, name);
+  if (at(0) == 0x89 && at(1) == 'P' && at(2) == 'N' && at(3) == 'G') return decode_png(bytes, name);
+  fail(ErrorCode::kUnsupported, "The picture is neither JPEG nor PNG; convert it: {}", name);
+}
+
+std::vector<std::byte> encode_png(const Image& image) {
+  const SpngContext context(spng_ctx_new(SPNG_CTX_ENCODER));
+  if (context == nullptr) fail(ErrorCode::kInternal, "libspng could not start");
+  const auto check = [&](int status) {
+    if (status != 0) fail(ErrorCode::kInternal, "The picture can't be written as PNG: {}", spng_strerror(status));
+  };
+  spng_ihdr header{};
+  header.width = static_cast<uint32_t>(image.width);
+  header.height = static_cast<uint32_t>(image.height);
+  header.bit_depth = 8;
+  header.color_type = image.channels == 1 ? SPNG_COLOR_TYPE_GRAYSCALE : SPNG_COLOR_TYPE_TRUECOLOR;
+  check(spng_set_option(context.get(), SPNG_ENCODE_TO_BUFFER, 1));
+  check(spng_set_ihdr(context.get(), &header));
+  check(spng_encode_image(context.get(), image.pixels.data(), image.pixels.size(), SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE));
+  size_t size = 0;
+  int status = 0;
+  const std::unique_ptr<void, decltype(&std::free)> buffer(spng_get_png_buffer(context.get(), &size, &status),
+                                                           &std::free);
+  check(status);
+  const auto* begin = static_cast<const std::byte*>(buffer.get());
+  return {begin, begin + size};
+}
+
+Image to_gray(const Image& image) {
+  if (image.channels == 1) return image;
+  Image gray{image.height, image.width, 1, std::vector<uint8_t>(image.pixels.size() / 3)};
+  for (size_t i = 0; i < gray.pixels.size(); ++i) {
+    const uint8_t* rgb = &image.pixels[3 * i];
+    gray.pixels[i] = static_cast<uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
+  }
+  return gray;
+}
+
+Image to_rgb(const Image& image) {
+  if (image.channels == 3) return image;
+  Image rgb{image.height, image.width, 3, std::vector<uint8_t>(image.pixels.size() * 3)};
+  for (size_t i = 0; i < rgb.pixels.size(); ++i) rgb.pixels[i] = image.pixels[i / 3];
+  return rgb;
+}
+
+}  // namespace slipway
