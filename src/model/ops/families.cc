@@ -5,12 +5,28 @@
 namespace slipway {
 
 std::vector<std::span<const OpSpec>> op_families() {
+  // clang-format off
   return {
-      convolution_ops(), pooling_ops(),      normalization_ops(), activation_ops(),
-      matmul_ops(),      quantization_ops(),  //
-      elementwise_ops(), arithmetic_ops(),   logic_ops(),         shape_ops(),
-      movement_ops(),    padding_ops(),      indexing_ops(),
+      convolution_ops(),
+      pooling_ops(),
+      normalization_ops(),
+      activation_ops(),
+      matmul_ops(),
+      quantization_ops(),
+      elementwise_ops(),
+      arithmetic_ops(),
+      logic_ops(),
+      shape_ops(),
+      movement_ops(),
+      padding_ops(),
+      indexing_ops(),
+      selection_ops(),
+      resize_ops(),
+      reduction_ops(),
+      generator_ops(),
+      control_flow_ops(),
   };
+  // clang-format on
 }
 
 }  // namespace slipway

@@ -1,0 +1,140 @@
+// Operator conformance: ONNX's own test cases (Debian's libonnx-testdata) against the reference. Each case is a model
+// of one or a few nodes with inputs and outputs. A case whose operators are unknown is counted, not hidden: the number
+// of passed cases has a floor.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/evaluate.h"
+#include "model/infer.h"
+#include "model/onnx/onnx.h"
+#include "model/op.h"
+
+namespace slipway {
+namespace {
+
+const std::string kCases = "/usr/share/libonnx-testdata/data/node";
+constexpr double kRelative = 1e-3, kAbsolute = 1e-7;
+constexpr int kPassedFloor = 0;
+constexpr int kStaticFloor = 0;
+
+// Cases that are known to differ, with the reason.
+const std::map<std::string, std::string> kKnown = {};
+
+struct Outcome {
+  int passed = 0, failed = 0, outputs = 0, static_outputs = 0;
+  std::map<std::string, int> unsupported;  ///< what is missing → cases
+};
+
+bool is_close(double actual, double expected) {
+  if (std::isnan(expected) || std::isnan(actual)) return std::isnan(expected) == std::isnan(actual);
+  if (std::isinf(expected) || std::isinf(actual)) return expected == actual;
+  return std::fabs(actual - expected) <= kAbsolute + kRelative * std::fabs(expected);
+}
+
+// Empty when the tensors agree, else what differs.
+std::string difference(const Tensor& actual, const Tensor& expected, bool values) {
+  if (actual.dtype() != expected.dtype())
+    return fmt::format("type {} instead of {}", to_string(actual.dtype()), to_string(expected.dtype()));
+  if (actual.dims() != expected.dims())
+    return fmt::format("shape {} instead of {}", to_string(actual.dims()), to_string(expected.dims()));
+  if (!values) return "";
+  if (!is_float(expected.dtype())) return actual.identical(expected) ? "" : "other values";
+  const std::vector<double> a = to_doubles(actual), b = to_doubles(expected);
+  for (size_t i = 0; i < a.size(); ++i)
+    if (!is_close(a[i], b[i])) return fmt::format("element {} is {} instead of {}", i, a[i], b[i]);
+  return "";
+}
+
+// Shapes as they follow from the inputs alone must hold the shapes that come out.
+std::string shape_difference(Graph graph, const std::vector<Tensor>& outputs, Outcome& outcome) {
+  for (ValueId id = 0; id < graph.value_limit(); ++id) {
+    const Value& v = graph.value(id);
+    if (v.alive && !v.is_constant() && !v.is_input) graph.set_type(id, DType::kUndefined, Shape());
+  }
+  infer_shapes(graph);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const Value& v = graph.value(graph.outputs()[i]);
+    ++outcome.outputs;
+    outcome.static_outputs += v.shape.is_static();
+    if (v.dtype != outputs[i].dtype())
+      return fmt::format("inferred {} instead of {}", to_string(v.dtype), to_string(outputs[i].dtype()));
+    bool fits = !v.shape.has_rank() || v.shape.rank() == outputs[i].dims().size();
+    for (size_t axis = 0; fits && axis < v.shape.rank(); ++axis)
+      fits = !v.shape[axis].is_known() || v.shape[axis].value() == outputs[i].dims()[axis];
+    if (!fits) return fmt::format("inferred {} instead of {}", to_string(v.shape), to_string(outputs[i].dims()));
+  }
+  return "";
+}
+
+std::vector<Tensor> load_tensors(const std::string& folder, std::string_view kind) {
+  std::vector<Tensor> tensors;
+  for (size_t i = 0;; ++i) {
+    const std::string path = fmt::format("{}/{}_{}.pb", folder, kind, i);
+    if (!file_exists(path)) return tensors;
+    tensors.push_back(load_tensor_pb(path));
+  }
+}
+
+std::string run_case(const std::string& folder, Outcome& outcome) {
+  const Graph graph = load_onnx(folder + "/model.onnx");
+  bool random = false;
+  for (NodeId id : graph.topological_order()) {
+    const OpSpec& spec = require_op(graph, graph.node(id));
+    random |= spec.has(kNondeterministic);
+  }
+  for (const std::string& name : list_folder(folder)) {
+    if (!name.starts_with("test_data_set_")) continue;
+    const std::vector<Tensor> inputs = load_tensors(folder + "/" + name, "input");
+    const std::vector<Tensor> expected = load_tensors(folder + "/" + name, "output");
+    const std::vector<Tensor> outputs = evaluate(graph, inputs);
+    if (outputs.size() != expected.size()) return fmt::format("{} outputs", outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if (std::string text = difference(outputs[i], expected[i], !random); !text.empty()) return text;
+    if (std::string text = shape_difference(graph, outputs, outcome); !text.empty()) return text;
+  }
+  return "";
+}
+
+TEST(Conformance, ReferenceAgreesWithOnnxTestCases) {
+  if (!file_exists(kCases + "/test_abs/model.onnx")) GTEST_SKIP() << "libonnx-testdata is not installed";
+  Outcome outcome;
+  std::string failures;
+  for (const std::string& name : list_folder(kCases)) {
+    std::string text;
+    try {
+      text = run_case(kCases + "/" + name, outcome);
+    } catch (const Error& error) {
+      const std::string what = error.what();
+      if (error.code() == ErrorCode::kUnsupported) {
+        ++outcome.unsupported[what.substr(what.rfind(": ") + 2)];
+        continue;
+      }
+      text = what;
+    }
+    if (text.empty()) {
+      ++outcome.passed;
+    } else if (!kKnown.contains(name)) {
+      ++outcome.failed;
+      failures += fmt::format("  {}: {}\n", name, text);
+    }
+  }
+  std::string missing;
+  int unsupported = 0;
+  for (const auto& [what, count] : outcome.unsupported) {
+    missing += fmt::format("  {} × {}\n", count, what);
+    unsupported += count;
+  }
+  fmt::print("{} passed, {} failed, {} known to differ, {} unsupported; {} of {} output shapes inferred whole\n{}",
+             outcome.passed, outcome.failed, kKnown.size(), unsupported, outcome.static_outputs, outcome.outputs,
+             missing);
+  EXPECT_EQ(outcome.failed, 0) << failures;
+  EXPECT_GE(outcome.passed, kPassedFloor);
+  EXPECT_GE(outcome.static_outputs, kStaticFloor);
+}
+
+}  // namespace
+}  // namespace slipway
