@@ -13,6 +13,7 @@ import gzip
 import os
 import sys
 import time
+import zlib
 
 import numpy as np
 import onnx
@@ -69,7 +70,7 @@ def read_idx(path, magic, dims):
     try:
         with gzip.open(path, "rb") as file:
             raw = file.read()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         sys.exit(f"Cannot read the data; install Debian's dataset-fashion-mnist or name a folder with --data: {error}")
     header = np.frombuffer(raw[:4 * (1 + dims)].ljust(4 * (1 + dims), b"\0"), dtype=">i4")
     if header[0] != magic or np.prod(header[1:], dtype=np.int64) != len(raw) - header.nbytes:
