@@ -9,7 +9,9 @@ std::vector<std::span<const OpSpec>> op_families() {
       convolution_ops(), pooling_ops(),      normalization_ops(), activation_ops(),
       matmul_ops(),      quantization_ops(),  //
       elementwise_ops(), arithmetic_ops(),   logic_ops(),         shape_ops(),
-      movement_ops(),    padding_ops(),      indexing_ops(),
+      movement_ops(),    padding_ops(),      indexing_ops(),      selection_ops(),
+      resize_ops(),      reduction_ops(),    generator_ops(),     control_flow_ops(),
+      fused_ops(),
   };
 }
 
