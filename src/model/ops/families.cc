@@ -25,6 +25,7 @@ std::vector<std::span<const OpSpec>> op_families() {
       reduction_ops(),
       generator_ops(),
       control_flow_ops(),
+      fused_ops(),
   };
   // clang-format on
 }
