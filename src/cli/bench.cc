@@ -1,7 +1,7 @@
 // slipway bench: latency, throughput, start-up and memory of models as they would run, side by side.
 //
-// Each ONNX file is first built into a plan by a child process; then a child of its own opens the plan, as a server would,
-// and is asked in turn, round after round, so that a noisy neighbour hits all models alike.
+// Each ONNX file is first built into a plan by a child process; then a child of its own opens the plan, as a server
+// would, and is asked in turn, round after round, so that a noisy neighbour hits all models alike.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -107,7 +107,8 @@ std::unique_ptr<Child> start_child(const Work& work) {
     } catch (const Error& error) {
       send_text(child->from.write_end, json{{"error", error.what()}, {"code", static_cast<int>(error.code())}}.dump());
     } catch (const std::exception& error) {
-      send_text(child->from.write_end, json{{"error", error.what()}, {"code", static_cast<int>(ErrorCode::kInternal)}}.dump());
+      send_text(child->from.write_end,
+                json{{"error", error.what()}, {"code", static_cast<int>(ErrorCode::kInternal)}}.dump());
     }
     std::_Exit(0);
   }
@@ -118,7 +119,8 @@ std::unique_ptr<Child> start_child(const Work& work) {
 
 json receive(Child& child, const std::string& model) {
   json answer = json::parse(receive_text(child.from.read_end, model));
-  if (answer.contains("error")) throw Error(static_cast<ErrorCode>(answer.at("code").get<int>()), answer.at("error").get<std::string>());
+  if (answer.contains("error"))
+    throw Error(static_cast<ErrorCode>(answer.at("code").get<int>()), answer.at("error").get<std::string>());
   return answer;
 }
 
@@ -127,7 +129,10 @@ std::vector<Tensor> random_inputs(const Plan& plan) {
   Random random(1);
   for (const PortInfo& port : plan.inputs()) {
     std::vector<double> values(static_cast<size_t>(element_count(port.dims)));
-    for (double& v : values) v = is_float(port.dtype) ? random.uniform() : port.dtype == DType::kBool ? 1.0 : static_cast<double>(random.below(100));
+    for (double& v : values)
+      v = is_float(port.dtype)         ? random.uniform()
+          : port.dtype == DType::kBool ? 1.0
+                                       : static_cast<double>(random.below(100));
     inputs.push_back(from_doubles(port.dtype, port.dims, values));
   }
   return inputs;
@@ -148,7 +153,10 @@ void measure(const std::string& plan_path, int commands, int answers) {
   for (Tensor& t : outputs) out.push_back(t.mutable_raw());
   session.run(in, out);
   const double first_ms = static_cast<double>(now_ns() - start) * 1e-6;
-  send_text(answers, json{{"first_result_ms", first_ms}, {"precision", plan->precision()}, {"choices_digest", plan->choices_digest()}}.dump());
+  send_text(
+      answers,
+      json{{"first_result_ms", first_ms}, {"precision", plan->precision()}, {"choices_digest", plan->choices_digest()}}
+          .dump());
   double seconds = 0;
   while (read_all(commands, &seconds, sizeof seconds)) {
     const int64_t end = now_ns() + static_cast<int64_t>(seconds * 1e9);
@@ -159,7 +167,9 @@ void measure(const std::string& plan_path, int commands, int answers) {
       session.run(in, out);
       times_ms.push_back(static_cast<double>(now_ns() - t) * 1e-6);
     }
-    send_text(answers, json{{"times_ms", times_ms}, {"peak_rss_bytes", peak_resident_bytes()}, {"start_bytes", start_bytes}}.dump());
+    send_text(
+        answers,
+        json{{"times_ms", times_ms}, {"peak_rss_bytes", peak_resident_bytes()}, {"start_bytes", start_bytes}}.dump());
   }
 }
 
@@ -177,12 +187,18 @@ void prepare(Entry& entry, const Options& o) {
   entry.plan_path = entry.model;
   if (Plan::is_plan_file(entry.model)) return;
   const char* folder = std::getenv("TMPDIR");
-  entry.plan_path = join_path(folder ? folder : "/tmp", fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
+  entry.plan_path = join_path(folder ? folder : "/tmp",
+                              fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
   entry.temporary = true;
   const int64_t start = now_ns();
   const auto builder = start_child([&](int, int answers) {
     const Graph graph = load_model(entry.model);
-    Plan::build(graph, {.batch = o.batch, .dims = parse_dims(o.dims), .threads = o.threads, .tune = !o.no_tune, .timing_cache = default_timing_cache(), .quiet = o.json})
+    Plan::build(graph, {.batch = o.batch,
+                        .dims = parse_dims(o.dims),
+                        .threads = o.threads,
+                        .tune = !o.no_tune,
+                        .timing_cache = default_timing_cache(),
+                        .quiet = o.json})
         ->save(entry.plan_path);
     send_text(answers, "{}");
   });
@@ -191,7 +207,7 @@ void prepare(Entry& entry, const Options& o) {
 }
 
 json summary(const Entry& e, const Options& o, const Entry& first) {
-  const double median = quantile(e.times_ms, 0.5), p99 = quantile(e.times_ms, 0.99), mean = mean_of(e.times_ms);
+  const double median = quantile(e.times_ms, 0.5), p99 = quantile(e.times_ms, 0.99), mean = summarize(e.times_ms).mean;
   json j = {{"model", e.model},
             {"precision", e.opened.at("precision")},
             {"threads", o.threads},
@@ -207,7 +223,7 @@ json summary(const Entry& e, const Options& o, const Entry& first) {
             {"peak_rss_over_start_bytes", e.peak - e.start},
             {"file_bytes", file_bytes(e.model)},
             {"runs", e.times_ms.size()},
-            {"coefficient_of_variation", coefficient_of_variation(e.round_medians)},
+            {"coefficient_of_variation", summarize(e.round_medians).cv},
             {"choices_digest", e.opened.at("choices_digest")}};
   if (&e != &first) {
     std::vector<double> ratios;
@@ -218,7 +234,8 @@ json summary(const Entry& e, const Options& o, const Entry& first) {
 }
 
 void run(const Options& o) {
-  if (!(o.seconds > 0) || o.rounds < 1) fail(ErrorCode::kInvalidArgument, "Seconds and rounds must be positive: {} and {}", o.seconds, o.rounds);
+  if (!(o.seconds > 0) || o.rounds < 1)
+    fail(ErrorCode::kInvalidArgument, "Seconds and rounds must be positive: {} and {}", o.seconds, o.rounds);
   std::vector<Entry> entries(o.models.size());
   struct Cleanup {
     std::vector<Entry>& entries;
@@ -255,19 +272,25 @@ void run(const Options& o) {
       print_json(j);
       continue;
     }
-    table.add({e.model, j.at("precision"), fmt::format("{:.3f}", j.at("latency_ms_median").get<double>()), fmt::format("{:.3f}", j.at("latency_ms_p99").get<double>()),
-               fmt::format("{:.1f}", j.at("throughput_per_s").get<double>()), fmt::format("{:.1f}", j.at("first_result_ms").get<double>()),
-               human_bytes(j.at("peak_rss_over_start_bytes").get<double>()), human_bytes(j.at("file_bytes").get<double>()),
-               j.contains("speedup_over_first") ? fmt::format("{:.2f}x", j.at("speedup_over_first").get<double>()) : ""});
+    table.add(
+        {e.model, j.at("precision"), fmt::format("{:.3f}", j.at("latency_ms_median").get<double>()),
+         fmt::format("{:.3f}", j.at("latency_ms_p99").get<double>()),
+         fmt::format("{:.1f}", j.at("throughput_per_s").get<double>()),
+         fmt::format("{:.1f}", j.at("first_result_ms").get<double>()),
+         human_bytes(j.at("peak_rss_over_start_bytes").get<double>()), human_bytes(j.at("file_bytes").get<double>()),
+         j.contains("speedup_over_first") ? fmt::format("{:.2f}x", j.at("speedup_over_first").get<double>()) : ""});
   }
   if (o.json) return;
   table.print();
-  fmt::print("\nbatch {}, {} thread{}, {} rounds interleaved over {:g} s each; memory is the peak above the process's start\n", o.batch, o.threads,
-             o.threads == 1 ? "" : "s", o.rounds, o.seconds);
+  fmt::print(
+      "\nbatch {}, {} thread{}, {} rounds interleaved over {:g} s each; memory is the peak above the process's start\n",
+      o.batch, o.threads, o.threads == 1 ? "" : "s", o.rounds, o.seconds);
   for (const Entry& e : entries) {
-    const double cv = coefficient_of_variation(e.round_medians);
-    if (cv > 0.025) fmt::print("unsteady: {} varies by {:.1f} % between rounds; the machine is busy\n", e.model, 100 * cv);
-    if (e.times_ms.size() < 1000) fmt::print("p99 of {} comes from {} runs; 1000 make it meaningful (--seconds)\n", e.model, e.times_ms.size());
+    const double cv = summarize(e.round_medians).cv;
+    if (cv > 0.025)
+      fmt::print("unsteady: {} varies by {:.1f} % between rounds; the machine is busy\n", e.model, 100 * cv);
+    if (e.times_ms.size() < 1000)
+      fmt::print("p99 of {} comes from {} runs; 1000 make it meaningful (--seconds)\n", e.model, e.times_ms.size());
   }
 }
 
@@ -275,9 +298,11 @@ void run(const Options& o) {
 
 void add_bench(Cli& cli) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = add_verb(cli, "bench", "Measure latency, throughput, start-up and memory",
-                            "  slipway bench model.onnx --batch 32 --threads 2\n"
-                            "  slipway bench model.onnx model.int8.onnx          side by side, interleaved, with the speed-up", o->json);
+  CLI::App* verb =
+      add_verb(cli, "bench", "Measure latency, throughput, start-up and memory",
+               "  slipway bench model.onnx --batch 32 --threads 2\n"
+               "  slipway bench model.onnx model.int8.onnx          side by side, interleaved, with the speed-up",
+               o->json);
   verb->add_option("model", o->models, "ONNX files or plans")->required();
   verb->add_option("--batch", o->batch, "Samples a run")->capture_default_str();
   verb->add_option("--threads", o->threads, "Threads a run")->capture_default_str();

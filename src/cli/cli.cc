@@ -13,16 +13,15 @@
 
 namespace slipway {
 
-CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example, bool& json) {
+CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example,
+                   bool& json) {
   CLI::App* verb = cli.app.add_subcommand(name, summary);
   verb->footer("\nExample:\n" + example);
   verb->add_flag("--json", json, "One JSON object on the last line of standard output, for machines");
   return verb;
 }
 
-Graph load_model(const std::string& path) {
-  return Plan::is_plan_file(path) ? Plan::graph_of(path) : load_onnx(path);
-}
+Graph load_model(const std::string& path) { return Plan::is_plan_file(path) ? Plan::graph_of(path) : load_onnx(path); }
 
 std::map<std::string, int64_t> parse_dims(const std::vector<std::string>& pairs) {
   std::map<std::string, int64_t> dims;
@@ -57,7 +56,8 @@ void Table::print() const {
     std::string line;
     for (size_t i = 0; i < rows_[r].size(); ++i) {
       const std::string& cell = rows_[r][i];
-      const bool number = r > 0 && !cell.empty() && (std::isdigit(static_cast<unsigned char>(cell[0])) || cell[0] == '-' || cell[0] == '+');
+      const bool number = r > 0 && !cell.empty() &&
+                          (std::isdigit(static_cast<unsigned char>(cell[0])) || cell[0] == '-' || cell[0] == '+');
       line += number ? fmt::format("{:>{}}  ", cell, widths[i]) : fmt::format("{:<{}}  ", cell, widths[i]);
     }
     line.erase(line.find_last_not_of(' ') + 1);

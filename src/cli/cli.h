@@ -1,5 +1,7 @@
 #pragma once
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
+
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -9,8 +11,8 @@
 
 namespace slipway {
 
-/// The verbs, one file each. Each adds a subcommand whose callback does the work and throws Error; `exit_code` is set where
-/// a verdict is negative.
+/// The verbs, one file each. Each adds a subcommand whose callback does the work and throws Error; `exit_code` is set
+/// where a verdict is negative.
 struct Cli {
   CLI::App& app;
   int exit_code = 0;
@@ -26,7 +28,8 @@ void add_quantize(Cli& cli);
 void add_verify(Cli& cli);
 
 /// A subcommand with its help, an example and --json.
-CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example, bool& json);
+CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example,
+                   bool& json);
 
 /// The model of an ONNX file, or the one that a plan file carries.
 Graph load_model(const std::string& path);

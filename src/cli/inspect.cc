@@ -31,7 +31,11 @@ std::string port_text(const Graph& graph, ValueId id) {
 json why_json(const StepInfo& step) {
   json candidates = json::array();
   for (const CandidateInfo& c : step.candidates)
-    candidates.push_back({{"tactic", c.tactic}, {"layouts", c.layouts}, {"time_us", c.time_us}, {"rejected", c.rejected}, {"chosen", c.chosen}});
+    candidates.push_back({{"tactic", c.tactic},
+                          {"layouts", c.layouts},
+                          {"time_us", c.time_us},
+                          {"rejected", c.rejected},
+                          {"chosen", c.chosen}});
   return {{"step", step.name}, {"op", step.op}, {"origins", step.origins}, {"candidates", candidates}};
 }
 
@@ -40,8 +44,11 @@ bool stands_for(const StepInfo& step, const std::string& name) {
 }
 
 void explain(const Options& o, const Graph& graph) {
-  const auto plan = Plan::build(graph, {.batch = o.batch, .dims = parse_dims(o.dims), .threads = o.threads,
-                                        .timing_cache = default_timing_cache(), .quiet = o.json});
+  const auto plan = Plan::build(graph, {.batch = o.batch,
+                                        .dims = parse_dims(o.dims),
+                                        .threads = o.threads,
+                                        .timing_cache = default_timing_cache(),
+                                        .quiet = o.json});
   bool found = false;
   for (const StepInfo& step : plan->steps()) {
     if (!stands_for(step, o.why) || step.op == "layout") continue;
@@ -55,30 +62,39 @@ void explain(const Options& o, const Graph& graph) {
     fmt::print("{} makes '{}'; it stands for:{}\n", step.op, step.name, origins);
     Table table({"", "candidate", "layouts", "us", "why not"});
     for (const CandidateInfo& c : step.candidates)
-      table.add({c.chosen ? "*" : "", c.tactic, c.layouts, c.time_us > 0 ? fmt::format("{:.1f}", c.time_us) : "", c.rejected});
+      table.add({c.chosen ? "*" : "", c.tactic, c.layouts, c.time_us > 0 ? fmt::format("{:.1f}", c.time_us) : "",
+                 c.rejected});
     table.print();
     fmt::print("\n");
   }
   if (!found)
-    fail(ErrorCode::kNotFound, "No step of the optimised model stands for this node; `slipway inspect {} --steps` lists them: '{}'",
-         o.model, o.why);
+    fail(ErrorCode::kNotFound,
+         "No step of the optimised model stands for this node; `slipway inspect {} --steps` lists them: '{}'", o.model,
+         o.why);
 }
 
 void print_steps(const Options& o, const Plan& plan) {
   if (o.json) {
     json steps = json::array();
     for (const StepInfo& s : plan.steps())
-      steps.push_back({{"op", s.op}, {"value", s.name}, {"tactic", s.tactic}, {"layouts", s.layouts}, {"time_us", s.time_us}, {"origins", s.origins}});
+      steps.push_back({{"op", s.op},
+                       {"value", s.name},
+                       {"tactic", s.tactic},
+                       {"layouts", s.layouts},
+                       {"time_us", s.time_us},
+                       {"origins", s.origins}});
     print_json({{"steps", steps}, {"choices_digest", plan.choices_digest()}});
     return;
   }
   Table table({"op", "value", "tactic", "layouts", "us"});
-  for (const StepInfo& s : plan.steps()) table.add({s.op, s.name, s.tactic, s.layouts, s.time_us > 0 ? fmt::format("{:.1f}", s.time_us) : ""});
+  for (const StepInfo& s : plan.steps())
+    table.add({s.op, s.name, s.tactic, s.layouts, s.time_us > 0 ? fmt::format("{:.1f}", s.time_us) : ""});
   table.print();
   const MemoryInfo m = plan.memory();
-  fmt::print("\nactivations {} (lower bound {}, without reuse {}), scratch {}, packed weights {}\n", human_bytes(static_cast<double>(m.arena_bytes)),
-             human_bytes(static_cast<double>(m.lower_bound_bytes)), human_bytes(static_cast<double>(m.unshared_bytes)),
-             human_bytes(static_cast<double>(m.scratch_bytes)), human_bytes(static_cast<double>(m.weight_bytes)));
+  fmt::print("\nactivations {} (lower bound {}, without reuse {}), scratch {}, packed weights {}\n",
+             human_bytes(static_cast<double>(m.arena_bytes)), human_bytes(static_cast<double>(m.lower_bound_bytes)),
+             human_bytes(static_cast<double>(m.unshared_bytes)), human_bytes(static_cast<double>(m.scratch_bytes)),
+             human_bytes(static_cast<double>(m.weight_bytes)));
 }
 
 struct Row {
@@ -91,8 +107,11 @@ void run(const Options& o) {
   Graph graph = load_model(o.model);
   if (!o.why.empty()) return explain(o, graph);
   if (o.steps)
-    return print_steps(o, *Plan::build(graph, {.batch = o.batch, .dims = parse_dims(o.dims), .threads = o.threads,
-                                               .timing_cache = default_timing_cache(), .quiet = o.json}));
+    return print_steps(o, *Plan::build(graph, {.batch = o.batch,
+                                               .dims = parse_dims(o.dims),
+                                               .threads = o.threads,
+                                               .timing_cache = default_timing_cache(),
+                                               .quiet = o.json}));
   if (o.optimized) run_passes(graph, {.standard_onnx = true});
   if (o.text) {
     fmt::print("{}", to_text(graph, {.elide = true}));
@@ -124,22 +143,42 @@ void run(const Options& o) {
   if (o.json) {
     json ops = json::object(), inputs = json::array(), outputs = json::array();
     for (const auto& [name, row] : rows) ops[name] = {{"count", row.count}, {"flops", row.flops}};
-    for (ValueId id : graph.inputs()) inputs.push_back({{"name", graph.value(id).name}, {"dtype", to_string(graph.value(id).dtype)}, {"shape", to_string(graph.value(id).shape)}});
-    for (ValueId id : graph.outputs()) outputs.push_back({{"name", graph.value(id).name}, {"dtype", to_string(graph.value(id).dtype)}, {"shape", to_string(graph.value(id).shape)}});
-    print_json({{"model", o.model}, {"ir_version", graph.ir_version}, {"opset", graph.opset()}, {"producer", graph.producer_name},
-                {"inputs", inputs}, {"outputs", outputs}, {"nodes", graph.node_count()}, {"ops", ops}, {"parameters", parameters},
-                {"weight_bytes", weight_bytes}, {"flops", flops}, {"batch", o.batch}, {"file_bytes", file_bytes(o.model)}, {"metadata", graph.metadata}});
+    for (ValueId id : graph.inputs())
+      inputs.push_back({{"name", graph.value(id).name},
+                        {"dtype", to_string(graph.value(id).dtype)},
+                        {"shape", to_string(graph.value(id).shape)}});
+    for (ValueId id : graph.outputs())
+      outputs.push_back({{"name", graph.value(id).name},
+                         {"dtype", to_string(graph.value(id).dtype)},
+                         {"shape", to_string(graph.value(id).shape)}});
+    print_json({{"model", o.model},
+                {"ir_version", graph.ir_version},
+                {"opset", graph.opset()},
+                {"producer", graph.producer_name},
+                {"inputs", inputs},
+                {"outputs", outputs},
+                {"nodes", graph.node_count()},
+                {"ops", ops},
+                {"parameters", parameters},
+                {"weight_bytes", weight_bytes},
+                {"flops", flops},
+                {"batch", o.batch},
+                {"file_bytes", file_bytes(o.model)},
+                {"metadata", graph.metadata}});
     return;
   }
-  fmt::print("{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(file_bytes(o.model))), graph.opset(), graph.ir_version,
+  fmt::print("{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(file_bytes(o.model))),
+             graph.opset(), graph.ir_version,
              graph.producer_name.empty() ? "" : ", from " + graph.producer_name + " " + graph.producer_version);
   for (ValueId id : graph.inputs()) fmt::print("  input   {}\n", port_text(graph, id));
   for (ValueId id : graph.outputs()) fmt::print("  output  {}\n", port_text(graph, id));
   for (const auto& [key, text] : graph.metadata) fmt::print("  carries {} ({} bytes)\n", key, text.size());
-  fmt::print("  {} nodes, {} parameters in {}, {}FLOP at batch {}\n\n", graph.node_count(), human_count(parameters), human_bytes(weight_bytes), human_count(flops), o.batch);
+  fmt::print("  {} nodes, {} parameters in {}, {}FLOP at batch {}\n\n", graph.node_count(), human_count(parameters),
+             human_bytes(weight_bytes), human_count(flops), o.batch);
   Table table({"operator", "count", "FLOP", "share"});
   for (const auto& [name, row] : rows)
-    table.add({name, std::to_string(row.count), row.flops > 0 ? human_count(row.flops) : "", flops > 0 && row.flops > 0 ? fmt::format("{:.1f} %", 100 * row.flops / flops) : ""});
+    table.add({name, std::to_string(row.count), row.flops > 0 ? human_count(row.flops) : "",
+               flops > 0 && row.flops > 0 ? fmt::format("{:.1f} %", 100 * row.flops / flops) : ""});
   table.print();
   if (!free_dims.empty()) fmt::print("\nSizes are counted as far as known. {}\n", free_dims);
 }
@@ -148,10 +187,12 @@ void run(const Options& o) {
 
 void add_inspect(Cli& cli) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = add_verb(cli, "inspect", "Show what a model or plan is made of",
-                            "  slipway inspect model.onnx\n"
-                            "  slipway inspect model.onnx --why layer1/conv     the candidates of one node and their times\n"
-                            "  slipway inspect model.plan --steps               the steps, their tactics, times and memory", o->json);
+  CLI::App* verb =
+      add_verb(cli, "inspect", "Show what a model or plan is made of",
+               "  slipway inspect model.onnx\n"
+               "  slipway inspect model.onnx --why layer1/conv     the candidates of one node and their times\n"
+               "  slipway inspect model.plan --steps               the steps, their tactics, times and memory",
+               o->json);
   verb->add_option("model", o->model, "ONNX file or plan")->required();
   verb->add_option("--why", o->why, "Print the candidates of the step that stands for this node (or makes this value)");
   verb->add_flag("--steps", o->steps, "Print the steps of the plan (of an ONNX file: build one)");

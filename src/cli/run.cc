@@ -1,5 +1,5 @@
-// slipway run: one inference, from .npy files, from ONNX's own test folders (and compared with their outputs), or from a
-// picture that the model's own pre-processing turns into its input.
+// slipway run: one inference, from .npy files, from ONNX's own test folders (and compared with their outputs), or from
+// a picture that the model's own pre-processing turns into its input.
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -36,7 +36,9 @@ struct Model {
   std::unique_ptr<Session> session;
   Graph graph;
 
-  std::vector<Tensor> run(std::span<const Tensor> values) { return session ? session->run(values) : executor->run(values); }
+  std::vector<Tensor> run(std::span<const Tensor> values) {
+    return session ? session->run(values) : executor->run(values);
+  }
 };
 
 Model open_model(const Options& o) {
@@ -52,7 +54,8 @@ Model open_model(const Options& o) {
   m.graph = load_model(o.model);
   for (ValueId id : m.graph.inputs()) m.inputs.push_back({m.graph.value(id).name, m.graph.value(id).dtype, {}});
   for (ValueId id : m.graph.outputs()) m.output_names.push_back(m.graph.value(id).name);
-  m.executor = make_executor(m.graph, {.engine = o.engine, .dims = parse_dims(o.dims), .threads = o.threads, .optimize = !o.no_optimize});
+  m.executor = make_executor(
+      m.graph, {.engine = o.engine, .dims = parse_dims(o.dims), .threads = o.threads, .optimize = !o.no_optimize});
   return m;
 }
 
@@ -65,12 +68,14 @@ std::vector<Tensor> read_inputs(const Options& o, const Model& m) {
     if (port == m.inputs.end()) {
       std::string names;
       for (const PortInfo& p : m.inputs) names += (names.empty() ? "" : ", ") + p.name;
-      fail(ErrorCode::kInvalidArgument, "An input is given as NAME=FILE.npy, and NAME is one of [{}]: '{}'", names, pair);
+      fail(ErrorCode::kInvalidArgument, "An input is given as NAME=FILE.npy, and NAME is one of [{}]: '{}'", names,
+           pair);
     }
     values[static_cast<size_t>(port - m.inputs.begin())] = read_npy(pair.substr(equals + 1));
   }
   for (size_t i = 0; i < values.size(); ++i)
-    if (!values[i].defined()) fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
+    if (!values[i].defined())
+      fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
   return values;
 }
 
@@ -84,12 +89,14 @@ struct Deviation {
 Deviation compare(const Tensor& actual, const Tensor& expected, double rtol, double atol) {
   Deviation d;
   if (actual.dtype() != expected.dtype() || actual.dims() != expected.dims()) {
-    d.mismatch = fmt::format("{}{} instead of {}{}", to_string(actual.dtype()), to_string(actual.dims()), to_string(expected.dtype()), to_string(expected.dims()));
+    d.mismatch = fmt::format("{}{} instead of {}{}", to_string(actual.dtype()), to_string(actual.dims()),
+                             to_string(expected.dtype()), to_string(expected.dims()));
     return d;
   }
   d.elements = expected.elements();
   if (expected.dtype() == DType::kString) {
-    for (int64_t i = 0; i < d.elements; ++i) d.beyond += actual.strings()[static_cast<size_t>(i)] != expected.strings()[static_cast<size_t>(i)];
+    for (int64_t i = 0; i < d.elements; ++i)
+      d.beyond += actual.strings()[static_cast<size_t>(i)] != expected.strings()[static_cast<size_t>(i)];
     return d;
   }
   const auto a = to_doubles(actual), e = to_doubles(expected);
@@ -115,28 +122,48 @@ int run_test_data(const Options& o) {
   Table table({"data set", "output", "max abs", "max rel", "beyond", "verdict"});
   for (const std::string& set : sets) {
     std::vector<Tensor> inputs, expected;
-    for (size_t i = 0; file_exists(join_path(set, fmt::format("input_{}.pb", i))); ++i) inputs.push_back(load_tensor_pb(join_path(set, fmt::format("input_{}.pb", i))));
-    for (size_t i = 0; file_exists(join_path(set, fmt::format("output_{}.pb", i))); ++i) expected.push_back(load_tensor_pb(join_path(set, fmt::format("output_{}.pb", i))));
-    if (expected.empty()) fail(ErrorCode::kNotFound, "There are no input_N.pb and output_N.pb files in this folder: {}", set);
+    for (size_t i = 0; file_exists(join_path(set, fmt::format("input_{}.pb", i))); ++i)
+      inputs.push_back(load_tensor_pb(join_path(set, fmt::format("input_{}.pb", i))));
+    for (size_t i = 0; file_exists(join_path(set, fmt::format("output_{}.pb", i))); ++i)
+      expected.push_back(load_tensor_pb(join_path(set, fmt::format("output_{}.pb", i))));
+    if (expected.empty())
+      fail(ErrorCode::kNotFound, "There are no input_N.pb and output_N.pb files in this folder: {}", set);
     const std::vector<Tensor> outputs = m.run(inputs);
-    if (outputs.size() < expected.size()) fail(ErrorCode::kInvalidArgument, "The folder has {} outputs, the model {}: {}", expected.size(), outputs.size(), set);
+    if (outputs.size() < expected.size())
+      fail(ErrorCode::kInvalidArgument, "The folder has {} outputs, the model {}: {}", expected.size(), outputs.size(),
+           set);
     for (size_t i = 0; i < expected.size(); ++i) {
       const Deviation d = compare(outputs[i], expected[i], o.rtol, o.atol);
       const bool ok = d.mismatch.empty() && d.beyond == 0;
       good = good && ok;
-      results.push_back({{"data_set", set}, {"output", m.output_names[i]}, {"max_abs", d.max_abs}, {"max_rel", d.max_rel}, {"beyond", d.beyond}, {"elements", d.elements}, {"mismatch", d.mismatch}, {"ok", ok}});
+      results.push_back({{"data_set", set},
+                         {"output", m.output_names[i]},
+                         {"max_abs", d.max_abs},
+                         {"max_rel", d.max_rel},
+                         {"beyond", d.beyond},
+                         {"elements", d.elements},
+                         {"mismatch", d.mismatch},
+                         {"ok", ok}});
       table.add({file_name(set), m.output_names[i], fmt::format("{:.3g}", d.max_abs), fmt::format("{:.3g}", d.max_rel),
                  d.mismatch.empty() ? fmt::format("{} of {}", d.beyond, d.elements) : d.mismatch, ok ? "ok" : "OFF"});
     }
   }
-  if (o.json) print_json({{"model", o.model}, {"engine", o.engine}, {"rtol", o.rtol}, {"atol", o.atol}, {"results", results}, {"ok", good}});
-  else table.print();
+  if (o.json)
+    print_json({{"model", o.model},
+                {"engine", o.engine},
+                {"rtol", o.rtol},
+                {"atol", o.atol},
+                {"results", results},
+                {"ok", good}});
+  else
+    table.print();
   return good ? 0 : 1;
 }
 
 std::vector<double> as_probabilities(std::vector<double> scores) {
   const double sum = std::accumulate(scores.begin(), scores.end(), 0.0);
-  const bool already = std::abs(sum - 1) < 1e-3 && std::all_of(scores.begin(), scores.end(), [](double v) { return v >= 0; });
+  const bool already =
+      std::abs(sum - 1) < 1e-3 && std::all_of(scores.begin(), scores.end(), [](double v) { return v >= 0; });
   if (already) return scores;
   const double top = *std::max_element(scores.begin(), scores.end());
   double total = 0;
@@ -150,7 +177,10 @@ void classify(const Options& o) {
   Preprocess how;
   std::vector<std::string> labels;
   if (!load_preprocess(m.graph, how, labels))
-    fail(ErrorCode::kInvalidArgument, "The model carries no pre-processing for pictures; `slipway quantize` writes it into its result, or give --input: {}", o.model);
+    fail(ErrorCode::kInvalidArgument,
+         "The model carries no pre-processing for pictures; `slipway quantize` writes it into its result, or give "
+         "--input: {}",
+         o.model);
   const auto bytes = read_file(o.image);
   const Tensor sample = preprocess_image(how, decode_image(bytes, o.image));
   Dims dims = sample.dims();
@@ -168,8 +198,10 @@ void classify(const Options& o) {
     top.push_back({{"class", i}, {"label", label}, {"confidence", scores[i]}});
     table.add({std::to_string(i), label, fmt::format("{:.2f} %", 100 * scores[i])});
   }
-  if (o.json) print_json({{"model", o.model}, {"image", o.image}, {"top", top}});
-  else table.print();
+  if (o.json)
+    print_json({{"model", o.model}, {"image", o.image}, {"top", top}});
+  else
+    table.print();
 }
 
 void run_once(const Options& o) {
@@ -180,7 +212,10 @@ void run_once(const Options& o) {
   for (size_t i = 0; i < outputs.size(); ++i) {
     const std::string file = o.output_dir.empty() ? "" : join_path(o.output_dir, fmt::format("{}.npy", i));
     if (!file.empty()) write_npy(file, outputs[i]);
-    json entry = {{"name", m.output_names[i]}, {"dtype", to_string(outputs[i].dtype())}, {"dims", outputs[i].dims()}, {"file", file}};
+    json entry = {{"name", m.output_names[i]},
+                  {"dtype", to_string(outputs[i].dtype())},
+                  {"dims", outputs[i].dims()},
+                  {"file", file}};
     std::string values;
     if (outputs[i].dtype() != DType::kString) {
       const auto numbers = to_doubles(outputs[i]);
@@ -188,7 +223,9 @@ void run_once(const Options& o) {
       if (numbers.size() > 8) values += " …";
     }
     list.push_back(std::move(entry));
-    if (!o.json) fmt::print("{} {}{} ={}{}\n", m.output_names[i], to_string(outputs[i].dtype()), to_string(outputs[i].dims()), values, file.empty() ? "" : "  -> " + file);
+    if (!o.json)
+      fmt::print("{} {}{} ={}{}\n", m.output_names[i], to_string(outputs[i].dtype()), to_string(outputs[i].dims()),
+                 values, file.empty() ? "" : "  -> " + file);
   }
   if (o.json) print_json({{"model", o.model}, {"engine", o.engine}, {"outputs", list}});
 }
@@ -197,18 +234,23 @@ void run_once(const Options& o) {
 
 void add_run(Cli& cli) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = add_verb(cli, "run", "Run one inference",
-                            "  slipway run model.onnx --input image=x.npy --output-dir out      writes out/0.npy, out/1.npy, …\n"
-                            "  slipway run model.onnx --test-data test_data_set_0               compares with ONNX's own test files\n"
-                            "  slipway run model.int8.onnx --image cat.jpg                      label and confidence", o->json);
+  CLI::App* verb = add_verb(
+      cli, "run", "Run one inference",
+      "  slipway run model.onnx --input image=x.npy --output-dir out      writes out/0.npy, out/1.npy, …\n"
+      "  slipway run model.onnx --test-data test_data_set_0               compares with ONNX's own test files\n"
+      "  slipway run model.int8.onnx --image cat.jpg                      label and confidence",
+      o->json);
   verb->add_option("model", o->model, "ONNX file or plan")->required();
   auto* input = verb->add_option("--input", o->inputs, "NAME=FILE.npy (repeatable)");
-  auto* data = verb->add_option("--test-data", o->test_data, "Folder with input_N.pb and output_N.pb, or with test_data_set_N folders; exit 1 when outputs are off");
+  auto* data = verb->add_option(
+      "--test-data", o->test_data,
+      "Folder with input_N.pb and output_N.pb, or with test_data_set_N folders; exit 1 when outputs are off");
   auto* image = verb->add_option("--image", o->image, "JPEG or PNG, for a model that carries its pre-processing");
   input->excludes(data)->excludes(image);
   data->excludes(image);
   verb->add_option("--output-dir", o->output_dir, "Folder for the outputs, 0.npy, 1.npy, … in the model's order");
-  verb->add_option("--engine", o->engine, "slipway, or reference: the oracle that every kernel is tested against")->capture_default_str();
+  verb->add_option("--engine", o->engine, "slipway, or reference: the oracle that every kernel is tested against")
+      ->capture_default_str();
   verb->add_option("--rtol", o->rtol, "Relative tolerance of --test-data")->capture_default_str();
   verb->add_option("--atol", o->atol, "Absolute tolerance of --test-data")->capture_default_str();
   verb->add_option("--top", o->top, "Classes to print with --image")->capture_default_str();
@@ -216,9 +258,12 @@ void add_run(Cli& cli) {
   verb->add_option("--dim", o->dims, "Size of a free dimension, NAME=SIZE (repeatable)");
   verb->add_flag("--no-optimize", o->no_optimize, "Leave the graph passes out");
   verb->callback([=, &cli] {
-    if (*data) cli.exit_code = run_test_data(*o);
-    else if (*image) classify(*o);
-    else run_once(*o);
+    if (*data)
+      cli.exit_code = run_test_data(*o);
+    else if (*image)
+      classify(*o);
+    else
+      run_once(*o);
   });
 }
 

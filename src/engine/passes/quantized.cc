@@ -3,6 +3,7 @@
 #include "engine/passes/quantized.h"
 
 #include <algorithm>
+#include <utility>
 #include <cmath>
 #include <limits>
 #include <utility>
