@@ -37,13 +37,26 @@ bool append_activation(const Node& node, dnnl::post_ops& ops);
 
 /// `implementation|digest of the packed layout`: enough to find the same implementation again.
 std::string onednn_variant(const std::string& implementation, const dnnl::memory::desc& packed);
-/// Moves `pd` on to the implementation of that variant; fails with kUnsupported when this oneDNN has none such.
+/// Calls visit(primitive_desc) for every implementation, oneDNN's favourite first, until it returns true; returns that
+/// one, or an empty descriptor. The iterator reads `desc` to the end, so it must live as long (oneDNN 2.6 keeps a
+/// pointer to it).
+template <typename Primitive, typename Visit>
+typename Primitive::primitive_desc visit_implementations(const typename Primitive::desc& desc,
+                                                         const dnnl::primitive_attr& attr, const Visit& visit) {
+  typename Primitive::primitive_desc pd(desc, attr, onednn_engine());
+  while (!visit(pd))
+    if (!pd.next_impl()) return {};
+  return pd;
+}
+/// A visitor that stops at the implementation of that variant, and the check that it was found (else kUnsupported).
 template <typename PrimitiveDesc>
-void seek_implementation(PrimitiveDesc& pd, const std::string& variant) {
-  const std::string wanted = variant.substr(0, variant.find('|'));
-  while (pd.impl_info_str() != wanted)
-    if (!pd.next_impl())
-      fail(ErrorCode::kUnsupported, "This oneDNN has no such implementation; build the plan again: {}", wanted);
+auto is_variant(const std::string& variant) {
+  return [wanted = variant.substr(0, variant.find('|'))](PrimitiveDesc& pd) { return pd.impl_info_str() == wanted; };
+}
+template <typename PrimitiveDesc>
+PrimitiveDesc require_found(PrimitiveDesc pd, const std::string& variant) {
+  if (!pd) fail(ErrorCode::kUnsupported, "This oneDNN has no such implementation; build the plan again: {}", variant);
+  return pd;
 }
 void require_layout_digest(const dnnl::memory::desc& packed, const std::string& variant);
 

@@ -30,13 +30,15 @@ dnnl::memory::desc operand_desc(const LowerContext& c, const Candidate& candidat
   return onednn_desc(candidate.inputs[i], DType::kFloat32, widened(c.input_dims(i), c.output_dims().size()));
 }
 
-dnnl::binary::primitive_desc describe(const LowerContext& c, const Candidate& candidate) {
+using PrimitiveDesc = dnnl::binary::primitive_desc;
+
+template <typename Visit>
+PrimitiveDesc describe(const LowerContext& c, const Candidate& candidate, const Visit& visit) {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  return {{*binary_of(c.node), operand_desc(c, candidate, 0), operand_desc(c, candidate, 1),
-           onednn_desc(candidate.outputs[0], DType::kFloat32, widened(c.output_dims(), 1))},
-          attr,
-          onednn_engine()};
+  const dnnl::binary::desc desc(*binary_of(c.node), operand_desc(c, candidate, 0), operand_desc(c, candidate, 1),
+                                onednn_desc(candidate.outputs[0], DType::kFloat32, widened(c.output_dims(), 1)));
+  return visit_implementations<dnnl::binary>(desc, attr, visit);
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -68,7 +70,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
     if (!fits) continue;
     if (c.input_dims(0) == y && !c.is_constant(0)) candidate.inplace_input = 0;
     try {
-      auto pd = describe(c, candidate);
+      const PrimitiveDesc pd = describe(c, candidate, [](PrimitiveDesc&) { return true; });
       if (std::string(pd.impl_info_str()).starts_with("ref")) continue;
       candidate.variant = pd.impl_info_str();
       candidates.push_back(std::move(candidate));
@@ -85,8 +87,8 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
-  auto pd = describe(c, candidate);
-  seek_implementation(pd, candidate.variant);
+  const PrimitiveDesc pd =
+      require_found(describe(c, candidate, is_variant<PrimitiveDesc>(candidate.variant)), candidate.variant);
   int next_blob = 0;
   std::vector<DnnlArg> args;
   for (size_t i : {0, 1}) {

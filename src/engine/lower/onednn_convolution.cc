@@ -25,7 +25,10 @@ dnnl::memory::dims weight_dims(const LowerContext& c) {
   return grouped;
 }
 
-dnnl::convolution_forward::primitive_desc describe(const LowerContext& c, Layout in, Layout out) {
+using PrimitiveDesc = dnnl::convolution_forward::primitive_desc;
+
+template <typename Visit>
+PrimitiveDesc describe(const LowerContext& c, Layout in, Layout out, const Visit& visit) {
   using dnnl::memory;
   const Window window = conv_window(c.node, c.input_dims(0), c.input_dims(1));
   const Dims x = c.input_dims(0), y = c.output_dims();
@@ -42,15 +45,17 @@ dnnl::convolution_forward::primitive_desc describe(const LowerContext& c, Layout
   attr.set_post_ops(ops);
   const auto kind = dnnl::prop_kind::forward_inference;
   const auto algorithm = dnnl::algorithm::convolution_direct;
-  if (c.has_input(kBias)) {
-    const memory::desc bias({y[1]}, memory::data_type::f32, memory::format_tag::a);
-    return {{kind, algorithm, src, weights, bias, dst, window.strides, dilations, window.pads_begin, window.pads_end},
-            attr,
-            onednn_engine()};
-  }
-  return {{kind, algorithm, src, weights, dst, window.strides, dilations, window.pads_begin, window.pads_end},
-          attr,
-          onednn_engine()};
+  const memory::desc bias =
+      c.has_input(kBias) ? memory::desc({y[1]}, memory::data_type::f32, memory::format_tag::a) : memory::desc();
+  const dnnl::convolution_forward::desc desc(kind, algorithm, src, weights, bias, dst, window.strides, dilations,
+                                             window.pads_begin, window.pads_end);
+  return visit_implementations<dnnl::convolution_forward>(desc, attr, visit);
+}
+
+PrimitiveDesc find(const LowerContext& c, const Candidate& candidate) {
+  return require_found(
+      describe(c, candidate.inputs[0], candidate.outputs[0], is_variant<PrimitiveDesc>(candidate.variant)),
+      candidate.variant);
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -71,10 +76,9 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   std::set<std::string> seen;
   for (const auto& [in, out] : pairs) {
     try {
-      auto pd = describe(c, in, out);
-      do {
+      describe(c, in, out, [&](PrimitiveDesc& pd) {
         const std::string name = pd.impl_info_str();
-        if (name.starts_with("ref") || name.starts_with("simple")) continue;
+        if (name.starts_with("ref") || name.starts_with("simple")) return false;
         Candidate candidate{.tactic = "onednn_conv", .variant = onednn_variant(name, pd.weights_desc())};
         candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
         candidate.inputs[0] = in;
@@ -85,15 +89,15 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
         }
         if (seen.insert(fmt::format("{}{}{}", candidate.variant, to_string(in), to_string(out))).second)
           candidates.push_back(std::move(candidate));
-      } while (pd.next_impl());
+        return false;
+      });
     } catch (const dnnl::error&) {  // no implementation for these layouts
     }
   }
 }
 
 std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
-  auto pd = describe(c, candidate.inputs[0], candidate.outputs[0]);
-  seek_implementation(pd, candidate.variant);
+  const PrimitiveDesc pd = find(c, candidate);
   std::vector<Blob> blobs;
   blobs.push_back(reorder_blob(c.constant(1).raw(), onednn_plain(DType::kFloat32, weight_dims(c)), pd.weights_desc()));
   if (c.has_input(kBias)) blobs.push_back(copy_blob(c.constant(kBias).raw(), c.constant(kBias).bytes()));
@@ -103,8 +107,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
-  auto pd = describe(c, candidate.inputs[0], candidate.outputs[0]);
-  seek_implementation(pd, candidate.variant);
+  const PrimitiveDesc pd = find(c, candidate);
   require_layout_digest(pd.weights_desc(), candidate.variant);
   std::vector<DnnlArg> args = {{DNNL_ARG_SRC, DnnlArg::kInput, 0, pd.src_desc()},
                                {DNNL_ARG_WEIGHTS, DnnlArg::kBlob, 0, pd.weights_desc()},

@@ -53,7 +53,10 @@ Operands operands(const LowerContext& c) {
   return o;
 }
 
-dnnl::matmul::primitive_desc describe(const LowerContext& c, const Operands& o, bool packed) {
+using PrimitiveDesc = dnnl::matmul::primitive_desc;
+
+template <typename Visit>
+PrimitiveDesc describe(const LowerContext& c, const Operands& o, bool packed, const Visit& visit) {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   dnnl::post_ops ops;
@@ -61,8 +64,15 @@ dnnl::matmul::primitive_desc describe(const LowerContext& c, const Operands& o, 
   attr.set_post_ops(ops);
   const dnnl::memory::desc b =
       packed ? dnnl::memory::desc(o.b, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any) : o.b_desc;
-  if (o.has_bias) return {{o.a_desc, b, o.bias_desc, o.y_desc}, attr, onednn_engine()};
-  return {{o.a_desc, b, o.y_desc}, attr, onednn_engine()};
+  const dnnl::matmul::desc desc(o.a_desc, b, o.bias_desc, o.y_desc);  // an empty bias is none
+  return visit_implementations<dnnl::matmul>(desc, attr, visit);
+}
+
+bool is_packed(const Candidate& candidate) { return candidate.variant.ends_with("|packed"); }
+
+PrimitiveDesc find(const LowerContext& c, const Operands& o, const Candidate& candidate) {
+  return require_found(describe(c, o, is_packed(candidate), is_variant<PrimitiveDesc>(candidate.variant)),
+                       candidate.variant);
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -80,30 +90,28 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   for (const bool packed : {true, false}) {
     if (packed && !c.is_constant(1)) continue;
     try {
-      auto pd = describe(c, o, packed);
-      do {
+      describe(c, o, packed, [&](PrimitiveDesc& pd) {
         const std::string name = pd.impl_info_str();
-        if (name.starts_with("ref")) continue;
+        if (name.starts_with("ref")) return false;
         Candidate candidate{.tactic = "onednn_matmul",
                             .variant = onednn_variant(name, pd.weights_desc()) + (packed ? "|packed" : "|plain")};
         candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
         candidate.outputs = {Layout::kPlain};
         candidates.push_back(std::move(candidate));
-      } while (pd.next_impl());
+        return false;
+      });
     } catch (const dnnl::error&) {
     }
   }
 }
 
-bool is_packed(const Candidate& candidate) { return candidate.variant.ends_with("|packed"); }
 std::string layout_variant(const Candidate& candidate) {
   return candidate.variant.substr(0, candidate.variant.rfind('|'));
 }
 
 std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
   const Operands o = operands(c);
-  auto pd = describe(c, o, is_packed(candidate));
-  seek_implementation(pd, candidate.variant);
+  const PrimitiveDesc pd = find(c, o, candidate);
   std::vector<Blob> blobs;
   if (c.is_constant(0)) blobs.push_back(copy_blob(c.constant(0).raw(), c.constant(0).bytes()));
   if (c.is_constant(1)) blobs.push_back(reorder_blob(c.constant(1).raw(), o.b_desc, pd.weights_desc()));
@@ -115,8 +123,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
   const Operands o = operands(c);
-  auto pd = describe(c, o, is_packed(candidate));
-  seek_implementation(pd, candidate.variant);
+  const PrimitiveDesc pd = find(c, o, candidate);
   require_layout_digest(pd.weights_desc(), layout_variant(candidate));
   int next_blob = 0;
   const auto operand = [&](int id, size_t input, const dnnl::memory::desc& desc) {

@@ -23,7 +23,10 @@ Window window_of(const LowerContext& c) {
           .output = ones};
 }
 
-dnnl::pooling_v2_forward::primitive_desc describe(const LowerContext& c, Layout layout) {
+using PrimitiveDesc = dnnl::pooling_v2_forward::primitive_desc;
+
+template <typename Visit>
+PrimitiveDesc describe(const LowerContext& c, Layout layout, const Visit& visit) {
   using dnnl::algorithm;
   Window w = window_of(c);
   Dims dilations;
@@ -36,11 +39,10 @@ dnnl::pooling_v2_forward::primitive_desc describe(const LowerContext& c, Layout 
                                                                       : algorithm::pooling_avg_exclude_padding;
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  return {
-      {dnnl::prop_kind::forward_inference, how, onednn_desc(layout, DType::kFloat32, c.input_dims(0)),
-       onednn_desc(layout, DType::kFloat32, c.output_dims()), w.strides, w.kernel, dilations, w.pads_begin, w.pads_end},
-      attr,
-      onednn_engine()};
+  const dnnl::pooling_v2_forward::desc desc(
+      dnnl::prop_kind::forward_inference, how, onednn_desc(layout, DType::kFloat32, c.input_dims(0)),
+      onednn_desc(layout, DType::kFloat32, c.output_dims()), w.strides, w.kernel, dilations, w.pads_begin, w.pads_end);
+  return visit_implementations<dnnl::pooling_v2_forward>(desc, attr, visit);
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -57,7 +59,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   for (const Layout layout :
        {cpu_features().avx512 ? Layout::kBlocked16 : Layout::kBlocked8, Layout::kNhwc, Layout::kPlain}) {
     try {
-      auto pd = describe(c, layout);
+      const PrimitiveDesc pd = describe(c, layout, [](PrimitiveDesc&) { return true; });
       const std::string name = pd.impl_info_str();
       if (name.starts_with("ref")) continue;
       Candidate candidate{.tactic = "onednn_pool", .variant = onednn_variant(name, pd.src_desc())};
@@ -70,8 +72,8 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
-  auto pd = describe(c, candidate.inputs[0]);
-  seek_implementation(pd, candidate.variant);
+  const PrimitiveDesc pd =
+      require_found(describe(c, candidate.inputs[0], is_variant<PrimitiveDesc>(candidate.variant)), candidate.variant);
   return make_dnnl_kernel(dnnl::pooling_v2_forward(pd),
                           {{DNNL_ARG_SRC, DnnlArg::kInput, 0, pd.src_desc()},
                            {DNNL_ARG_DST, DnnlArg::kOutput, 0, pd.dst_desc()},
