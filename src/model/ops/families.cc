@@ -13,6 +13,7 @@ std::vector<std::span<const OpSpec>> op_families() {
       activation_ops(),
       matmul_ops(),
       quantization_ops(),
+      recurrent_ops(),
       elementwise_ops(),
       arithmetic_ops(),
       logic_ops(),

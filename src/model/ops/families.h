@@ -13,6 +13,7 @@ std::span<const OpSpec> normalization_ops();
 std::span<const OpSpec> activation_ops();
 std::span<const OpSpec> matmul_ops();
 std::span<const OpSpec> quantization_ops();
+std::span<const OpSpec> recurrent_ops();
 std::span<const OpSpec> elementwise_ops();
 std::span<const OpSpec> arithmetic_ops();
 std::span<const OpSpec> logic_ops();
