@@ -4,6 +4,7 @@
 #include "model/evaluate.h"
 
 #include <map>
+#include <new>
 #include <utility>
 
 #include "base/error.h"
@@ -74,7 +75,12 @@ class Evaluation {
     ctx.run_subgraph = [&](const Graph& subgraph, std::span<const Tensor> arguments) {
       return run(subgraph, arguments, captures, depth + 1);
     };
-    spec.eval(ctx);
+    try {
+      spec.eval(ctx);
+    } catch (const std::bad_alloc&) {
+      fail(ErrorCode::kInvalidArgument, "There is not enough memory; use smaller inputs or another model: {}",
+           node.label());
+    }
     std::vector<Tensor> results = std::move(ctx.results());
     for (size_t i = 0; i < results.size(); ++i)
       if (ctx.wants_output(i) && !results[i].defined())

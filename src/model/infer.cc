@@ -105,6 +105,7 @@ class Inference {
     for (const GraphPtr& subgraph : subgraphs_of(node))
       ctx.subgraph_facts.push_back(infer_subgraph(*subgraph, node, inputs, captures, depth));
     if (spec.infer != nullptr) spec.infer(ctx);
+    for (ValueFacts& result : ctx.results()) settle(result);
     fold(owner, node, spec, inputs, ctx.results());
     for (size_t i = 0; i < node.outputs.size(); ++i)
       if (node.outputs[i] != kNoValue) learn(graph, node.outputs[i], facts, ctx.results()[i]);
@@ -121,6 +122,17 @@ class Inference {
       for (ValueId id : subgraph.outputs()) declared.push_back(facts_of(subgraph.value(id)));
       return declared;
     }
+  }
+
+  // Contents that hold no symbol are a constant.
+  static void settle(ValueFacts& facts) {
+    if (!facts.dims || facts.constant != nullptr || !is_integer(facts.dtype) || !facts.shape.is_static()) return;
+    std::vector<int64_t> values;
+    for (const Dim& d : *facts.dims) values.push_back(d.value());
+    const Dims dims = facts.shape.to_dims();
+    const bool known = std::all_of(values.begin(), values.end(), [](int64_t v) { return v >= 0; });
+    if (known && element_count(dims) == static_cast<int64_t>(values.size()))
+      facts.constant = std::make_shared<const Tensor>(cast(Tensor::of<int64_t>(dims, values), facts.dtype));
   }
 
   static void fold(const Graph& graph, const Node& node, const OpSpec& spec, const FactRefs& inputs,

@@ -22,7 +22,27 @@ constexpr int kPassedFloor = 0;
 constexpr int kStaticFloor = 0;
 
 // Cases that are known to differ, with the reason.
-const std::map<std::string, std::string> kKnown = {};
+const char* const kTraining = "imports only the training domain, which no model in service uses";
+const char* const kUnrounded =
+    "takes scale times length, unrounded, as the resized length; exporters and ONNX Runtime round it";
+const char* const kTruncated = "rounds to bfloat16 by truncation, the specification to nearest even";
+const char* const kWrongInput = "gives an input of another shape than its model declares";
+const std::map<std::string, std::string> kKnown = {
+    {"test_adagrad", kTraining},
+    {"test_adagrad_multiple", kTraining},
+    {"test_adam", kTraining},
+    {"test_adam_multiple", kTraining},
+    {"test_cast_FLOAT_to_BFLOAT16", kTruncated},
+    {"test_castlike_BFLOAT16_to_FLOAT", kWrongInput},
+    {"test_castlike_BFLOAT16_to_FLOAT_expanded", kWrongInput},
+    {"test_castlike_FLOAT_to_BFLOAT16", kWrongInput},
+    {"test_castlike_FLOAT_to_BFLOAT16_expanded", kWrongInput},
+    {"test_momentum", kTraining},
+    {"test_momentum_multiple", kTraining},
+    {"test_nesterov_momentum", kTraining},
+    {"test_resize_downsample_scales_cubic_align_corners", kUnrounded},
+    {"test_resize_downsample_scales_linear_align_corners", kUnrounded},
+};
 
 struct Outcome {
   int passed = 0, failed = 0, outputs = 0, static_outputs = 0;
@@ -49,8 +69,16 @@ std::string difference(const Tensor& actual, const Tensor& expected, bool values
   return "";
 }
 
-// Shapes as they follow from the inputs alone must hold the shapes that come out.
-std::string shape_difference(Graph graph, const std::vector<Tensor>& outputs, Outcome& outcome) {
+// Shapes as they follow from the inputs alone (and from the contents of those that hold shapes, indices and the like)
+// must hold the shapes that come out.
+std::string shape_difference(Graph graph, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
+                             Outcome& outcome) {
+  const std::vector<ValueId> ids = graph.inputs();
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (inputs[i].rank() > 1 || (i == 0 && ids.size() > 1)) continue;
+    graph.replace_uses(ids[i], graph.add_constant("known", inputs[i]));
+    graph.erase_value(ids[i]);
+  }
   for (ValueId id = 0; id < graph.value_limit(); ++id) {
     const Value& v = graph.value(id);
     if (v.alive && !v.is_constant() && !v.is_input) graph.set_type(id, DType::kUndefined, Shape());
@@ -79,6 +107,22 @@ std::vector<Tensor> load_tensors(const std::string& folder, std::string_view kin
   }
 }
 
+// The cases store bfloat16 as uint16.
+void restore_bfloat16(std::vector<Tensor>& tensors, const Graph& graph, const std::vector<ValueId>& ids) {
+  for (size_t i = 0; i < std::min(tensors.size(), ids.size()); ++i) {
+    if (graph.value(ids[i]).dtype != DType::kBfloat16 || tensors[i].dtype() != DType::kUint16) continue;
+    const auto owner = std::make_shared<const Tensor>(tensors[i]);
+    tensors[i] = Tensor::view(DType::kBfloat16, owner->dims(), owner->raw(), owner);
+  }
+}
+
+// What an unsupported case lacks: the operator, or the first sentence.
+std::string missing_part(const std::string& message) {
+  if (!message.starts_with("The operator is not supported")) return message.substr(0, message.find(':'));
+  const std::string operator_and_place = message.substr(message.find(": ") + 2);
+  return operator_and_place.substr(0, operator_and_place.find(' '));
+}
+
 std::string run_case(const std::string& folder, Outcome& outcome) {
   const Graph graph = load_onnx(folder + "/model.onnx");
   bool random = false;
@@ -88,13 +132,15 @@ std::string run_case(const std::string& folder, Outcome& outcome) {
   }
   for (const std::string& name : list_folder(folder)) {
     if (!name.starts_with("test_data_set_")) continue;
-    const std::vector<Tensor> inputs = load_tensors(folder + "/" + name, "input");
-    const std::vector<Tensor> expected = load_tensors(folder + "/" + name, "output");
+    std::vector<Tensor> inputs = load_tensors(folder + "/" + name, "input");
+    std::vector<Tensor> expected = load_tensors(folder + "/" + name, "output");
+    restore_bfloat16(inputs, graph, graph.inputs());
+    restore_bfloat16(expected, graph, graph.outputs());
     const std::vector<Tensor> outputs = evaluate(graph, inputs);
     if (outputs.size() != expected.size()) return fmt::format("{} outputs", outputs.size());
     for (size_t i = 0; i < outputs.size(); ++i)
       if (std::string text = difference(outputs[i], expected[i], !random); !text.empty()) return text;
-    if (std::string text = shape_difference(graph, outputs, outcome); !text.empty()) return text;
+    if (std::string text = shape_difference(graph, inputs, outputs, outcome); !text.empty()) return text;
   }
   return "";
 }
@@ -108,12 +154,11 @@ TEST(Conformance, ReferenceAgreesWithOnnxTestCases) {
     try {
       text = run_case(kCases + "/" + name, outcome);
     } catch (const Error& error) {
-      const std::string what = error.what();
       if (error.code() == ErrorCode::kUnsupported) {
-        ++outcome.unsupported[what.substr(what.rfind(": ") + 2)];
+        ++outcome.unsupported[missing_part(error.what())];
         continue;
       }
-      text = what;
+      text = error.what();
     }
     if (text.empty()) {
       ++outcome.passed;

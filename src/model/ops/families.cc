@@ -22,6 +22,7 @@ std::vector<std::span<const OpSpec>> op_families() {
       indexing_ops(),
       selection_ops(),
       resize_ops(),
+      grid_sample_ops(),
       reduction_ops(),
       generator_ops(),
       control_flow_ops(),

@@ -22,6 +22,7 @@ std::span<const OpSpec> padding_ops();
 std::span<const OpSpec> indexing_ops();
 std::span<const OpSpec> selection_ops();
 std::span<const OpSpec> resize_ops();
+std::span<const OpSpec> grid_sample_ops();
 std::span<const OpSpec> reduction_ops();
 std::span<const OpSpec> generator_ops();
 std::span<const OpSpec> control_flow_ops();

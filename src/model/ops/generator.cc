@@ -1,4 +1,5 @@
 // Operators that make tensors from parameters: constants, ranges, identity matrices, windows, random numbers.
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -45,11 +46,14 @@ DType fill_type(const Node& node) {
 
 void infer_constant_of_shape(InferContext& ctx) {
   const auto dims = contents(ctx, 0);
+  if (dims && dims->size() > kMaxRank) ctx.reject("its shape is absurdly long");
   ctx.set_output(0, fill_type(ctx.node), dims ? Shape(*dims) : Shape());
 }
 
 void eval_constant_of_shape(EvalContext& ctx) {
   const Dims dims = to_ints(ctx.input(0));
+  if (dims.size() > kMaxRank) ctx.reject("its shape is absurdly long");
+  bounded_count(dims);
   Tensor y(fill_type(ctx.node), dims);
   if (const Tensor* value = ctx.node.tensor("value")) {
     if (value->elements() != 1) ctx.reject("its value is not one element");
@@ -98,6 +102,7 @@ void infer_range(InferContext& ctx) {
 void eval_range(EvalContext& ctx) {
   const Tensor &start = ctx.input(0), &delta = ctx.input(2);
   const int64_t count = range_count(ctx, start, ctx.input(1), delta);
+  bounded_count(std::array{count});
   Tensor wide(is_integer(start.dtype()) ? DType::kInt64 : DType::kFloat64, {count});
   if (is_integer(start.dtype())) {
     auto at = static_cast<uint64_t>(to_ints(start)[0]);
@@ -152,6 +157,7 @@ template <const Window& kWindow>
 void eval_window(EvalContext& ctx) {
   const std::vector<int64_t> sizes = to_ints(ctx.input(0));
   if (sizes.size() != 1) ctx.reject("its size is not one number");
+  bounded_count(sizes);
   Tensor wide(DType::kFloat64, {sizes[0]});
   const double period = static_cast<double>(sizes[0]) - (ctx.node.integer("periodic", 1) != 0 ? 0.0 : 1.0);
   const double turn = 2 * 3.14159265358979323846 / std::max(period, 1.0);
@@ -181,6 +187,7 @@ Random random_of(const Node& node) {
 void eval_random(EvalContext& ctx) {
   const Dims dims = is_like(ctx.node) ? ctx.input(0).dims() : Dims(ctx.node.integers("shape"));
   const DType dtype = type_attribute(ctx, "dtype", is_like(ctx.node) ? ctx.input(0).dtype() : DType::kFloat32);
+  bounded_count(dims);
   Tensor wide(DType::kFloat64, dims);
   Random random = random_of(ctx.node);
   const bool normal = ctx.node.op_type.starts_with("RandomNormal");

@@ -49,7 +49,7 @@ void eval_gather(EvalContext& ctx) {
   dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
   dims.insert(dims.begin() + static_cast<std::ptrdiff_t>(axis), ctx.input(1).dims().begin(), ctx.input(1).dims().end());
   std::vector<int64_t> sources;
-  sources.reserve(static_cast<size_t>(element_count(dims)));
+  sources.reserve(static_cast<size_t>(bounded_count(dims)));
   for (int64_t o = 0; o < outer; ++o)
     for (int64_t i : indices)
       for (int64_t k = 0; k < inner; ++k) sources.push_back((o * size + i) * inner + k);
@@ -130,6 +130,7 @@ void eval_gather_nd(EvalContext& ctx) {
   const int64_t inner = element_count(rest);
   Dims dims(indices.dims().begin(), indices.dims().end() - 1);
   dims.insert(dims.end(), rest.begin(), rest.end());
+  bounded_count(dims);
   std::vector<int64_t> sources;
   for (int64_t offset : offsets)
     for (int64_t k = 0; k < inner; ++k) sources.push_back(offset + k);
@@ -219,7 +220,7 @@ void eval_one_hot(EvalContext& ctx) {
   Dims dims = indices.dims();
   const int64_t inner = element_count(std::span(dims).subspan(axis));
   dims.insert(dims.begin() + static_cast<std::ptrdiff_t>(axis), depth);
-  std::vector<int64_t> sources(static_cast<size_t>(element_count(dims)), 0);
+  std::vector<int64_t> sources(static_cast<size_t>(bounded_count(dims)), 0);
   const std::vector<int64_t> values = to_ints(indices);
   for (size_t i = 0; i < values.size(); ++i) {
     if (values[i] < -depth || values[i] >= depth) continue;

@@ -276,7 +276,7 @@ void eval_tile(EvalContext& ctx) {
     box.insert(box.end(), {repeats[i], x.dims()[i]});
     strides.insert(strides.end(), {0, own[i]});
   }
-  element_count(box);
+  bounded_count(box);
   for (size_t i = 0; i < repeats.size(); ++i)
     dims.push_back(x.dims()[i] == 0 || repeats[i] == 0 ? 0 : repeats[i] * x.dims()[i]);
   ctx.set_output(0, copy_strided(x, dims, box, strides));

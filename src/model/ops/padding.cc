@@ -93,7 +93,7 @@ void eval_pad(EvalContext& ctx) {
     if (ctx.input(2).elements() != 1 || ctx.input(2).dtype() != x.dtype()) ctx.reject("its constant is not one value");
     fill = ctx.input(2);
   }
-  const int64_t count = element_count(dims);
+  const int64_t count = bounded_count(dims);
   if (count == 0) return ctx.set_output(0, Tensor(x.dtype(), dims));
   std::vector<int64_t> sources(static_cast<size_t>(count), 0);
   const Dims own = strides_of(x.dims());

@@ -269,7 +269,7 @@ void eval_resize(EvalContext& ctx) {
   if (crops) read_roi(ctx, request, plans);
   Dims dims;
   for (const AxisPlan& plan : plans) dims.push_back(plan.to);
-  const int64_t count = element_count(dims);
+  const int64_t count = bounded_count(dims);
   const bool exact = settings.mode == "nearest" && !crops;
   std::vector<double> values = exact ? std::vector<double>() : to_doubles(x);
   std::vector<int64_t> sources(exact ? static_cast<size_t>(count) : 0, 0);

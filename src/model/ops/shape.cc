@@ -86,6 +86,7 @@ void infer_reshape(InferContext& ctx) {
     return;
   }
   const auto constant = ctx.ints(1);
+  if (target->size() > kMaxRank) ctx.reject("its target shape is absurdly long");
   std::vector<Dim> to = *target;
   std::vector<Dim> rest;
   std::optional<size_t> hole;
@@ -120,6 +121,7 @@ void infer_reshape(InferContext& ctx) {
 void eval_reshape(EvalContext& ctx) {
   const Tensor& x = ctx.input(0);
   Dims dims = to_ints(ctx.input(1));
+  if (dims.size() > kMaxRank) ctx.reject("its target shape is absurdly long");
   std::optional<size_t> hole;
   for (size_t i = 0; i < dims.size(); ++i) {
     if (dims[i] == 0 && ctx.node.integer("allowzero", 0) == 0) {
@@ -201,6 +203,8 @@ void eval_squeeze(EvalContext& ctx) {
 // Where the new axes stand in the output.
 template <typename T>
 std::vector<T> unsqueezed(const std::vector<T>& from, std::span<const int64_t> axes, const Node& node) {
+  if (axes.size() > kMaxRank)
+    fail(ErrorCode::kInvalidModel, "It adds an absurd number of axes at {}: {}", node.label(), axes.size());
   const std::vector<int64_t> fresh = normalize_axes(axes, static_cast<int64_t>(from.size() + axes.size()), node);
   std::vector<T> dims;
   size_t next = 0;
@@ -229,6 +233,7 @@ void infer_expand(InferContext& ctx) {
   const Shape& from = ctx.shape(0);
   ctx.set_output(0, ctx.dtype(0), Shape());
   if (!target || !from.has_rank()) return;
+  if (target->size() > kMaxRank) ctx.reject("its target shape is absurdly long");
   std::vector<Dim> to = *target;
   if (from.rank() > to.size()) to.insert(to.begin(), from.rank() - to.size(), Dim(1));
   const size_t skip = to.size() - from.rank();
@@ -247,6 +252,7 @@ void infer_expand(InferContext& ctx) {
 void eval_expand(EvalContext& ctx) {
   const Tensor& x = ctx.input(0);
   Dims to = to_ints(ctx.input(1));
+  if (to.size() > kMaxRank) ctx.reject("its target shape is absurdly long");
   if (x.dims().size() > to.size()) to.insert(to.begin(), x.dims().size() - to.size(), 1);
   const size_t skip = to.size() - x.dims().size();
   for (size_t i = 0; i < x.dims().size(); ++i) {
@@ -255,6 +261,7 @@ void eval_expand(EvalContext& ctx) {
     if (size != 1 && size != to[skip + i])
       ctx.reject(fmt::format("{} does not expand to {}", to_string(x.dims()), to_string(to)));
   }
+  bounded_count(to);
   ctx.set_output(0, copy_strided(x, to, to, broadcast_strides(x.dims(), to)));
 }
 

@@ -2,6 +2,8 @@
 // arithmetic on a symbol becomes unknown, except where the symbol drops out.
 #include "model/ops/shape_rules.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/error.h"
@@ -19,6 +21,15 @@ Dim broadcast_dim(const InferContext& ctx, const Dim& a, const Dim& b) {
 }
 
 }  // namespace
+
+int64_t bounded_count(std::span<const int64_t> dims) {
+  const int64_t count = element_count(dims);
+  static const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+  if (count > memory / 32)
+    fail(ErrorCode::kInvalidArgument, "A tensor would not fit into memory; use smaller inputs or another model: {}",
+         to_string(dims));
+  return count;
+}
 
 Shape broadcast_inputs(const InferContext& ctx) {
   std::vector<Dim> out;
@@ -48,6 +59,7 @@ Dims broadcast_inputs(const EvalContext& ctx) {
       if (d == 1) d = dims[axis];
     }
   }
+  bounded_count(out);
   return out;
 }
 
@@ -97,6 +109,8 @@ Axes axes_of(const EvalContext& ctx, std::string_view attribute, size_t input) {
 }
 
 std::vector<int64_t> normalize_axes(std::span<const int64_t> axes, int64_t rank, const Node& node) {
+  if (static_cast<int64_t>(axes.size()) > rank)
+    fail(ErrorCode::kInvalidModel, "There are more axes than dimensions at {}: {}", node.label(), axes.size());
   std::vector<int64_t> normal;
   for (int64_t axis : axes) {
     normal.push_back(normalize_axis(axis, rank, node.label()));

@@ -8,6 +8,13 @@
 
 namespace slipway {
 
+/// Rank that no real model exceeds; longer shapes are refused before loops run over them.
+inline constexpr size_t kMaxRank = 64;
+
+/// element_count(), refused with kInvalidArgument beyond what this machine's memory could hold: for operators whose
+/// output's size comes from their inputs' values.
+int64_t bounded_count(std::span<const int64_t> dims);
+
 /// Numpy broadcasting of all present inputs of the node; rejects shapes that don't go together.
 Shape broadcast_inputs(const InferContext& ctx);
 Dims broadcast_inputs(const EvalContext& ctx);
