@@ -73,6 +73,7 @@ void infer_concat(InferContext& ctx) {
 }
 
 void eval_concat(EvalContext& ctx) {
+  if (!ctx.node.has("axis")) ctx.reject("attribute 'axis' is missing");
   const Tensor& first = ctx.input(0);
   const auto axis = static_cast<size_t>(normalize_axis(ctx.node.integer("axis", 0), first.rank(), ctx.node.label()));
   Dims dims = first.dims();

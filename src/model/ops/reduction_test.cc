@@ -1,0 +1,99 @@
+// Reductions, selection and generators where ONNX's own cases say nothing.
+#include <cmath>
+#include <limits>
+
+#include "model/ops/op_testing.h"
+
+namespace slipway {
+namespace {
+
+using Ints = std::vector<int64_t>;
+
+Tensor ints(const Ints& values) { return Tensor::of<int64_t>({static_cast<int64_t>(values.size())}, values); }
+
+TEST(Reduce, TakesAxesAsInputFromOpset18) {
+  const Tensor x = counting({2, 3});
+  expect_near(OpCall{.op = "ReduceMax", .opset = 18}.run({x, ints({-1})})[0], {2, 1}, {3, 6});
+  expect_near(OpCall{.op = "ReduceMean", .opset = 13, .attributes = {{"axes", Ints{0}}}}.run({x})[0], {1, 3},
+              {2.5, 3.5, 4.5});
+  EXPECT_THROW((OpCall{.op = "ReduceMax", .opset = 18}.run({x, ints({2})})), Error);
+  EXPECT_THROW((OpCall{.op = "ReduceMax", .opset = 18}.run({x, ints({0, -2})})), Error);
+}
+
+TEST(Reduce, AccumulatesInDouble) {
+  const std::vector<float> values = {1e8f, 1.0f, -1e8f, 1.0f};
+  expect_near(OpCall{.op = "ReduceSum"}.run({Tensor::of<float>({4}, values)})[0], {1}, {2}, 0);
+  const Tensor large = Tensor::of<float>({2}, {1000, 1000});
+  expect_near(OpCall{.op = "ReduceLogSumExp"}.run({large})[0], {1}, {1000 + std::log(2.0)}, 1e-3);
+}
+
+TEST(Reduce, IntegersAreExact) {
+  const Tensor u = Tensor::of<uint64_t>({2}, {~uint64_t{0}, 1});
+  EXPECT_TRUE(OpCall{.op = "ReduceMax"}.run({u})[0].identical(Tensor::of<uint64_t>({1}, {~uint64_t{0}})));
+  EXPECT_TRUE(OpCall{.op = "ReduceMin"}.run({u})[0].identical(Tensor::of<uint64_t>({1}, {1})));
+  EXPECT_TRUE(OpCall{.op = "ReduceSum"}.run({u})[0].identical(Tensor::of<uint64_t>({1}, {0})));
+}
+
+TEST(Reduce, EmptyGivesTheNeutralValue) {
+  const Tensor x(DType::kFloat32, {2, 0});
+  expect_near(OpCall{.op = "ReduceSum"}.run({x, ints({1})})[0], {2, 1}, {0, 0});
+  expect_near(OpCall{.op = "ReduceProd", .opset = 18}.run({x, ints({1})})[0], {2, 1}, {1, 1});
+  const Tensor lowest = OpCall{.op = "ReduceMax", .opset = 20}.run({Tensor(DType::kInt32, {0})})[0];
+  EXPECT_TRUE(lowest.identical(Tensor::of<int32_t>({1}, {std::numeric_limits<int32_t>::min()})));
+  EXPECT_THROW(OpCall{.op = "ArgMax"}.run({Tensor(DType::kFloat32, {0, 2})}), Error);
+}
+
+TEST(TopK, TakesKAsAttributeOrInput) {
+  const Tensor x = Tensor::of<int32_t>({4}, {3, 9, 3, 1});
+  const OpCall old{.op = "TopK", .opset = 9, .attributes = {{"k", int64_t{3}}}, .outputs = 2};
+  const auto best = old.run({x});
+  EXPECT_TRUE(best[0].identical(Tensor::of<int32_t>({3}, {9, 3, 3})));
+  EXPECT_TRUE(best[1].identical(ints({1, 0, 2})));
+  const OpCall now{.op = "TopK", .attributes = {{"largest", int64_t{0}}}, .outputs = 2};
+  EXPECT_TRUE(now.run({x, ints({1})})[1].identical(ints({3})));
+  for (int64_t k : {int64_t{5}, int64_t{-1}, std::numeric_limits<int64_t>::max()})
+    EXPECT_THROW(now.run({x, ints({k})}), Error);
+}
+
+TEST(TopK, OrdersNan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor x = Tensor::of<float>({4}, {1, nan, 2, nan});
+  EXPECT_TRUE((OpCall{.op = "TopK", .outputs = 2}.run({x, ints({3})})[1].identical(ints({1, 3, 2}))));
+}
+
+TEST(Range, CountsAndRefuses) {
+  const OpCall range{.op = "Range"};
+  const auto number = [](int64_t v) { return Tensor::scalar(v); };
+  EXPECT_TRUE(range.run({number(5), number(0), number(-2)})[0].identical(ints({5, 3, 1})));
+  EXPECT_EQ(range.run({number(5), number(5), number(1)})[0].elements(), 0);
+  constexpr int64_t kLowest = std::numeric_limits<int64_t>::min(), kHighest = std::numeric_limits<int64_t>::max();
+  EXPECT_THROW(range.run({number(0), number(1), number(0)}), Error);
+  EXPECT_THROW(range.run({number(kLowest), number(kHighest), number(1)}), Error);
+  EXPECT_TRUE(
+      range.run({number(kLowest), number(kHighest), number(kHighest)})[0].identical(ints({kLowest, -1, kHighest - 1})));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(range.run({Tensor::scalar(0.0f), Tensor::scalar(nan), Tensor::scalar(1.0f)}), Error);
+}
+
+TEST(Random, RepeatsAndDiffersBySeed) {
+  const OpCall normal{.op = "RandomNormal", .attributes = {{"shape", Ints{1000}}, {"mean", 3.0f}, {"seed", 1.0f}}};
+  OpCall other = normal;
+  other.attributes["seed"] = 2.0f;
+  EXPECT_TRUE(normal.run({})[0].identical(normal.run({})[0]));
+  EXPECT_FALSE(normal.run({})[0].identical(other.run({})[0]));
+  EXPECT_NEAR(to_doubles(OpCall{.op = "ReduceMean"}.run({normal.run({})[0]})[0])[0], 3.0, 0.2);
+  EXPECT_TRUE(find_op("", "RandomNormal", 17)->has(kNondeterministic));
+  const OpCall absurd{.op = "RandomNormal", .attributes = {{"shape", Ints{int64_t{1} << 45}}}};
+  EXPECT_THROW(absurd.run({}), Error);
+}
+
+TEST(ConstantOfShape, RefusesAbsurdShapes) {
+  const OpCall fill{.op = "ConstantOfShape"};
+  expect_near(fill.run({ints({2})})[0], {2}, {0, 0});
+  EXPECT_THROW(fill.run({ints({-1})}), Error);
+  EXPECT_THROW(fill.run({ints({int64_t{1} << 40})}), Error);
+  EXPECT_THROW(fill.run({ints(Ints(1000, 1))}), Error);
+}
+
+}  // namespace
+}  // namespace slipway
