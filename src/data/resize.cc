@@ -20,9 +20,10 @@ double sinc(double x) { return x == 0 ? 1 : std::sin(x * std::numbers::pi) / (x 
 
 double box(double x) { return x > -0.5 && x <= 0.5 ? 1 : 0; }
 double triangle(double x) { return std::max(0.0, 1 - std::abs(x)); }
+/// With single-precision constants, as Pillow has them.
 double hamming(double x) {
   x = std::abs(x);
-  return x >= 1 ? 0 : sinc(x) * (0.54 + 0.46 * std::cos(x * std::numbers::pi));
+  return x >= 1 ? 0 : sinc(x) * (0.54f + 0.46f * std::cos(x * std::numbers::pi));
 }
 double cubic(double x) {
   constexpr double a = -0.5;

@@ -185,6 +185,9 @@ class GraphImporter {
       add_name(proto.output(0), graph_.add_constant(proto.output(0), constant_of(proto)));
       return kNoNode;
     }
+    if (proto.domain() == kFusedDomain)
+      fail(ErrorCode::kUnsupported,
+           "A file can't hold Slipway's internal operators; use the model it was made from: {}", label_of(proto));
     std::vector<std::string> outputs(proto.output().begin(), proto.output().end());
     while (!outputs.empty() && outputs.back().empty()) outputs.pop_back();
     const auto named = std::find_if(outputs.begin(), outputs.end(), [](const auto& o) { return !o.empty(); });
