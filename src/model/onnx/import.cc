@@ -297,7 +297,11 @@ void check_versions(const Graph& graph) {
     fail(ErrorCode::kUnsupported, "The file's IR version is older than {}; convert it with onnx.version_converter: {}",
          kMinIrVersion, graph.ir_version);
   const int64_t opset = graph.opset();
-  if (opset == 0) fail(ErrorCode::kInvalidModel, "The model imports no version of the ONNX operators; export it again");
+  if (graph.opsets.empty())
+    fail(ErrorCode::kInvalidModel, "The model imports no version of the ONNX operators; export it again");
+  if (opset == 0)
+    fail(ErrorCode::kUnsupported, "The model does not import the standard ONNX operators; export it with them: only {}",
+         graph.opsets.begin()->first);
   if (opset < kMinOpset || opset > kMaxOpset)
     fail(ErrorCode::kUnsupported,
          "The model's opset is outside {} to {}; export with opset_version=17 or use onnx.version_converter: opset {}",
