@@ -153,6 +153,8 @@ void infer_convolution(InferContext& ctx, size_t x_index, size_t w_index, DType 
     return;
   }
   if (x.rank() < 3) ctx.reject(fmt::format("the input has rank {}, less than 3", x.rank()));
+  if (w.has_rank() && w.rank() != x.rank())
+    ctx.reject(fmt::format("the weights have rank {}, the input {}", w.rank(), x.rank()));
   Shape y = Shape::with_rank(x.rank());
   y[0] = x[0];
   if (w.has_rank() && x[1].is_known()) {
@@ -162,8 +164,6 @@ void infer_convolution(InferContext& ctx, size_t x_index, size_t w_index, DType 
     if (seen.is_known() && seen.value() != expected)
       ctx.reject(fmt::format("the weights {} do not fit {} channels in {} groups", to_string(w), x[1].value(), group));
   }
-  if (w.has_rank() && w.rank() != x.rank())
-    ctx.reject(fmt::format("the weights have rank {}, the input {}", w.rank(), x.rank()));
   if (w.has_rank() && !kTransposed) y[1] = w[0];
   if (w.has_rank() && kTransposed && w[1].is_known()) {
     const int64_t group = ctx.node.integer("group", 1);
