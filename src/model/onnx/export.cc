@@ -42,7 +42,7 @@ class GraphExporter {
       const Value& v = graph.value(id);
       if (!v.alive) continue;
       std::string& name = names_[static_cast<size_t>(id)];
-      name = v.capture >= 0 ? outer->name_of(at->captures.at(static_cast<size_t>(v.capture))) : unshadowed(v.name);
+      name = v.capture >= 0 ? outer->name_of(at->captures[static_cast<size_t>(v.capture)]) : unshadowed(v.name);
       own_.insert(name);
     }
   }
@@ -181,6 +181,7 @@ std::vector<std::byte> serialize_onnx(const Graph& graph) {
   if (constant_bytes > kMaxFileBytes)
     fail(ErrorCode::kUnsupported, "A model above 2 GB can't be written as one ONNX file; quantise it first: {} bytes",
          constant_bytes);
+  verify(graph, false);
   onnx::ModelProto model;
   model.set_producer_name("slipway");
   model.set_producer_version(SLIPWAY_VERSION);

@@ -185,6 +185,9 @@ class GraphImporter {
       add_name(proto.output(0), graph_.add_constant(proto.output(0), constant_of(proto)));
       return kNoNode;
     }
+    if (proto.domain() == kFusedDomain)
+      fail(ErrorCode::kUnsupported,
+           "A file can't hold Slipway's internal operators; use the model it was made from: {}", label_of(proto));
     std::vector<std::string> outputs(proto.output().begin(), proto.output().end());
     while (!outputs.empty() && outputs.back().empty()) outputs.pop_back();
     const auto named = std::find_if(outputs.begin(), outputs.end(), [](const auto& o) { return !o.empty(); });
@@ -294,7 +297,11 @@ void check_versions(const Graph& graph) {
     fail(ErrorCode::kUnsupported, "The file's IR version is older than {}; convert it with onnx.version_converter: {}",
          kMinIrVersion, graph.ir_version);
   const int64_t opset = graph.opset();
-  if (opset == 0) fail(ErrorCode::kInvalidModel, "The model imports no version of the ONNX operators; export it again");
+  if (graph.opsets.empty())
+    fail(ErrorCode::kInvalidModel, "The model imports no version of the ONNX operators; export it again");
+  if (opset == 0)
+    fail(ErrorCode::kUnsupported, "The model does not import the standard ONNX operators; export it with them: only {}",
+         graph.opsets.begin()->first);
   if (opset < kMinOpset || opset > kMaxOpset)
     fail(ErrorCode::kUnsupported,
          "The model's opset is outside {} to {}; export with opset_version=17 or use onnx.version_converter: opset {}",

@@ -3,14 +3,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-
 #include <filesystem>
 #include <functional>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "model/onnx/proto.h"
-#include "model/op.h"
 
 namespace slipway {
 namespace {
@@ -218,6 +216,8 @@ TEST(OnnxImport, RejectsVersionsOutsideItsRange) {
   m.set_ir_version(8);
   m.clear_opset_import();
   expect_rejected(m, ErrorCode::kInvalidModel, "imports no version");
+  m.add_opset_import()->set_domain("ai.onnx.preview.training");
+  expect_rejected(m, ErrorCode::kUnsupported, "only ai.onnx.preview.training");
 }
 
 TEST(OnnxImport, NamesTheUnknownOperatorAndItsNode) {
@@ -276,7 +276,7 @@ TEST(OnnxImport, RejectsGraphsThatBreakTheRules) {
   expect_rejected(with([](auto& g) { set_info(*g.add_input(), "x", 1, {2}); }), bad, "same name");
   expect_rejected(with([](auto& g) { set_info(*g.add_input(), "", 1, {2}); }), bad, "no name");
   expect_rejected(with([](auto& g) { set_info(*g.add_input(), "z", 0, {2}); }), bad, "no element type");
-  expect_rejected(with([](auto& g) { set_info(*g.add_input(), "z", 1, {-5}); }), bad, "negative: -5 of 'z'");
+  expect_rejected(with([](auto& g) { set_info(*g.add_input(), "z", 1, {-5}); }), bad, "-5 of 'z'");
   expect_rejected(with([](auto& g) { set_info(*g.add_value_info(), "y", 1, {2, 2}); }), bad, "contradict");
   expect_rejected(with([](auto& g) { set_info(*g.add_value_info(), "y", 7, {2}); }), bad, "two element types");
   expect_rejected(with([](auto& g) { set_info(*g.mutable_output(0), "y", 1, {3}); }), bad, "contradict");
@@ -296,6 +296,7 @@ TEST(OnnxImport, RejectsGraphsThatBreakTheRules) {
   expect_rejected(with([](auto& g) { g.mutable_input(0)->mutable_type()->mutable_sequence_type(); }),
                   ErrorCode::kUnsupported, "Only tensors");
   expect_rejected(with([](auto& g) { add_node(g, "Constant", {}, {"c"}); }), bad, "exactly one attribute");
+  expect_rejected(with([](auto& g) { g.mutable_node(0)->set_domain("slipway"); }), ErrorCode::kUnsupported, "internal");
   ModelProto none = small_model();
   none.clear_graph();
   expect_rejected(none, bad, "damaged");
@@ -332,7 +333,6 @@ TEST(OnnxImport, SubgraphsReadOuterValuesThroughCaptures) {
     sub.add_output()->set_name("r");
   }
   g.add_output()->set_name("o");
-  if (find_op("", "If", 17) == nullptr) GTEST_SKIP() << "no If yet";
   const Graph graph = parse(m);
   const Node& outer = *graph.producer(graph.outputs()[1]);
   EXPECT_EQ(outer.captures.size(), 3u);  // c, y, w
