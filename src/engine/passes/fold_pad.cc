@@ -61,7 +61,8 @@ bool pads_alike(const Node& node, const SpatialPad& pad) {
   const std::vector<int64_t> kernel = node.integers("kernel_shape"),
                              own = node.integers("pads", std::vector<int64_t>(pad.pads.size(), 0));
   for (size_t i = 0; i < pad.pads.size(); ++i)
-    if (kernel.size() * 2 != pad.pads.size() || pad.pads[i] + own[i] >= kernel[i % kernel.size()]) return false;
+    if (kernel.size() * 2 != pad.pads.size() || own[i] > kMaxPad || pad.pads[i] + own[i] >= kernel[i % kernel.size()])
+      return false;
   if (node.integer("ceil_mode", 0) != 0) return false;
   if (node.is("AveragePool"))
     return pad.value == 0.0f && (!has_pads(node) || node.integer("count_include_pad", 0) != 0);
