@@ -84,7 +84,9 @@ int64_t channels_of(const Graph& graph, const Node& linear) {
   if (!w.is_static() || w.rank() < 2) return 0;
   const Dims dims = w.to_dims();
   if (linear.is("Gemm")) return linear.integer("transB", 0) != 0 ? dims[0] : dims[1];
-  return linear.is("Conv") ? dims[0] : dims[1] * linear.integer("group", 1);
+  if (linear.is("Conv")) return dims[0];
+  const int64_t group = linear.integer("group", 1);
+  return group < 1 || group > dims[0] || dims[0] % group != 0 ? 0 : dims[1] * group;
 }
 
 size_t output_rank(const Graph& graph, const Node& linear) { return graph.value(linear.inputs[1]).shape.rank(); }

@@ -1,6 +1,7 @@
 // A constant Pad before Conv or a pool moves into the operator's own pads where the padded value is what the operator
 // pads with: 0 for Conv; 0 counted in the mean for AveragePool (so only where it has no pads of its own, or counts
 // them); the lowest value for MaxPool.
+#include <algorithm>
 #include <limits>
 
 #include "engine/passes/match.h"
@@ -8,6 +9,8 @@
 
 namespace slipway {
 namespace {
+
+constexpr int64_t kMaxPad = int64_t{1} << 24;
 
 struct SpatialPad {
   std::vector<int64_t> pads;  ///< begins then ends of the spatial axes
@@ -39,7 +42,7 @@ std::optional<SpatialPad> read_pad(const Graph& graph, const Node& node) {
   if (full[0] != 0 || full[1] != 0 || full[rank] != 0 || full[rank + 1] != 0) return std::nullopt;
   for (size_t side : {size_t{0}, rank})
     for (size_t i = 0; i < spatial; ++i) {
-      if (full[side + 2 + i] < 0) return std::nullopt;
+      if (full[side + 2 + i] < 0 || full[side + 2 + i] > kMaxPad) return std::nullopt;
       result.pads.push_back(full[side + 2 + i]);
     }
   return result;
@@ -58,7 +61,8 @@ bool pads_alike(const Node& node, const SpatialPad& pad) {
   const std::vector<int64_t> kernel = node.integers("kernel_shape"),
                              own = node.integers("pads", std::vector<int64_t>(pad.pads.size(), 0));
   for (size_t i = 0; i < pad.pads.size(); ++i)
-    if (kernel.size() * 2 != pad.pads.size() || pad.pads[i] + own[i] >= kernel[i % kernel.size()]) return false;
+    if (kernel.size() * 2 != pad.pads.size() || own[i] > kMaxPad || pad.pads[i] + own[i] >= kernel[i % kernel.size()])
+      return false;
   if (node.integer("ceil_mode", 0) != 0) return false;
   if (node.is("AveragePool"))
     return pad.value == 0.0f && (!has_pads(node) || node.integer("count_include_pad", 0) != 0);
@@ -78,6 +82,7 @@ bool fold_pad(Graph& graph, const PassContext&) {
     std::vector<int64_t> pads = node.integers("pads");
     if (!pad || (!pads.empty() && pads.size() != pad->pads.size()) || !pads_alike(node, *pad)) continue;
     pads.resize(pad->pads.size(), 0);
+    if (std::any_of(pads.begin(), pads.end(), [](int64_t p) { return p < 0 || p > kMaxPad; })) continue;
     for (size_t i = 0; i < pads.size(); ++i) pads[i] += pad->pads[i];
     NodeSpec spec{.op_type = node.op_type, .inputs = node.inputs, .attributes = node.attributes};
     spec.inputs[0] = pad_node->inputs[0];

@@ -83,8 +83,8 @@ std::optional<Activation> find_activation(const Graph& graph, const Node& node) 
 
 // Whether every path from x ends in `last`, so that nothing else reads x or what lies between.
 bool closed(const Graph& graph, ValueId x, NodeId last, int depth = 0) {
-  if (graph.is_output(x) || depth > 4) return false;
   const std::vector<Use>& uses = graph.value(x).uses;
+  if (graph.is_output(x) || depth > 4 || uses.size() > 4) return false;
   return std::all_of(uses.begin(), uses.end(), [&](const Use& use) {
     const Node& user = graph.node(use.node);
     return use.node == last || (user.outputs.size() == 1 && closed(graph, user.outputs[0], last, depth + 1));

@@ -56,12 +56,23 @@ std::optional<std::vector<int64_t>> integers_of(const Graph& graph, const Node& 
 }
 
 bool same_type(const Graph& graph, ValueId a, ValueId b) {
+  if (a == kNoValue || b == kNoValue) return false;
   const Value &va = graph.value(a), &vb = graph.value(b);
   if (va.dtype != vb.dtype || !va.shape.has_rank() || !vb.shape.has_rank() || va.shape.rank() != vb.shape.rank())
     return false;
   for (size_t i = 0; i < va.shape.rank(); ++i)
     if (!va.shape[i].same_as(vb.shape[i])) return false;
   return true;
+}
+
+std::vector<int64_t> perm_of(const Node& transpose) {
+  const std::vector<int64_t> perm = transpose.integers("perm");
+  std::vector<bool> seen(perm.size(), false);
+  for (int64_t axis : perm) {
+    if (axis < 0 || axis >= static_cast<int64_t>(perm.size()) || seen[static_cast<size_t>(axis)]) return {};
+    seen[static_cast<size_t>(axis)] = true;
+  }
+  return perm;
 }
 
 std::optional<Bounds> bounds_of(const Graph& graph, const Node& node) {

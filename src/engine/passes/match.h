@@ -27,6 +27,9 @@ std::optional<std::vector<int64_t>> integers_of(const Graph& graph, const Node& 
 /// Both ranks known and every dimension the same number or symbol, and the same element type.
 bool same_type(const Graph& graph, ValueId a, ValueId b);
 
+/// A Transpose's perm when it is given and a permutation; empty otherwise.
+std::vector<int64_t> perm_of(const Node& transpose);
+
 struct Bounds {
   float lo, hi;
 };

@@ -85,7 +85,7 @@ bool push_through_concat(Graph& graph, NodeId id) {
 bool push_weights(Graph& graph, NodeId id) {
   const Node node = graph.node(id);
   const Node* maker = made_by(graph, node.inputs[0], "DequantizeLinear");
-  const std::vector<int64_t> perm = node.integers("perm");
+  const std::vector<int64_t> perm = perm_of(node);
   if (maker == nullptr || perm.empty() || maker->integer("block_size", 0) != 0) return false;
   const Node dequantize = *maker;
   const Tensor *codes = graph.constant(dequantize.inputs[0]), *scale = graph.constant(dequantize.inputs[1]);

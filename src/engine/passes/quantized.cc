@@ -1,5 +1,7 @@
 // Reading QDQ patterns. A quantiser is monotone, so bounds move through it: Q(clip(v, lo, hi)) = clamp(Q(v), Q(lo),
 // Q(hi)) exactly. The bias is brought to the scale of the products x·w; sums are proven to fit int32 for every input.
+// Where they do not because a channel is all bias (a quantiser chose its scale so that the bias just fits, ONNX Runtime
+// for one), weights and bias are halved until they do: rounding the weights moves the result by less than bias / 2^13.
 #include "engine/passes/quantized.h"
 
 #include <algorithm>
@@ -12,7 +14,6 @@ namespace slipway {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr double kMaxSum = std::numeric_limits<int32_t>::max();
 
 bool is_byte(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kUint8; }
 
@@ -58,6 +59,16 @@ std::optional<Bias> read_bias(const Graph& graph, ValueId value, const std::vect
     bias.exact &= std::abs(scales[c] - products[c]) <= 1e-5 * products[c];
   }
   return bias;
+}
+
+// Whether b + Σ x·w stays within int32 for all x in [x_lo, x_hi].
+bool fits(std::span<const int8_t> weights, double b, double x_lo, double x_hi) {
+  double least = b, most = b;
+  for (int8_t w : weights) {
+    least += w * (w > 0 ? x_lo : x_hi);
+    most += w * (w > 0 ? x_hi : x_lo);
+  }
+  return least >= std::numeric_limits<int32_t>::min() && most <= std::numeric_limits<int32_t>::max();
 }
 
 // Combines the bounds of Relu and Clip nodes that follow, one after the other.
@@ -176,22 +187,25 @@ std::optional<IntegerLinear> integer_linear(Graph& graph, const QuantizedWeights
   const auto bias = read_bias(graph, bias_value, linear.products);
   if (!bias) return std::nullopt;
   const size_t channels = rows.scales.size();
-  const std::span<const int8_t> codes = rows.codes.values<int8_t>();
-  const size_t depth = channels == 0 ? 0 : codes.size() / channels;
+  Tensor codes = rows.codes;
+  const size_t depth = channels == 0 ? 0 : static_cast<size_t>(codes.elements()) / channels;
+  const double x_lo = x.lowest() - x.zero_point, x_hi = x.highest() - x.zero_point;
   std::vector<int32_t> ints(channels);
+  bool halved = false;
   for (size_t c = 0; c < channels; ++c) {
-    double magnitude = 0;
-    for (size_t k = 0; k < depth; ++k) magnitude += std::abs(static_cast<double>(codes[c * depth + k]));
-    double& product = linear.products[c];
-    double b = bias->exact ? static_cast<double>(bias->codes[c]) : std::nearbyint(bias->reals[c] / product);
-    if (magnitude == 0 && std::abs(b) > 0x1p24) {  // a dead channel may carry any scale: choose one for its bias
-      product = std::abs(bias->reals[c]) / 0x1p20;
-      b = std::copysign(0x1p20, bias->reals[c]);
+    double b = bias->exact ? static_cast<double>(bias->codes[c]) : std::nearbyint(bias->reals[c] / linear.products[c]);
+    while (!fits(codes.values<int8_t>().subspan(c * depth, depth), b, x_lo, x_hi)) {
+      if (std::abs(b) <= static_cast<double>(depth) * 0x1p20 || !std::isfinite(b)) return std::nullopt;
+      for (int8_t& w : codes.mutable_values<int8_t>().subspan(c * depth, depth))
+        w = static_cast<int8_t>(std::nearbyint(static_cast<double>(w) / 2));
+      b = std::nearbyint(b / 2);
+      linear.products[c] *= 2;
+      halved = true;
     }
-    if (!(magnitude * (255.0 + std::abs(x.zero_point)) + std::abs(b) <= kMaxSum)) return std::nullopt;
     ints[c] = static_cast<int32_t>(b);
   }
-  linear.weights = rows.constant != kNoValue ? rows.constant : graph.add_constant(base + "_codes", rows.codes);
+  linear.weights =
+      rows.constant != kNoValue && !halved ? rows.constant : graph.add_constant(base + "_codes", std::move(codes));
   if (bias_value != kNoValue)
     linear.bias = graph.add_constant(base + "_bias_codes", Tensor::of<int32_t>({static_cast<int64_t>(channels)}, ints));
   return linear;

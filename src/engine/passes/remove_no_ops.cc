@@ -106,7 +106,7 @@ bool shorten(Graph& graph, NodeId id) {
   if (inner == nullptr || inner->input(0) == kNoValue) return false;
   NodeSpec spec{.op_type = node.op_type, .inputs = node.inputs, .attributes = node.attributes};
   if (node.is("Transpose") && inner->is("Transpose")) {
-    const std::vector<int64_t> outer_perm = node.integers("perm"), inner_perm = inner->integers("perm");
+    const std::vector<int64_t> outer_perm = perm_of(node), inner_perm = perm_of(*inner);
     if (outer_perm.empty() || outer_perm.size() != inner_perm.size()) return false;
     std::vector<int64_t> perm;
     for (int64_t axis : outer_perm) perm.push_back(inner_perm[static_cast<size_t>(axis)]);

@@ -9,6 +9,8 @@
 namespace slipway {
 namespace {
 
+constexpr int64_t kMaxEntry = int64_t{1} << 24;
+
 std::vector<int64_t> kernel_of(const Graph& graph, const Node& node) {
   std::vector<int64_t> kernel = node.integers("kernel_shape");
   if (!kernel.empty() || !node.is("Conv")) return kernel;
@@ -26,13 +28,15 @@ bool resolve(Graph& graph, NodeId id, const std::string& mode) {
   const std::vector<int64_t> strides = node.integers("strides", std::vector<int64_t>(rank, 1));
   const std::vector<int64_t> dilations = node.integers("dilations", std::vector<int64_t>(rank, 1));
   if (rank == 0 || strides.size() != rank || dilations.size() != rank) return false;
+  for (const auto* list : {&kernel, &strides, &dilations})
+    if (std::any_of(list->begin(), list->end(), [](int64_t v) { return v < 1 || v > kMaxEntry; })) return false;
   std::vector<int64_t> pads(2 * rank, 0);
   if (mode != "VALID") {
     for (size_t i = 0; i < rank; ++i) {
       const int64_t extent = (kernel[i] - 1) * dilations[i] + 1;
       int64_t total = extent - 1;
       if (strides[i] != 1) {
-        if (!shape.has_rank() || shape.rank() != rank + 2 || !shape[i + 2].is_known() || strides[i] < 1) return false;
+        if (!shape.has_rank() || shape.rank() != rank + 2 || !shape[i + 2].is_known()) return false;
         const int64_t in = shape[i + 2].value(), out = (in + strides[i] - 1) / strides[i];
         total = std::max<int64_t>(0, (out - 1) * strides[i] + extent - in);
       }

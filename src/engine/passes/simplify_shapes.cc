@@ -64,7 +64,8 @@ bool replace_known(Graph& graph, NodeId id, const Contents& contents) {
 
 bool fix_target(Graph& graph, NodeId id, const Contents& contents) {
   const Node& node = graph.node(id);
-  if (!node.is("Reshape") || graph.constant(node.input(1)) != nullptr || node.integer("allowzero", 0) != 0)
+  if (!node.is("Reshape") || !node.has_input(1) || graph.constant(node.inputs[1]) != nullptr ||
+      node.integer("allowzero", 0) != 0)
     return false;
   const auto& dims = contents[static_cast<size_t>(node.inputs[1])];
   const Shape& from = graph.value(node.inputs[0]).shape;

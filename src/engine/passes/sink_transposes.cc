@@ -1,6 +1,6 @@
 // Transposes move towards the outputs, past element-wise operators, Concat and means, until they meet their inverse
-// (remove_no_ops cancels the pair) or the output: channels-last models lose the pairs around their convolutions. A
-// Transpose that only moves axes of size 1 becomes a Reshape.
+// (remove_no_ops cancels the pair) or the output: channels-last models lose the pairs around their convolutions. Where
+// nothing moves any more, a Transpose that only moves axes of size 1 becomes a Reshape.
 #include <algorithm>
 #include <numeric>
 
@@ -18,7 +18,7 @@ Perm perm_before(const Graph& graph, ValueId value, NodeId reader) {
   if (transpose == nullptr || graph.is_output(value)) return {};
   for (const Use& use : graph.value(value).uses)
     if (use.node != reader) return {};
-  return transpose->integers("perm");
+  return perm_of(*transpose);
 }
 
 // The constant in the layout before the transpose, where at most one axis is longer than 1.
@@ -122,8 +122,8 @@ bool sink_mean(Graph& graph, NodeId id) {
 bool to_reshape(Graph& graph, NodeId id) {
   const Node node = graph.node(id);
   const Shape& shape = graph.value(node.inputs[0]).shape;
-  const Perm perm = node.integers("perm");
-  if (!shape.has_rank() || shape.rank() != perm.size()) return false;
+  const Perm perm = perm_of(node);
+  if (perm.empty() || !shape.has_rank() || shape.rank() != perm.size()) return false;
   std::vector<int64_t> long_axes, target;
   for (size_t i = 0; i < perm.size(); ++i) {
     const Dim& dim = shape[static_cast<size_t>(perm[i])];
@@ -148,15 +148,16 @@ bool sink_transposes(Graph& graph, const PassContext&) {
     if (!node.alive || !node.domain.empty() || node.inputs.empty() || node.outputs.size() != 1) continue;
     const OpSpec* spec = find_op(graph, node);
     if (spec == nullptr) continue;
-    if (node.op_type == "Transpose")
-      changed |= to_reshape(graph, id);
-    else if (node.op_type == "Concat")
+    if (node.op_type == "Concat")
       changed |= sink_concat(graph, id);
     else if (node.op_type == "ReduceMean" || node.op_type == "ReduceMax")
       changed |= sink_mean(graph, id);
     else if (spec->has(kElementwise) && node.op_type != "PRelu")
       changed |= sink_elementwise(graph, id);
   }
+  if (changed) return true;
+  for (NodeId id : graph.topological_order())
+    if (graph.node(id).is("Transpose")) changed |= to_reshape(graph, id);
   return changed;
 }
 
