@@ -1,0 +1,202 @@
+// The contact sheet of a data set: what its samples look like, how they are labelled and what the model is given.
+#include "data/preview.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "base/error.h"
+
+namespace slipway {
+namespace {
+
+constexpr int64_t kThumbnailSide = 96;
+
+std::string base64(std::span<const std::byte> bytes) {
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t group = 0;
+    for (size_t k = 0; k < 3; ++k)
+      group = group << 8 | (i + k < bytes.size() ? std::to_integer<uint32_t>(bytes[i + k]) : 0);
+    for (size_t k = 0; k < 4; ++k) out += i + k > bytes.size() ? '=' : kDigits[group >> (18 - 6 * k) & 63];
+  }
+  return out;
+}
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '<')
+      out += "&lt;";
+    else if (c == '&')
+      out += "&amp;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c;
+  }
+  return out;
+}
+
+/// An array as grey levels between its extremes: its last axis of more than one element across, the others down.
+Image heat_map(const Tensor& array) {
+  const std::vector<double> values = to_doubles(array);
+  int64_t width = 1;
+  for (size_t axis = array.dims().size(); axis-- > 0 && width == 1;) width = array.dims()[axis];
+  const int64_t columns = std::clamp<int64_t>(width, 1, 1024);
+  const int64_t rows = std::clamp<int64_t>(array.elements() / std::max<int64_t>(width, 1), 1, 1024);
+  Image image{rows, columns, 1, std::vector<uint8_t>(static_cast<size_t>(rows * columns))};
+  double low = INFINITY, high = -INFINITY;
+  for (const double v : values)
+    if (std::isfinite(v)) low = std::min(low, v), high = std::max(high, v);
+  for (int64_t y = 0; y < rows; ++y)
+    for (int64_t x = 0; x < columns; ++x) {
+      const auto from = static_cast<size_t>(y * width + x);
+      const double v = from < values.size() && std::isfinite(values[from]) ? values[from] : low;
+      image.pixels[static_cast<size_t>(y * columns + x)] =
+          high > low ? static_cast<uint8_t>(255 * (v - low) / (high - low)) : 0;
+    }
+  return image;
+}
+
+Image thumbnail(const Dataset& data, Split split, int64_t index) {
+  const Image image = data.is_image() ? data.image(split, index) : heat_map(data.input(split, index));
+  const int64_t longer = std::max(image.height, image.width);
+  const auto side = [&](int64_t length) { return std::max<int64_t>(1, length * kThumbnailSide / longer); };
+  return resize_image(image, side(image.height), side(image.width), longer < kThumbnailSide ? "nearest" : "bilinear");
+}
+
+std::string remark_on(const Dataset& data, const InputStatistics& s) {
+  if (s.not_finite > 0) return fmt::format("{} values are NaN or infinite", s.not_finite);
+  if (s.min == s.max) return "all values are equal: are these the samples?";
+  if (!data.is_image() || data.preprocess().dtype[0] != 'f') return "";
+  if (s.max > 20)
+    return "values far above 1: most models trained on floats expect 0..1 or a mean near 0; check scale, mean and std";
+  if (s.max < 0.05 && s.min > -0.05) return "values are all near 0: scaled twice? check scale";
+  return "";
+}
+
+std::string classes_text(const Dataset& data, Split split) {
+  std::map<int64_t, int64_t> counts;
+  for (int64_t i = 0; i < data.size(split); ++i) ++counts[data.label(split, i)];
+  if (counts.empty() || counts.begin()->first < 0) return "no labels";
+  int64_t fewest = INT64_MAX, most = 0;
+  for (const auto& [label, count] : counts) fewest = std::min(fewest, count), most = std::max(most, count);
+  const std::string spread = fewest == most ? std::to_string(most) : fmt::format("{} to {}", fewest, most);
+  return fmt::format("{} classes with {} samples each", counts.size(), spread);
+}
+
+std::string range_text(const InputStatistics& s) {
+  return fmt::format("input {} from {:.4g} to {:.4g}, mean {:.4g}, std {:.4g} (over {} samples)", to_string(s.dims),
+                     s.min, s.max, s.mean, s.std, s.samples);
+}
+
+int64_t shown_count(const Dataset& data, Split split, int64_t count) {
+  return std::clamp<int64_t>(count, 0, std::min(data.size(split), kMaxPreviewSamples));
+}
+
+struct Shown {
+  int64_t index, label, prediction;  ///< −1: none
+  bool wrong() const { return label >= 0 && prediction >= 0 && label != prediction; }
+};
+
+std::vector<Shown> shown_samples(const Dataset& data, Split split, int64_t count,
+                                 std::span<const int64_t> predictions) {
+  std::vector<Shown> shown;
+  const int64_t total = shown_count(data, split, count);
+  for (int64_t i = 0; i < total; ++i) {
+    const int64_t index = preview_index(data, split, count, i);
+    const bool predicted = i < static_cast<int64_t>(predictions.size());
+    shown.push_back({index, data.label(split, index), predicted ? predictions[static_cast<size_t>(i)] : -1});
+  }
+  return shown;
+}
+
+}  // namespace
+
+int64_t preview_index(const Dataset& data, Split split, int64_t count, int64_t i) {
+  const int64_t total = shown_count(data, split, count);
+  return total == 0 ? 0 : i * data.size(split) / total;
+}
+
+std::string class_label(const Dataset& data, int64_t label) {
+  if (label < 0) return "-";
+  const auto& names = data.class_names();
+  const auto at = static_cast<size_t>(label);
+  return at < names.size() && !names[at].empty() ? fmt::format("{} ({})", label, names[at]) : std::to_string(label);
+}
+
+InputStatistics input_statistics(const Dataset& data, Split split, int64_t count) {
+  InputStatistics s;
+  s.samples = shown_count(data, split, count);
+  double sum = 0, squares = 0, finite = 0;
+  s.min = INFINITY, s.max = -INFINITY;
+  for (int64_t i = 0; i < s.samples; ++i) {
+    const Tensor input = data.input(split, preview_index(data, split, count, i));
+    if (i == 0) s.dims = input.dims();
+    s.values += input.elements();
+    for (const double v : to_doubles(input)) {
+      if (!std::isfinite(v)) {
+        ++s.not_finite;
+        continue;
+      }
+      s.min = std::min(s.min, v);
+      s.max = std::max(s.max, v);
+      sum += v;
+      squares += v * v;
+      ++finite;
+    }
+  }
+  if (finite == 0) s.min = s.max = 0;
+  s.mean = finite == 0 ? 0 : sum / finite;
+  s.std = finite == 0 ? 0 : std::sqrt(std::max(0.0, squares / finite - s.mean * s.mean));
+  if (s.values > 0) s.remark = remark_on(data, s);
+  return s;
+}
+
+std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions) {
+  const InputStatistics statistics = input_statistics(data, split, count);
+  std::string html = fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title>\n<style>\n"
+      "body{{font:14px system-ui,sans-serif;margin:2em;color:#222;background:#fff}}\n"
+      "main{{display:flex;flex-wrap:wrap;gap:10px}}\n"
+      "figure{{margin:0;width:120px;padding:6px;border:2px solid #ddd;border-radius:6px;text-align:center;"
+      "overflow-wrap:anywhere}}\n"
+      "figure.wrong{{border-color:#c33}} figure.right{{border-color:#3a3}}\n"
+      "img{{height:{1}px;max-width:108px;object-fit:contain;image-rendering:pixelated}} small{{color:#777}}\n"
+      ".remark{{color:#c33;font-weight:600}}\n</style>\n<h1>{0}</h1>\n<p>{2} split: {3} samples, {4}.<br>{5}.</p>\n",
+      escaped(data.path()), kThumbnailSide, split == Split::kTest ? "Test" : "Calibration", data.size(split),
+      classes_text(data, split), escaped(range_text(statistics)));
+  if (!statistics.remark.empty()) html += "<p class=\"remark\">" + escaped(statistics.remark) + "</p>\n";
+  for (const std::string& warning : data.warnings()) html += "<p class=\"remark\">" + escaped(warning) + "</p>\n";
+  html += "<main>\n";
+  for (const Shown& sample : shown_samples(data, split, count, predictions)) {
+    const std::string name = escaped(data.sample_name(split, sample.index));
+    html += fmt::format(
+        "<figure{}><img alt=\"\" title=\"{}\" src=\"data:image/png;base64,{}\"><figcaption>{}{}<br><small>{}</small>"
+        "</figcaption></figure>\n",
+        sample.prediction < 0 || sample.label < 0 ? ""
+        : sample.wrong()                          ? " class=\"wrong\""
+                                                  : " class=\"right\"",
+        name, base64(encode_png(thumbnail(data, split, sample.index))), escaped(class_label(data, sample.label)),
+        sample.prediction < 0 ? "" : "<br>model: " + escaped(class_label(data, sample.prediction)), name);
+  }
+  return html + "</main></html>\n";
+}
+
+std::string contact_sheet_text(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions) {
+  const InputStatistics statistics = input_statistics(data, split, count);
+  std::string text = fmt::format("{} split: {} samples, {}\n{}\n", split == Split::kTest ? "test" : "calibration",
+                                 data.size(split), classes_text(data, split), range_text(statistics));
+  if (!statistics.remark.empty()) text += "warning: " + statistics.remark + "\n";
+  for (const std::string& warning : data.warnings()) text += "warning: " + warning + "\n";
+  for (const Shown& sample : shown_samples(data, split, count, predictions))
+    text += fmt::format("  {:<40} {}{}\n", data.sample_name(split, sample.index), class_label(data, sample.label),
+                        sample.prediction < 0 ? ""
+                                              : fmt::format("  model: {}{}", class_label(data, sample.prediction),
+                                                            sample.wrong() ? "  WRONG" : ""));
+  return text;
+}
+
+}  // namespace slipway

@@ -1,0 +1,34 @@
+#pragma once
+#include <cstdint>
+#include <span>
+
+namespace slipway {
+
+/// The q-quantile by linear interpolation (Hyndman & Fan, 1996, type 7: NumPy's default); NaN without samples.
+double quantile(std::span<const double> samples, double q);
+
+/// In the unit of the samples.
+struct SampleSummary {
+  int64_t count = 0;
+  double mean = 0, std = 0, cv = 0;  ///< std over n − 1; cv = std / mean
+  double min = 0, p50 = 0, p90 = 0, p95 = 0, p99 = 0, max = 0;
+};
+SampleSummary summarize(std::span<const double> samples);
+
+struct Interval {
+  double value = 0, low = 0, high = 0;
+};
+
+/// median(candidate) / median(baseline) with a percentile bootstrap interval (Efron, 1979) over pairs: candidate[i] and
+/// baseline[i] were taken one after the other, so a round draws pairs and slow moments of the machine strike both.
+Interval median_ratio_interval(std::span<const double> baseline, std::span<const double> candidate,
+                               double confidence = 0.95, int rounds = 2000, uint64_t seed = 1);
+
+/// Below this many samples a quantile rests on fewer than ten of them beyond it: 20 for the median, 1000 for p99.
+int64_t min_samples_for_quantile(double q);
+/// Samples after which the share below the quantile is known to ± `margin` with `confidence` (MLPerf's rule).
+int64_t samples_for_quantile(double q, double confidence, double margin);
+/// A distribution-free interval of a quantile from order statistics (normal approximation of the binomial).
+Interval quantile_interval(std::span<const double> samples, double q, double confidence = 0.95);
+
+}  // namespace slipway
