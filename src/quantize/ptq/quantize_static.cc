@@ -30,7 +30,7 @@ class Inserter {
   }
 
   QuantizedModel run() {
-    raise_opset(graph_, options_.activation_bits > 8 ? 21 : 13);
+    raise_opset(graph_, least_opset(options_));
     const Placement placement = place_quantizers(graph_, options_);
     if (placement.weighted.empty())
       fail(ErrorCode::kInvalidModel,
@@ -204,9 +204,11 @@ QuantGrid activation_grid(const QuantizeOptions& options) {
        options.activation_bits, to_string(options.profile));
 }
 
+int64_t least_opset(const QuantizeOptions& options) { return options.activation_bits > 8 ? 21 : 13; }
+
 std::vector<std::string> tensors_to_calibrate(const Graph& graph, const QuantizeOptions& options) {
   Graph raised = graph;
-  raise_opset(raised, options.activation_bits > 8 ? 21 : 13);
+  raise_opset(raised, least_opset(options));
   std::vector<std::string> names;
   for (const Placement::Group& group : place_quantizers(raised, options).groups)
     for (const ValueId source : group.sources) names.push_back(raised.value(source).name);

@@ -38,7 +38,10 @@ struct QuantizeOptions {
 /// Conv, Gemm, MatMul, Add, AveragePool, GlobalAveragePool, MaxPool, Concat; operators that only move values follow
 /// what they stand between.
 const std::vector<std::string>& default_quantized_ops();
+/// Fails with kInvalidArgument where profile and bits contradict each other.
 QuantGrid activation_grid(const QuantizeOptions& options);
+/// 13, or 21 for 16 bits.
+int64_t least_opset(const QuantizeOptions& options);
 
 struct QuantizedTensor {
   std::string name, group;  ///< tensors of one group share range, scale and zero point
