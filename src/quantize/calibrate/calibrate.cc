@@ -1,0 +1,150 @@
+// Calibration run: the graph is copied, the tensors of interest become outputs, and each batch's outputs go into their
+// observers. The samples are chosen by index alone, so that neither batch size nor shards change the result.
+#include "quantize/calibrate/calibrate.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+#include "engine/executor.h"
+
+namespace slipway {
+namespace {
+
+/// The first dimension that the inputs fix: 0 when it is free in all of them, 1 when they share none.
+int64_t fixed_batch(const Graph& graph) {
+  int64_t fixed = 0;
+  for (const ValueId id : graph.inputs()) {
+    const Shape& shape = graph.value(id).shape;
+    if (!shape.has_rank() || shape.rank() == 0) return 1;
+    if (!shape[0].is_known()) continue;
+    if (fixed != 0 && fixed != shape[0].value()) return 1;
+    fixed = shape[0].value();
+  }
+  return fixed;
+}
+
+Tensor stack(const std::vector<Tensor>& parts) {
+  if (parts.size() == 1) return parts.front();
+  Dims dims = parts.front().dims();
+  dims[0] = 0;
+  for (const Tensor& part : parts) dims[0] += part.dims()[0];
+  Tensor whole(parts.front().dtype(), dims);
+  std::byte* to = whole.mutable_raw();
+  for (const Tensor& part : parts) {
+    std::memcpy(to, part.raw(), part.bytes());
+    to += part.bytes();
+  }
+  return whole;
+}
+
+/// Chosen samples [first, first + count) of `chosen` spread evenly over the source, read in contiguous runs.
+std::vector<Tensor> read_samples(const SampleSource& source, int64_t chosen, int64_t first, int64_t count) {
+  const auto index = [&](int64_t i) { return i * (source.count / chosen) + i * (source.count % chosen) / chosen; };
+  std::vector<std::vector<Tensor>> parts;  // per input
+  for (int64_t i = 0; i < count;) {
+    int64_t run = 1;
+    while (i + run < count && index(first + i + run) == index(first + i) + run) ++run;
+    std::vector<Tensor> inputs = source.read(index(first + i), run);
+    parts.resize(inputs.size());
+    for (size_t k = 0; k < inputs.size(); ++k) parts[k].push_back(std::move(inputs[k]));
+    i += run;
+  }
+  std::vector<Tensor> stacked;
+  for (const auto& of_input : parts) stacked.push_back(stack(of_input));
+  return stacked;
+}
+
+struct Observed {
+  const std::string* name;
+  ValueId value;
+  bool is_input;
+  size_t index;  ///< among the inputs, or among the outputs of the extended graph
+  TensorStats stats;
+};
+
+[[noreturn]] void reject_values(const Graph& graph, const Observed& tensor) {
+  const Node* producer = graph.producer(tensor.value);
+  fail(ErrorCode::kInvalidModel,
+       "A tensor holds NaN or infinite values on the calibration data and can't be quantised; check the "
+       "pre-processing and the weights, or exclude its node: '{}' made by {}: {} NaN, {} infinite of {}",
+       *tensor.name, producer == nullptr ? "the data (graph input)" : producer->label(), tensor.stats.nans(),
+       tensor.stats.infinities(), tensor.stats.count());
+}
+
+}  // namespace
+
+SampleSource samples_of(const Dataset& dataset, Split split, int threads) {
+  return {dataset.size(split),
+          [&dataset, split, threads](int64_t first, int64_t count) {
+            return std::vector<Tensor>{dataset.batch(split, first, count, threads)};
+          },
+          dataset.digest()};
+}
+
+Calibration calibrate(const Graph& graph, const SampleSource& source, std::span<const std::string> names,
+                      const CalibrateOptions& options) {
+  if (options.samples < 1 || options.shards < 1 || options.shard < 0 || options.shard >= options.shards)
+    fail(ErrorCode::kInvalidArgument,
+         "Calibration needs at least one sample and a shard below the number of shards: {} samples, shard {} of {}",
+         options.samples, options.shard, options.shards);
+  const int64_t chosen = std::min(options.samples, source.count);
+  const int64_t fixed = fixed_batch(graph);
+  const int64_t batch = std::max<int64_t>(1, fixed != 0 ? fixed : options.batch);
+  const int64_t begin = chosen * options.shard / options.shards;
+  int64_t end = chosen * (options.shard + 1) / options.shards;
+  if (fixed != 0) end -= (end - begin) % batch;
+  if (end <= begin)
+    fail(ErrorCode::kInvalidArgument,
+         "There are too few samples to calibrate with; give a larger calibration split: {} of {}, batch {}", chosen,
+         source.count, batch);
+
+  Graph extended = graph;
+  std::vector<Observed> observed;
+  for (const std::string& name : names) {
+    const ValueId id = graph.find(name);
+    if (id == kNoValue || graph.value(id).is_constant())
+      fail(ErrorCode::kInvalidArgument, "The model has no such tensor to calibrate; use the model's own names: '{}'",
+           name);
+    if (graph.value(id).dtype != DType::kFloat32)
+      fail(ErrorCode::kUnsupported, "Only float32 tensors can be calibrated; convert the model first: '{}' is {}", name,
+           to_string(graph.value(id).dtype));
+    Observed tensor{&name, id, graph.value(id).is_input, 0, {}};
+    const auto& ports = tensor.is_input ? extended.inputs() : extended.outputs();
+    if (std::find(ports.begin(), ports.end(), id) == ports.end()) extended.add_output(id);
+    tensor.index = static_cast<size_t>(std::find(ports.begin(), ports.end(), id) - ports.begin());
+    observed.push_back(std::move(tensor));
+  }
+
+  std::unique_ptr<Executor> executor;
+  int64_t built_for = 0;
+  Progress progress("Calibrating", end - begin);
+  for (int64_t first = begin; first < end;) {
+    const int64_t count = std::min(batch, end - first);
+    // The last, smaller batch gets an executor of its own size: nothing padded is ever observed.
+    if (count != built_for)
+      executor = make_executor(extended, {.engine = options.engine, .batch = count, .threads = options.threads});
+    built_for = count;
+    const std::vector<Tensor> inputs = read_samples(source, chosen, first, count);
+    const std::vector<Tensor> outputs = executor->run(inputs);
+    parallel_for(static_cast<int64_t>(observed.size()), options.threads, [&](int64_t from, int64_t to) {
+      for (int64_t t = from; t < to; ++t) {
+        Observed& tensor = observed[static_cast<size_t>(t)];
+        tensor.stats.observe((tensor.is_input ? inputs : outputs)[tensor.index].values<float>());
+      }
+    });
+    for (const Observed& tensor : observed)
+      if (!tensor.stats.is_finite()) reject_values(graph, tensor);
+    first += count;
+    progress.step(count);
+  }
+
+  Calibration calibration{end - begin, source.digest, {}};
+  for (Observed& tensor : observed) calibration.tensors.emplace(*tensor.name, std::move(tensor.stats));
+  return calibration;
+}
+
+}  // namespace slipway

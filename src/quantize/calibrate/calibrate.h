@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+#include "model/graph.h"
+#include "quantize/calibrate/calibration.h"
+
+namespace slipway {
+
+/// Where calibration gets its samples.
+struct SampleSource {
+  int64_t count = 0;
+  /// Samples [first, first + count) as the model's inputs, in order, stacked along axis 0.
+  std::function<std::vector<Tensor>(int64_t first, int64_t count)> read;
+  std::string digest = {};  ///< of the whole set
+};
+
+/// The samples of a split, for a model with one input. The data set must outlive the source.
+SampleSource samples_of(const Dataset& dataset, Split split, int threads = 1);
+
+struct CalibrateOptions {
+  int64_t samples = 500;  ///< at most; the source may have fewer. Spread evenly over the source
+  int64_t batch = 16;     ///< samples at once; 1 where the model's first dimension is fixed
+  int threads = 1;
+  int64_t shard = 0, shards = 1;   ///< only samples [n·shard/shards, n·(shard+1)/shards) of the chosen n
+  std::string engine = "slipway";  ///< of make_executor
+};
+
+/// Runs the float graph on the samples and observes the named values (graph inputs or node outputs, float32), batch by
+/// batch: memory is one batch's activations plus the observers'. Shows progress. Fails with kInvalidArgument where a
+/// name is unknown or the source is empty, kInvalidModel naming tensor and node where a value is NaN or infinite.
+Calibration calibrate(const Graph& graph, const SampleSource& source, std::span<const std::string> names,
+                      const CalibrateOptions& options = {});
+
+}  // namespace slipway

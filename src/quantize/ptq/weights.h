@@ -1,0 +1,33 @@
+#pragma once
+#include <span>
+#include <vector>
+
+#include "model/graph.h"
+#include "model/tensor.h"
+
+namespace slipway {
+
+/// The axis of a weighted node's second input along which its output channels lie.
+int64_t weight_axis(const Node& node);
+
+struct WeightCodes {
+  Tensor codes;               ///< INT8 in [−127, 127], the weight's shape
+  std::vector<float> scales;  ///< one a channel
+  int64_t dead_channels = 0, widened_channels = 0;
+  double sqnr_db = 0;
+};
+
+/// Symmetric INT8 per channel along `axis`: scale = absmax / 127. With a bias (empty: none; `channels` or a multiple of
+/// it long, for grouped transposed convolutions), a channel whose bias would leave ±2^30 in units of
+/// input_scale·scale, or whose unit would be denormal, gets a larger scale; a channel without weights gets the scale
+/// that holds its bias exactly, or 1. Fails with kInvalidModel, naming `where`, at NaN or infinity in either.
+WeightCodes quantize_weight(const Tensor& weight, int64_t axis, std::span<const float> bias, float input_scale,
+                            const std::string& where);
+
+struct BiasCodes {
+  Tensor codes;               ///< INT32, the bias's shape
+  std::vector<float> scales;  ///< input_scale · weight scale
+};
+BiasCodes quantize_bias(const Tensor& bias, std::span<const float> weight_scales, float input_scale);
+
+}  // namespace slipway
