@@ -349,6 +349,12 @@ class Builder {
     }
   }
 
+  // A view whose result shares its source's memory has nothing to do at run time.
+  bool is_free_view(const LogicalStep& step) const {
+    return step.candidate.view &&
+           root(step.outputs[0]) == root(step.inputs[static_cast<size_t>(step.candidate.inplace_input)]);
+  }
+
   void place_and_pack(Plan::Impl& impl) {
     share_storages();
     std::vector<MemoryRequest> requests;
@@ -370,6 +376,7 @@ class Builder {
       return {Place::kArena, memory.offsets[static_cast<size_t>(request_of[static_cast<size_t>(root(s))])]};
     };
     for (LogicalStep& logical : steps_) {
+      if (is_free_view(logical)) continue;
       PlanStep step;
       for (int s : logical.inputs) step.inputs.push_back(place(s));
       for (int s : logical.outputs) step.outputs.push_back(place(s));

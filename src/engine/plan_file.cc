@@ -169,6 +169,8 @@ PlanStep step_from(const json& item, std::span<const std::byte> blobs, const Pla
     fail(ErrorCode::kInvalidModel, "a step's operands are incomplete");
   step.inputs = places_from(item.at("reads"), operands, step.candidate.inputs, step.graph, plan);
   step.outputs = places_from(item.at("writes"), node.outputs, step.candidate.outputs, step.graph, plan);
+  for (const Place& place : step.outputs)
+    if (place.kind == Place::kInput) fail(ErrorCode::kInvalidModel, "a step writes to an input");
   for (size_t i = 0; i < operands.size(); ++i)
     if (operands[i] != kNoValue && (step.inputs[i].kind == Place::kNone) != step.constant_inputs[i])
       fail(ErrorCode::kInvalidModel, "a step's input has no place");

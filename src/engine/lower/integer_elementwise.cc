@@ -102,8 +102,7 @@ QPool pool_of(const LowerContext& c, Kind kind) {
   }
   pool.in = encoding(c.input_dtype(0), c.node.integer("x_zero_point", 0));
   pool.out = kind == Kind::kMaxPool ? pool.in : output_encoding(c.node);
-  const auto multiplier = c.node.reals("multiplier");
-  pool.multiplier = multiplier.empty() ? c.node.real("multiplier", 1) : multiplier[0];
+  pool.multiplier = c.node.real("multiplier", 1);
   return pool;
 }
 

@@ -12,39 +12,51 @@ namespace {
 class ReferenceKernel : public Kernel {
  public:
   ReferenceKernel(const LowerContext& c, std::span<const BlobView> blobs) : graph_(c.graph) {
+    std::vector<ValueId> operands = c.node.inputs;
+    operands.insert(operands.end(), c.node.captures.begin(), c.node.captures.end());
     size_t next_blob = 0;
-    for (size_t i = 0; i < graph_.inputs().size(); ++i) {
-      const Value& v = graph_.value(graph_.inputs()[i]);
+    for (size_t i = 0; i < operands.size(); ++i) {
+      if (operands[i] == kNoValue) continue;
+      const Value& v = graph_.value(operands[i]);
       const Dims dims = v.shape.to_dims();
-      inputs_.emplace_back();
-      is_constant_.push_back(c.is_constant(i));
-      if (!c.is_constant(i)) continue;
-      const BlobView blob = require_blob(blobs, next_blob++, bytes_of(v.dtype, element_count(dims)));
-      inputs_.back() = Tensor::view(v.dtype, dims, blob.data(), nullptr);
+      Operand operand{i, c.is_constant(i), {}};
+      if (operand.constant) {
+        const BlobView blob = require_blob(blobs, next_blob++, bytes_of(v.dtype, element_count(dims)));
+        operand.tensor = Tensor::view(v.dtype, dims, blob.data(), nullptr);
+      }
+      inputs_.push_back(std::move(operand));
     }
+    for (size_t i = 0; i < c.node.outputs.size(); ++i)
+      if (c.node.outputs[i] != kNoValue) outputs_.push_back(i);
   }
 
   void run(const KernelArgs& args) const override {
-    std::vector<Tensor> inputs = inputs_;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      if (is_constant_[i]) continue;
+    std::vector<Tensor> inputs;
+    for (size_t i = 0; i < inputs_.size(); ++i) {
       const Value& v = graph_.value(graph_.inputs()[i]);
-      inputs[i] = Tensor::view(v.dtype, v.shape.to_dims(), args.inputs[i], nullptr);
+      inputs.push_back(inputs_[i].constant
+                           ? inputs_[i].tensor
+                           : Tensor::view(v.dtype, v.shape.to_dims(), args.inputs[inputs_[i].index], nullptr));
     }
-    const std::vector<Tensor> outputs = evaluate(graph_, inputs);
-    for (size_t i = 0; i < outputs.size(); ++i) {
+    const std::vector<Tensor> results = evaluate(graph_, inputs);
+    for (size_t i = 0; i < results.size(); ++i) {
       const Value& v = graph_.value(graph_.outputs()[i]);
-      if (outputs[i].dtype() != v.dtype || Shape::of(outputs[i].dims()) != v.shape)
+      if (results[i].dtype() != v.dtype || Shape::of(results[i].dims()) != v.shape)
         fail(ErrorCode::kInternal, "An operator made another shape than was inferred: '{}' {} instead of {}", v.name,
-             to_string(outputs[i].dims()), to_string(v.shape));
-      if (outputs[i].bytes() > 0) std::memcpy(args.outputs[i], outputs[i].raw(), outputs[i].bytes());
+             to_string(results[i].dims()), to_string(v.shape));
+      if (results[i].bytes() > 0) std::memcpy(args.outputs[outputs_[i]], results[i].raw(), results[i].bytes());
     }
   }
 
  private:
-  Graph graph_;  ///< one node; its graph inputs are the node's inputs and captures
-  std::vector<Tensor> inputs_;
-  std::vector<bool> is_constant_;
+  struct Operand {
+    size_t index;  ///< among the node's inputs and captures
+    bool constant;
+    Tensor tensor;
+  };
+  Graph graph_;  ///< one node; its graph inputs are the node's present inputs and captures
+  std::vector<Operand> inputs_;
+  std::vector<size_t> outputs_;
 };
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {

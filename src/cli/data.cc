@@ -1,0 +1,135 @@
+// slipway data: a commented data file for a folder, and a look at what a model would get from one.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/progress.h"
+#include "cli/cli.h"
+#include "data/data_init.h"
+#include "data/preview.h"
+#include "engine/executor.h"
+#include "metrics/classification.h"
+#include "metrics/significance.h"
+
+namespace slipway {
+namespace {
+
+struct InitOptions {
+  std::string folder, output;
+  bool json = false;
+};
+
+void init(const InitOptions& o) {
+  const std::string folder = o.output.empty() ? o.folder : parent_folder(o.output);
+  const std::string text = data_init_text(o.folder, o.output.empty() || folder == o.folder ? "" : o.folder);
+  if (!o.output.empty()) {
+    if (file_exists(o.output))
+      fail(ErrorCode::kInvalidArgument, "The file exists already; remove it or choose another name: {}", o.output);
+    write_file(o.output, text);
+  }
+  if (o.json)
+    print_json({{"output", o.output}, {"text", text}});
+  else if (o.output.empty())
+    fmt::print("{}", text);
+  else
+    fmt::print("wrote {}; read it, correct it, then: slipway data preview MODEL {}\n", o.output, o.output);
+}
+
+struct PreviewOptions {
+  std::string model, data, output;
+  int64_t count = 40, samples = 1000;
+  int threads = 1;
+  bool json = false;
+};
+
+Tensor stacked(const Tensor& sample) {
+  Dims dims = sample.dims();
+  dims.insert(dims.begin(), 1);
+  return sample.reshaped(dims);
+}
+
+int64_t predicted_class(const Tensor& scores) {
+  const auto values = to_doubles(scores);
+  return std::max_element(values.begin(), values.end()) - values.begin();
+}
+
+void preview(const PreviewOptions& o) {
+  const std::string output = o.output.empty() ? file_name(o.data) + ".preview.html" : o.output;
+  require_writable(output);
+  const Graph model = load_model(o.model);
+  const Dataset data = Dataset::open(o.data);
+  for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
+  const int64_t size = data.size(Split::kTest), shown = std::min<int64_t>({o.count, size, kMaxPreviewSamples});
+  const auto executor = make_executor(model, {.batch = 1, .threads = o.threads});
+  std::vector<int64_t> predictions;
+  for (int64_t i = 0; i < shown; ++i)
+    predictions.push_back(predicted_class(
+        executor
+            ->run(std::vector<Tensor>{stacked(data.input(Split::kTest, preview_index(data, Split::kTest, shown, i)))})
+            .at(0)));
+  const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));
+  nlohmann::json json = {{"data", o.data},         {"output", output},       {"samples", size},
+                         {"input_min", stats.min}, {"input_max", stats.max}, {"input_mean", stats.mean},
+                         {"input_std", stats.std}, {"remark", stats.remark}};
+  std::string verdict = "the set has no labels, so there is no accuracy to show";
+  std::string warning;
+  if (data.has_labels()) {
+    const int64_t count = std::min(o.samples, size);
+    Progress progress("FP32 accuracy", count, o.json);
+    int64_t right = 0, classes = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t index = size * i / count;
+      const Tensor scores = executor->run(std::vector<Tensor>{stacked(data.input(Split::kTest, index))}).at(0);
+      classes = scores.elements();
+      right += predicted_class(scores) == data.label(Split::kTest, index);
+      progress.step();
+    }
+    const auto interval = wilson_interval(right, count);
+    const double accuracy = static_cast<double>(right) / static_cast<double>(count);
+    verdict = fmt::format("top-1 accuracy {:.2f} % on {} samples (95 % interval {:.1f} to {:.1f} %)", 100 * accuracy,
+                          count, 100 * interval.low, 100 * interval.high);
+    json["accuracy"] = accuracy;
+    json["accuracy_samples"] = count;
+    if (classes > 0 && accuracy < std::max(2.0 / static_cast<double>(classes), 0.02))
+      warning = fmt::format(
+          "accuracy is near chance (1 of {} classes): the pre-processing (scale, mean, std, colour order, layout) or "
+          "the label map is probably wrong",
+          classes);
+    json["warning"] = warning;
+  }
+  write_file(output, contact_sheet_html(data, Split::kTest, shown, predictions));
+  if (o.json) return print_json(json);
+  fmt::print("{}", contact_sheet_text(data, Split::kTest, std::min<int64_t>(shown, 10),
+                                      std::span(predictions).first(static_cast<size_t>(std::min<int64_t>(shown, 10)))));
+  fmt::print("\n{}\n", verdict);
+  if (!warning.empty()) fmt::print("WARNING: {}\n", warning);
+  fmt::print("contact sheet: {}\n", output);
+}
+
+}  // namespace
+
+void add_data(Cli& cli) {
+  CLI::App* data = cli.app.add_subcommand("data", "Describe labelled data, and look at what a model gets from it");
+  data->require_subcommand(1);
+  Cli inner{*data};
+  auto i = std::make_shared<InitOptions>();
+  CLI::App* first = add_verb(inner, "init", "Write a commented data file for a folder",
+                             "  slipway data init /data/pets -o pets.yaml", i->json);
+  first->add_option("folder", i->folder, "Folder with pictures, CIFAR or IDX files, .npy or .npz")->required();
+  first->add_option("-o,--output", i->output, "Data file to write (default: standard output)");
+  first->callback([=] { init(*i); });
+  auto p = std::make_shared<PreviewOptions>();
+  CLI::App* second = add_verb(inner, "preview", "Show samples with labels, the input's range and the model's accuracy",
+                              "  slipway data preview model.onnx pets.yaml -o pets.html", p->json);
+  second->add_option("model", p->model, "ONNX file")->required();
+  second->add_option("data", p->data, "Data file")->required();
+  second->add_option("-o,--output", p->output, "Page with the contact sheet (default: DATA.preview.html here)");
+  second->add_option("--count", p->count, "Samples shown")->capture_default_str();
+  second->add_option("--samples", p->samples, "Samples for the accuracy")->capture_default_str();
+  second->add_option("--threads", p->threads, "Threads")->capture_default_str();
+  second->callback([=] { preview(*p); });
+}
+
+}  // namespace slipway

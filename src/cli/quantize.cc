@@ -1,0 +1,123 @@
+// slipway quantize: static post-training quantisation to a standard QDQ file that carries its pre-processing and
+// labels.
+#include "quantize/quantize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/cli.h"
+#include "model/onnx/onnx.h"
+
+namespace slipway {
+namespace {
+
+struct Options {
+  std::string model, data, output, method = "mse", profile = "portable", save_calibration;
+  std::vector<std::string> exclude, exclude_regex;
+  double percentile = 99.999;
+  int activation_bits = 8, threads = 1;
+  int64_t samples = 500;
+  bool both_add_inputs = false, float_bias = false, json = false, tensors = false;
+};
+
+void print_report(const QuantizeReport& report, bool tensors) {
+  if (tensors) {
+    Table table({"tensor", "scale", "zero", "min", "max", "method", "SQNR dB"});
+    for (const QuantizedTensor& t : report.tensors)
+      table.add({t.name, fmt::format("{:.6g}", t.params.scale), std::to_string(t.params.zero_point),
+                 fmt::format("{:.4g}", t.min), fmt::format("{:.4g}", t.max),
+                 std::string(to_string(t.range.chosen.method)), fmt::format("{:.1f}", t.range.chosen.sqnr_db)});
+    table.print();
+    fmt::print("\n");
+  }
+  const auto quantized =
+      std::count_if(report.nodes.begin(), report.nodes.end(), [](const NodeDecision& n) { return n.quantized; });
+  fmt::print("{} of {} nodes run on integers; {} activations and {} weights quantised from {} samples\n", quantized,
+             report.nodes.size(), report.tensors.size(), report.weights.size(), report.samples);
+  for (const NodeDecision& n : report.nodes)
+    if (!n.quantized && !n.reason.empty()) fmt::print("  stays float: {} '{}': {}\n", n.op_type, n.name, n.reason);
+  if (report.tensors.empty()) return;
+  const auto worst = std::min_element(report.tensors.begin(), report.tensors.end(),
+                                      [](const QuantizedTensor& a, const QuantizedTensor& b) {
+                                        return a.range.chosen.sqnr_db < b.range.chosen.sqnr_db;
+                                      });
+  fmt::print("  noisiest activation: '{}' at {:.1f} dB\n", worst->name, worst->range.chosen.sqnr_db);
+}
+
+void run(const Options& o) {
+  QuantizeOptions options;
+  options.profile = parse_quantize_profile(o.profile);
+  options.activation_bits = o.activation_bits;
+  options.range.method = parse_range_method(o.method);
+  options.range.percentile = o.percentile;
+  options.exclude = o.exclude;
+  options.exclude_regex = o.exclude_regex;
+  options.quantize_both_add_inputs = o.both_add_inputs;
+  options.integer_bias = !o.float_bias;
+  require_writable(o.output);
+  const Graph model = load_onnx(o.model);
+  const Dataset data = Dataset::open(o.data);
+  for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
+  Preprocess carried;
+  std::vector<std::string> labels;
+  if (load_preprocess(model, carried, labels))
+    if (const std::string difference = preprocess_difference(data.preprocess(), carried); !difference.empty())
+      fail(ErrorCode::kInvalidArgument,
+           "The data file contradicts the pre-processing that the model carries; correct one of them: {}", difference);
+  QuantizationRun result = quantize(model, samples_of(data, Split::kCalibration, o.threads), options,
+                                    {.samples = o.samples, .threads = o.threads});
+  store_preprocess(result.graph, data.preprocess(), data.class_names().empty() ? labels : data.class_names());
+  save_onnx(result.graph, o.output);
+  if (!o.save_calibration.empty()) save_calibration(result.calibration, o.save_calibration);
+  const double before = static_cast<double>(file_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
+  if (o.json) {
+    nlohmann::json json = to_json(result.report);
+    json["model"] = o.model;
+    json["output"] = o.output;
+    json["bytes_before"] = before;
+    json["bytes_after"] = after;
+    print_json(json);
+    return;
+  }
+  print_report(result.report, o.tensors);
+  fmt::print("{} -> {} ({:.1f} %): {}\n", human_bytes(before), human_bytes(after), 100 * after / before, o.output);
+}
+
+}  // namespace
+
+void add_quantize(Cli& cli) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = add_verb(
+      cli, "quantize", "Quantise to INT8 after training, with calibration data",
+      "  slipway quantize model.onnx --data data.yaml -o model.int8.onnx\n"
+      "  slipway quantize model.onnx --data data.yaml -o m.onnx --profile cpu --method entropy --exclude head/fc",
+      o->json);
+  verb->add_option("model", o->model, "ONNX file")->required();
+  verb->add_option("--data", o->data, "Data file (see slipway data init); its calibration split is used")->required();
+  verb->add_option("-o,--output", o->output, "QDQ ONNX file to write")->required();
+  verb->add_option("--method", o->method, "How an activation's range is chosen: mse, minmax, percentile or entropy")
+      ->capture_default_str();
+  verb->add_option("--percentile", o->percentile, "Percent of the values kept by --method percentile")
+      ->capture_default_str();
+  verb->add_option("--profile", o->profile,
+                   "portable: symmetric INT8, for every runtime; cpu: asymmetric UINT8 activations")
+      ->capture_default_str();
+  verb->add_option("--activation-bits", o->activation_bits, "8, or 16 for INT16 activations (opset 21)")
+      ->capture_default_str();
+  verb->add_option("--samples", o->samples, "Calibration samples, spread evenly over the split")->capture_default_str();
+  verb->add_option("--exclude", o->exclude, "Node that stays float, by name (repeatable)");
+  verb->add_option("--exclude-regex", o->exclude_regex,
+                   "Nodes that stay float, by regular expression on the whole name (repeatable)");
+  verb->add_flag("--both-add-inputs", o->both_add_inputs,
+                 "Quantise both branches of a residual Add, as ONNX Runtime's integer kernels need");
+  verb->add_flag("--float-bias", o->float_bias, "Leave biases in FP32, as TensorRT wants them");
+  verb->add_option("--save-calibration", o->save_calibration, "Also write what was observed, as JSON");
+  verb->add_option("--threads", o->threads, "Threads")->capture_default_str();
+  verb->add_flag("--tensors", o->tensors, "Print every activation's scale, range, method and SQNR");
+  verb->callback([=] { run(*o); });
+}
+
+}  // namespace slipway
