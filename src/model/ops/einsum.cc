@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/shape_rules.h"
 #include "model/ops/window.h"
 
 namespace slipway {
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int kMaxLabels = 64;
 constexpr int kFirstEllipsisLabel = 52;  // below: A–Z, a–z
+constexpr int64_t kMaxProducts = int64_t{1} << 36;
 constexpr size_t kMaxEllipsis = kMaxLabels - kFirstEllipsisLabel;
 
 [[noreturn]] void reject(const Node& node, const std::string& what) {
@@ -105,7 +107,10 @@ std::vector<T> contract(const std::vector<std::vector<T>>& operands, const std::
   Dims dims = output;
   dims.insert(dims.end(), summed.begin(), summed.end());
   const int64_t terms = element_count(summed);
-  std::vector<T> y(static_cast<size_t>(element_count(output)));
+  if (element_count(dims) > kMaxProducts)
+    fail(ErrorCode::kUnsupported, "An Einsum multiplies too many combinations; split it into MatMuls: {} combinations",
+         element_count(dims));
+  std::vector<T> y(static_cast<size_t>(bounded_count(output)));
   if (terms == 0) return y;
   Dims at(dims.size(), 0);
   for (T& sum : y)
