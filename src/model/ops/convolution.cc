@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/quantization.h"
+#include "model/ops/shape_rules.h"
 
 namespace slipway {
 namespace {
@@ -47,7 +48,7 @@ void eval_conv_transpose(EvalContext& ctx) {
   if (w.dims()[0] != in_channels) ctx.reject("the weights' first dimension is not the input's channels");
   Dims dims = {batch, per_group * group};
   dims.insert(dims.end(), win.output.begin(), win.output.end());
-  std::vector<double> y(static_cast<size_t>(element_count(dims)));
+  std::vector<double> y(static_cast<size_t>(bounded_count(dims)));
   if (y.empty()) return ctx.set_output(0, Tensor(x.dtype(), dims));
   require_bias(ctx, 2, dims[1]);
   const std::vector<double> source = to_doubles(x), weights = to_doubles(w);
@@ -224,7 +225,7 @@ ConvGeometry conv_geometry(const Node& node, std::span<const int64_t> x, std::sp
 template <typename T>
 std::vector<T> convolve(const ConvGeometry& g, std::span<const T> x, std::span<const T> w, std::span<const T> bias) {
   const Window& win = g.window;
-  std::vector<T> y(static_cast<size_t>(element_count(g.output())));
+  std::vector<T> y(static_cast<size_t>(bounded_count(g.output())));
   if (y.empty()) return y;
   const size_t last = win.rank() - 1;
   const int64_t in_width = win.input[last], out_width = win.output[last], width = win.kernel[last];

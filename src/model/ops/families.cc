@@ -12,6 +12,7 @@ std::vector<std::span<const OpSpec>> op_families() {
       normalization_ops(),
       activation_ops(),
       matmul_ops(),
+      einsum_ops(),
       quantization_ops(),
       recurrent_ops(),
       elementwise_ops(),

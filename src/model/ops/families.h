@@ -12,6 +12,7 @@ std::span<const OpSpec> pooling_ops();
 std::span<const OpSpec> normalization_ops();
 std::span<const OpSpec> activation_ops();
 std::span<const OpSpec> matmul_ops();
+std::span<const OpSpec> einsum_ops();
 std::span<const OpSpec> quantization_ops();
 std::span<const OpSpec> recurrent_ops();
 std::span<const OpSpec> elementwise_ops();

@@ -7,6 +7,7 @@
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
 #include "model/ops/quantization.h"
+#include "model/ops/shape_rules.h"
 
 namespace slipway {
 namespace {
@@ -69,7 +70,7 @@ Product product_of(const Node& node, Dims a, Dims b) {
 
 template <typename T>
 std::vector<T> run(const Product& p, const std::vector<T>& a, const std::vector<T>& b) {
-  std::vector<T> y(static_cast<size_t>(element_count(p.dims)));
+  std::vector<T> y(static_cast<size_t>(bounded_count(p.dims)));
   for (size_t i = 0; i < p.a_batches.size(); ++i)
     multiply(a.data() + p.a_batches[i] * p.m * p.k, b.data() + p.b_batches[i] * p.k * p.n,
              y.data() + static_cast<int64_t>(i) * p.m * p.n, p.m, p.k, p.n);

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/shape_rules.h"
 #include "model/ops/window.h"
 
 namespace slipway {
@@ -38,7 +39,7 @@ Pool prepare(const EvalContext& ctx) {
   pool.dims = {x.dims()[0], x.dims()[1]};
   pool.dims.insert(pool.dims.end(), pool.window.output.begin(), pool.window.output.end());
   pool.planes = x.dims()[0] * x.dims()[1];
-  pool.y.resize(static_cast<size_t>(element_count(pool.dims)));
+  pool.y.resize(static_cast<size_t>(bounded_count(pool.dims)));
   pool.x = to_doubles(x);
   return pool;
 }

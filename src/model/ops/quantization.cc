@@ -64,12 +64,8 @@ DType asked_type(const Context& ctx) {
 void require_codes(const EvalContext& ctx, DType type) {
   if (!is_integer(type) || bits_of(type) > 32)
     fail(ErrorCode::kUnsupported,
-         "Quantised values of this element type are not supported; use integers of up to 32 bits: {} at {}",
-         to_string(type), ctx.node.label());
-}
-
-std::vector<int64_t> zero_points(const EvalContext& ctx, size_t count) {
-  return ctx.has_input(2) ? to_ints(ctx.input(2)) : std::vector<int64_t>(count, 0);
+         "Quantisation to this element type is not supported; use integers of up to 32 bits: {} at {}", to_string(type),
+         ctx.node.label());
 }
 
 void eval_quantize(EvalContext& ctx) {
@@ -79,7 +75,7 @@ void eval_quantize(EvalContext& ctx) {
   require_codes(ctx, type);
   const IntegerRange range = integer_range(type);
   const std::vector<float> values = to_floats(x), scales = to_floats(ctx.input(1));
-  const std::vector<int64_t> zeros = zero_points(ctx, scales.size());
+  const std::vector<int64_t> zeros = ctx.has_input(2) ? to_ints(ctx.input(2)) : std::vector<int64_t>(scales.size(), 0);
   std::vector<double> y(values.size());
   for (size_t i = 0; i < y.size(); ++i) {
     const size_t p = grid.parameter(i);
@@ -99,10 +95,10 @@ DType dequantized_type(const Context& ctx, DType scale) {
 void eval_dequantize(EvalContext& ctx) {
   const Tensor &x = ctx.input(0), &scale = ctx.input(1);
   const Grid grid = grid_of(ctx);
-  require_codes(ctx, x.dtype());
-  const std::vector<int64_t> values = to_ints(x);
+  const std::vector<double> values = to_doubles(x);
   const std::vector<float> scales = to_floats(scale);
-  const std::vector<int64_t> zeros = zero_points(ctx, scales.size());
+  const std::vector<double> zeros =
+      ctx.has_input(2) ? to_doubles(ctx.input(2)) : std::vector<double>(scales.size(), 0.0);
   Tensor y(DType::kFloat32, x.dims());
   const auto out = y.mutable_values<float>();
   for (size_t i = 0; i < values.size(); ++i) {
