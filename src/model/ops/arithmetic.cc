@@ -167,13 +167,13 @@ Dim follow(std::string_view op, const Dim& a, const Dim& b) {
 
 void infer_arithmetic(InferContext& ctx) {
   infer_broadcast(ctx);
-  if (!is_integer(ctx.dtype(0)) || ctx.input_count() != 2) return;
+  if (ctx.input_count() != 2) return;
   const auto a = contents(ctx, 0), b = contents(ctx, 1);
   if (!a || !b || a->empty() || b->empty() || (a->size() != b->size() && a->size() != 1 && b->size() != 1)) return;
   std::vector<Dim> result;
   for (size_t i = 0; i < std::max(a->size(), b->size()); ++i)
     result.push_back(follow(ctx.node.op_type, (*a)[a->size() == 1 ? 0 : i], (*b)[b->size() == 1 ? 0 : i]));
-  ctx.set_output_dims(0, std::move(result));
+  set_contents(ctx, 0, std::move(result));
 }
 
 constexpr OpSpec binary(std::string_view name, int since, void (*infer)(InferContext&), void (*eval)(EvalContext&),

@@ -81,8 +81,7 @@ DType cast_target(const Context& ctx) {
 
 void infer_cast_to(InferContext& ctx, DType target) {
   ctx.set_output(0, target, ctx.shape(0));
-  if (target != DType::kInt64 && target != DType::kInt32) return;
-  if (auto dims = contents(ctx, 0)) ctx.set_output_dims(0, std::move(*dims));
+  if (auto dims = contents(ctx, 0)) set_contents(ctx, 0, std::move(*dims));
 }
 
 void infer_cast(InferContext& ctx) { infer_cast_to(ctx, cast_target(ctx)); }

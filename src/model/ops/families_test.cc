@@ -13,7 +13,7 @@ namespace slipway {
 namespace {
 
 constexpr uint64_t kSeed = 20240229;
-constexpr int kCallsPerOperator = 150;
+constexpr int kCallsPerOperator = 300;
 
 int64_t some_number(Random& random) {
   constexpr int64_t kExtremes[] = {std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(),

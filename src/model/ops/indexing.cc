@@ -30,11 +30,11 @@ void infer_gather(InferContext& ctx) {
   ctx.set_output(0, ctx.dtype(0), Shape(std::move(dims)));
   const auto content = contents(ctx, 0);
   const auto at = ctx.ints(1);
-  if (!content || !at || data.rank() != 1 || indices.rank() > 1 || !is_integer(ctx.dtype(0))) return;
+  if (!content || !at || data.rank() != 1 || indices.rank() > 1) return;
   std::vector<Dim> picked;
   for (int64_t i : *at)
     picked.push_back((*content)[static_cast<size_t>(place(ctx, i, static_cast<int64_t>(content->size())))]);
-  ctx.set_output_dims(0, std::move(picked));
+  set_contents(ctx, 0, std::move(picked));
 }
 
 void eval_gather(EvalContext& ctx) {

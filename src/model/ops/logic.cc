@@ -140,7 +140,7 @@ void infer_where(InferContext& ctx) {
     const Dim c = at(condition, i), a = at(yes, i), b = at(no, i);
     result.push_back(c == Dim(1) ? a : c == Dim(0) ? b : a.same_as(b) ? a : Dim());
   }
-  if (is_integer(ctx.dtype(1))) ctx.set_output_dims(0, std::move(result));
+  set_contents(ctx, 0, std::move(result));
 }
 
 void eval_where(EvalContext& ctx) {

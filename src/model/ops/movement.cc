@@ -69,7 +69,7 @@ void infer_concat(InferContext& ctx) {
                                                    : Dim();
   }
   ctx.set_output(0, ctx.dtype(0), *joined);
-  if (content && is_integer(ctx.dtype(0))) ctx.set_output_dims(0, std::move(*content));
+  if (content) set_contents(ctx, 0, std::move(*content));
 }
 
 void eval_concat(EvalContext& ctx) {
@@ -147,8 +147,8 @@ void infer_split(InferContext& ctx) {
                    : count == 1                                            ? from[axis]
                                                                            : Dim();
       ctx.set_output(i, ctx.dtype(0), part);
-      if (!sizes || from.rank() != 1 || !content || !is_integer(ctx.dtype(0))) continue;
-      ctx.set_output_dims(i, {content->begin() + start, content->begin() + start + (*sizes)[i]});
+      if (!sizes || from.rank() != 1 || !content) continue;
+      set_contents(ctx, i, {content->begin() + start, content->begin() + start + (*sizes)[i]});
       start += (*sizes)[i];
     }
     return;
@@ -232,12 +232,12 @@ void infer_slice(InferContext& ctx) {
   }
   ctx.set_output(0, ctx.dtype(0), shape);
   const auto content = contents(ctx, 0);
-  if (!content || shape.rank() != 1 || !known || axes.size() != 1 || !is_integer(ctx.dtype(0))) return;
+  if (!content || shape.rank() != 1 || !known || axes.size() != 1) return;
   const Cut c =
       cut(spec.starts.values[0], spec.ends.values[0], spec.steps.values[0], static_cast<int64_t>(content->size()));
   std::vector<Dim> part;
   for (int64_t i = 0; i < c.size; ++i) part.push_back((*content)[static_cast<size_t>(c.start + i * c.step)]);
-  ctx.set_output_dims(0, std::move(part));
+  set_contents(ctx, 0, std::move(part));
 }
 
 void eval_slice(EvalContext& ctx) {

@@ -88,7 +88,7 @@ void infer_reduce(InferContext& ctx) {
   if (ctx.node.op_type != "ReduceProd" || !content || from.rank() != 1) return;
   Dim product(1);
   for (const Dim& d : *content) product = multiply(product, d);
-  ctx.set_output_dims(0, {product});
+  set_contents(ctx, 0, {product});
 }
 
 // Strides over the input that walk the output, standing still along reduced axes.

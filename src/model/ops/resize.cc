@@ -47,8 +47,8 @@ std::vector<int64_t> given_sizes(const EvalContext& ctx, size_t input) { return 
 bool is_known(const InferContext& ctx, size_t input) { return ctx.input(input).constant != nullptr; }
 bool is_known(const EvalContext&, size_t) { return true; }
 bool is_empty(const InferContext& ctx, size_t input) {
-  const Shape& shape = ctx.shape(input);
-  return shape.has_rank() && shape.rank() == 1 && shape[0] == Dim(0);
+  const std::vector<Dim>& dims = ctx.shape(input).dims();
+  return std::find(dims.begin(), dims.end(), Dim(0)) != dims.end();
 }
 bool is_empty(const EvalContext& ctx, size_t input) { return ctx.input(input).elements() == 0; }
 

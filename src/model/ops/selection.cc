@@ -32,8 +32,10 @@ void infer_top_k(InferContext& ctx) {
   if (shape.has_rank()) {
     const auto axis = static_cast<size_t>(axis_of(ctx, -1, static_cast<int64_t>(shape.rank())));
     std::optional<std::vector<Dim>> k;
-    if (ctx.has_input(1)) k = contents(ctx, 1);
-    if (ctx.node.has("k")) k = std::vector<Dim>{Dim(ctx.node.integer("k", 0))};
+    if (!ctx.has_input(1))
+      k = std::vector<Dim>{Dim(ctx.node.integer("k", -1))};
+    else if (ctx.dtype(1) == DType::kInt64)
+      k = contents(ctx, 1);
     shape[axis] = k && k->size() == 1 ? (*k)[0] : Dim();
   }
   ctx.set_output(0, ctx.dtype(0), shape);

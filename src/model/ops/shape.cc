@@ -25,8 +25,9 @@ void infer_shape(InferContext& ctx) {
   if (!shape.has_rank()) return ctx.set_output(0, DType::kInt64, Shape::with_rank(1));
   const auto [start, end] = shape_range(ctx.node, static_cast<int64_t>(shape.rank()));
   ctx.set_output(0, DType::kInt64, Shape({Dim(static_cast<int64_t>(end - start))}));
-  ctx.set_output_dims(0, {shape.dims().begin() + static_cast<std::ptrdiff_t>(start),
-                          shape.dims().begin() + static_cast<std::ptrdiff_t>(end)});
+  set_contents(ctx, 0,
+               {shape.dims().begin() + static_cast<std::ptrdiff_t>(start),
+                shape.dims().begin() + static_cast<std::ptrdiff_t>(end)});
 }
 
 void eval_shape(EvalContext& ctx) {
@@ -42,7 +43,7 @@ void infer_size(InferContext& ctx) {
   if (!ctx.shape(0).has_rank()) return;
   Dim size(1);
   for (const Dim& d : ctx.shape(0).dims()) size = multiply(size, d);
-  ctx.set_output_dims(0, {size});
+  set_contents(ctx, 0, {size});
 }
 
 void eval_size(EvalContext& ctx) { ctx.set_output(0, Tensor::scalar<int64_t>(ctx.input(0).elements())); }
@@ -114,8 +115,8 @@ void infer_reshape(InferContext& ctx) {
   if (shape.is_static() && from.is_static() && element_count(shape.to_dims()) != element_count(from.to_dims()))
     ctx.reject(fmt::format("{} can't be reshaped to {}", to_string(from), to_string(shape)));
   ctx.set_output(0, ctx.dtype(0), shape);
-  if (shape.rank() <= 1 && is_integer(ctx.dtype(0)))
-    if (auto dims = contents(ctx, 0)) ctx.set_output_dims(0, std::move(*dims));
+  if (shape.rank() <= 1)
+    if (auto dims = contents(ctx, 0)) set_contents(ctx, 0, std::move(*dims));
 }
 
 void eval_reshape(EvalContext& ctx) {
@@ -163,8 +164,7 @@ void eval_flatten(EvalContext& ctx) {
 }
 
 void pass_contents(InferContext& ctx) {
-  if (!is_integer(ctx.dtype(0)) && ctx.dtype(0) != DType::kBool) return;
-  if (auto dims = contents(ctx, 0)) ctx.set_output_dims(0, std::move(*dims));
+  if (auto dims = contents(ctx, 0)) set_contents(ctx, 0, std::move(*dims));
 }
 
 void infer_squeeze(InferContext& ctx) {

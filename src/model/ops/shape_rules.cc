@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 
@@ -19,6 +20,8 @@ Dim broadcast_dim(const InferContext& ctx, const Dim& a, const Dim& b) {
   if (a.is_known()) return a;
   return b.is_known() ? b : Dim();
 }
+
+bool carries_sizes(DType dtype) { return dtype == DType::kInt64 || dtype == DType::kInt32; }
 
 }  // namespace
 
@@ -80,7 +83,7 @@ void infer_broadcast_bool(InferContext& ctx) { ctx.set_output(0, DType::kBool, b
 
 std::optional<std::vector<Dim>> contents(const InferContext& ctx, size_t i) {
   const ValueFacts& facts = ctx.input(i);
-  if (!is_integer(facts.dtype) && facts.dtype != DType::kBool) return std::nullopt;
+  if (!carries_sizes(facts.dtype) && facts.dtype != DType::kBool) return std::nullopt;
   if (facts.constant != nullptr) {
     std::vector<Dim> dims;
     if (facts.constant->rank() > 1) return std::nullopt;
@@ -93,6 +96,14 @@ std::optional<std::vector<Dim>> contents(const InferContext& ctx, size_t i) {
   const int64_t length = facts.shape.rank() == 0 ? 1 : facts.shape[0].value();
   if (length > kMaxLength) return std::nullopt;
   return std::vector<Dim>(static_cast<size_t>(length));
+}
+
+void set_contents(InferContext& ctx, size_t i, std::vector<Dim> dims) {
+  if (i >= ctx.output_count() || !carries_sizes(ctx.results()[i].dtype)) return;
+  if (ctx.results()[i].dtype == DType::kInt32)
+    for (Dim& d : dims)
+      if (d.value() > std::numeric_limits<int32_t>::max()) d = Dim();
+  ctx.set_output_dims(i, std::move(dims));
 }
 
 Axes axes_of(const InferContext& ctx, std::string_view attribute, size_t input) {

@@ -28,9 +28,12 @@ void infer_broadcast(InferContext& ctx);
 /// The same with bool elements.
 void infer_broadcast_bool(InferContext& ctx);
 
-/// What is known of the contents of an integer or bool input of rank ≤ 1, element by element; negative and unknown
+/// What is known of the contents of a 32- or 64-bit integer or bool input of rank ≤ 1, element by element; negative and unknown
 /// elements are unknown Dims. nullopt when not even their number is known.
 std::optional<std::vector<Dim>> contents(const InferContext& ctx, size_t i);
+/// Tells the contents of output `i`, whose type is set already, where that type carries sizes (32- and 64-bit
+/// integers); what does not fit it is left unknown.
+void set_contents(InferContext& ctx, size_t i, std::vector<Dim> dims);
 
 /// The attribute named `attribute`, or else input `input`; nullopt when neither is there. `known` is false when the
 /// input is there but not constant.
