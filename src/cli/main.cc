@@ -20,13 +20,13 @@ int main(int argc, char** argv) {
       "Exit status: 0 good, 1 verdict negative, 2 bad usage or input, 3 internal error, 130 interrupted.");
   Cli cli{app};
   add_inspect(cli);
-  // add_data(cli);
+  add_data(cli);
   // add_policy(cli);
   add_optimize(cli);
   add_build(cli);
   add_run(cli);
   add_bench(cli);
-  // add_quantize(cli);
+  add_quantize(cli);
   // add_verify(cli);
   catch_interrupts();
   try {
