@@ -62,7 +62,7 @@ Int8Encoding encoding(DType dtype, int64_t zero_point) {
   return {u8 ? Int8Type::kU8 : Int8Type::kS8, static_cast<int32_t>(zero_point), r.lo, r.hi};
 }
 
-Image image_of(const Dims& d) { return {d[0], d[2], d[3], d[1]}; }
+ImageShape image_of(const Dims& d) { return {d[0], d[2], d[3], d[1]}; }
 
 enum class Kind { kQuantize, kDequantize, kAdd, kLookup, kMaxPool, kAveragePool };
 
@@ -162,7 +162,7 @@ class IntegerKernel : public Kernel {
   Kind kind_;
   int64_t count_;
   bool changes_layout_ = false;
-  Image image_;
+  ImageShape image_;
   Affine affine_{1, 0};
   Int8Encoding encoding_;
   std::array<uint8_t, 256> table_{};
