@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kMaxBytes = 32u << 20;  // larger files cost time and show nothing new
+constexpr uint64_t kMaxBytes = 10u << 20;  // larger files cost time and show nothing new
 constexpr int64_t kCheckerOpset = 17;
 
 std::string assets() {
@@ -81,6 +81,30 @@ TEST(Assets, RealModelsRoundTripAndTheCheckerAcceptsThem) {
   }
   EXPECT_GE(read, 10);
   if (!check_with_python(out.path)) GTEST_SKIP() << "python3-onnx is not installed";
+}
+
+TEST(Assets, FilesOfOtherFrameworksAreAnsweredWithTheCommandThatHelps) {
+  if (!is_folder(assets())) GTEST_SKIP() << "no assets at " << assets();
+  int answered = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(assets())) {
+    const std::string extension = entry.path().extension().string();
+    const bool tensor = entry.path().filename().string().find("output_0") != std::string::npos;
+    const auto expected = tensor                   ? "This is a tensor"
+                          : extension == ".tflite" ? "tf2onnx.convert --tflite"
+                          : extension == ".pb" || extension == ".keras" || extension == ".h5" ? "tf2onnx.convert"
+                          : extension == ".pt2" || extension == ".pt"                         ? "torch.onnx.export"
+                                                                                              : nullptr;
+    if (expected == nullptr) continue;
+    try {
+      load_onnx(entry.path().string());
+      ADD_FAILURE() << entry.path() << " was read";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code(), ErrorCode::kInvalidModel);
+      EXPECT_NE(std::string(e.what()).find(expected), std::string::npos) << e.what();
+      ++answered;
+    }
+  }
+  EXPECT_GE(answered, 5);
 }
 
 TEST(Checker, AcceptsEveryKindOfAttributeAndSubgraph) {

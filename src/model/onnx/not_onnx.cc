@@ -89,10 +89,16 @@ bool looks_like_graph_def(std::string_view text) {
   return op + 1 < text.size() && text[op] == '\x12';
 }
 
-// SavedModel: schema version 1 (field 1), then a MetaGraphDef (field 2).
+// SavedModel: schema version 1 (field 1), then a MetaGraphDef (field 2); other files lie beside it.
 bool looks_like_saved_model(std::string_view text, const std::string& path) {
-  return file_name(path) == "saved_model.pb" ||
+  return (!path.empty() && file_exists(join_path(parent_folder(path), "saved_model.pb"))) ||
          (text.starts_with("\x08\x01\x12"sv) && text.find("serving_default") != std::string_view::npos);
+}
+
+bool is_tensor_file(std::span<const std::byte> bytes) {
+  onnx::TensorProto tensor;
+  return tensor.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) && tensor.has_data_type() &&
+         tensor.unknown_fields().empty();
 }
 
 }  // namespace
@@ -125,6 +131,7 @@ void reject_unparsed(std::span<const std::byte> bytes, const std::string& path) 
         "--outputs NAME:0 --output model.onnx",
         path);
   if (looks_like_text(text)) answer("This is a text file, no ONNX model; name the .onnx file", path);
+  if (is_tensor_file(bytes)) answer("This is a tensor (ONNX's input_0.pb), no model; name the .onnx file", path);
   if (text[0] == '\x08') answer("The ONNX file is damaged or cut short; copy or export it again", path);
   answer("This is no ONNX file; export the model with torch.onnx.export or python -m tf2onnx.convert", path);
 }

@@ -546,6 +546,8 @@ TEST(NotOnnx, EachFormatIsAnsweredWithTheCommandThatHelps) {
   expect_answer("m.h5", "\x89HDF\r\n\x1a\n\0\0"sv, "Keras HDF5");
   expect_answer("frozen.pb", "\x0a\x1c\x0a\x05input\x12\x0bPlaceholder\x2a\x06\x0a\x01x"sv, "--graphdef");
   expect_answer("saved_model.pb", "\x08\x01\x12\x04\x0a\x02\x08\x01"sv, "--saved-model " + folder.path);
+  fs::remove(folder.path + "/saved_model.pb");
+  expect_answer("input_0.pb", "\x08\x01\x10\x01\x4a\x04\0\0\0\0"sv, "This is a tensor");
   expect_answer("m.ort", "\x18\x00\x00\x00ORTM\x00"sv, "ONNX Runtime's own format");
   expect_answer("m.onnx.gz", "\x1f\x8b\x08\x00"sv, "gunzip");
   expect_answer("m.npy", "\x93NUMPY\x01"sv, "NumPy");
@@ -554,6 +556,7 @@ TEST(NotOnnx, EachFormatIsAnsweredWithTheCommandThatHelps) {
   expect_answer("m.txt", "Dear reader, this is a letter.\n", "text file");
   expect_answer("noise", "\xff\xfe\x00\x01\x02\x03"sv, "no ONNX file");
   expect_error([&] { load_onnx(folder.path + "/gone.onnx"); }, ErrorCode::kNotFound, "no such file");
+  folder.file("saved_model.pb", "\x08\x01");
   expect_error([&] { load_onnx(folder.path); }, ErrorCode::kInvalidModel, "--saved-model");
   fs::remove(folder.path + "/saved_model.pb");
   expect_error([&] { load_onnx(folder.path); }, ErrorCode::kInvalidModel, "This is a folder");
