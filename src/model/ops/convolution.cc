@@ -279,7 +279,8 @@ std::vector<uint32_t> centred(const Tensor& x, std::span<const int64_t> zero_poi
   const size_t part = values.size() / static_cast<size_t>(std::max<int64_t>(channels, 1));
   std::vector<uint32_t> out(values.size());
   for (size_t i = 0; i < values.size(); ++i)
-    out[i] = static_cast<uint32_t>(values[i] - zero_points[zero_points.size() == 1 ? 0 : i / part]);
+    out[i] =
+        static_cast<uint32_t>(values[i]) - static_cast<uint32_t>(zero_points[zero_points.size() == 1 ? 0 : i / part]);
   return out;
 }
 
