@@ -116,12 +116,17 @@ void eval_clip(EvalContext& ctx) {
   apply(ctx, [&](double v) { return clip(v, bounds); });
 }
 
+double product(double a, double b) { return a * b; }
+int64_t product(int64_t a, int64_t b) {
+  return static_cast<int64_t>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
+
 void eval_prelu(EvalContext& ctx) {
   const Tensor &x = ctx.input(0), &slope = ctx.input(1);
   const auto run = [&](auto values, const auto& slopes) {
     const auto factors = expand(ctx.node, slope.dims(), slopes, x.dims());
     for (size_t i = 0; i < values.size(); ++i)
-      if (values[i] < 0) values[i] *= factors[i];
+      if (values[i] < 0) values[i] = product(values[i], factors[i]);
     return values;
   };
   if (is_integer(x.dtype()))
