@@ -158,11 +158,10 @@ Dim follow(std::string_view op, const Dim& a, const Dim& b) {
   if (op == "Mul") return multiply(a, b);
   if (op == "Div") return divide(a, b);
   if (op == "Max") return a.same_as(b) ? a : a.is_known() && b.is_known() ? std::max(a.value(), b.value()) : Dim();
-  if (op == "Add" && a == Dim(0)) return b;
+  if (op == "Add") return add(a, b);
   if (b == Dim(0)) return a;
-  if (op == "Sub" && a.same_as(b)) return Dim(0);
-  if (!a.is_known() || !b.is_known()) return Dim();
-  return op == "Add" ? Dim(a.value() + b.value()) : a.value() >= b.value() ? Dim(a.value() - b.value()) : Dim();
+  if (a.same_as(b)) return Dim(0);
+  return a.is_known() && b.is_known() && a.value() >= b.value() ? Dim(a.value() - b.value()) : Dim();
 }
 
 void infer_arithmetic(InferContext& ctx) {

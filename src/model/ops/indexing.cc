@@ -114,8 +114,11 @@ void infer_gather_nd(InferContext& ctx) {
   const Shape &data = ctx.shape(0), &indices = ctx.shape(1);
   ctx.set_output(0, ctx.dtype(0), Shape());
   if (!data.has_rank() || !indices.has_rank() || indices.rank() == 0 || !indices.dims().back().is_known()) return;
-  const int64_t skip = ctx.node.integer("batch_dims", 0) + indices.dims().back().value();
-  if (skip < 0 || skip > static_cast<int64_t>(data.rank())) ctx.reject("its indices are deeper than its data");
+  const auto rank = static_cast<int64_t>(data.rank());
+  const int64_t batch_dims = ctx.node.integer("batch_dims", 0), depth = indices.dims().back().value();
+  if (batch_dims < 0 || batch_dims > rank || depth > rank - batch_dims)
+    ctx.reject("its indices are deeper than its data");
+  const int64_t skip = batch_dims + depth;
   std::vector<Dim> dims(indices.dims().begin(), indices.dims().end() - 1);
   dims.insert(dims.end(), data.dims().begin() + skip, data.dims().end());
   ctx.set_output(0, ctx.dtype(0), Shape(std::move(dims)));

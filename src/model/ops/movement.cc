@@ -63,10 +63,7 @@ void infer_concat(InferContext& ctx) {
     Shape rest = shape;
     rest[axis] = (*joined)[axis] = Dim();
     joined = merge_shapes(*joined, rest, ctx.node.label());
-    (*joined)[axis] = a.is_known() && b.is_known() ? Dim(a.value() + b.value())
-                      : a == Dim(0)                ? b
-                      : b == Dim(0)                ? a
-                                                   : Dim();
+    (*joined)[axis] = add(a, b);
   }
   ctx.set_output(0, ctx.dtype(0), *joined);
   if (content) set_contents(ctx, 0, std::move(*content));

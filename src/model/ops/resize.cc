@@ -84,7 +84,8 @@ Request request_of(const Context& ctx, int64_t rank) {
 
 // As float, as the specification's own inference computes it.
 int64_t scaled_size(int64_t size, double scale) {
-  return static_cast<int64_t>(std::floor(static_cast<float>(size) * static_cast<float>(scale)));
+  constexpr float kFar = 0x1p60f;
+  return static_cast<int64_t>(std::min(kFar, std::floor(static_cast<float>(size) * static_cast<float>(scale))));
 }
 
 // keep_aspect_ratio_policy: one scale for all axes, the smallest or the largest that the sizes ask for.

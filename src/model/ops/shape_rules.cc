@@ -131,6 +131,14 @@ std::vector<int64_t> normalize_axes(std::span<const int64_t> axes, int64_t rank,
   return normal;
 }
 
+Dim add(const Dim& a, const Dim& b) {
+  if (a == Dim(0)) return b;
+  if (b == Dim(0)) return a;
+  int64_t sum = 0;
+  if (!a.is_known() || !b.is_known() || __builtin_add_overflow(a.value(), b.value(), &sum)) return Dim();
+  return Dim(sum);
+}
+
 Dim multiply(const Dim& a, const Dim& b) {
   if (a == Dim(1)) return b;
   if (b == Dim(1)) return a;

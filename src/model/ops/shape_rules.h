@@ -47,7 +47,8 @@ Axes axes_of(const EvalContext& ctx, std::string_view attribute, size_t input);
 /// Normalised and unique, in the order given; rejects repeats.
 std::vector<int64_t> normalize_axes(std::span<const int64_t> axes, int64_t rank, const Node& node);
 
-/// Product and quotient where they follow without arithmetic on symbols, else unknown.
+/// Sum, product and quotient where they follow without arithmetic on symbols, else unknown.
+Dim add(const Dim& a, const Dim& b);
 Dim multiply(const Dim& a, const Dim& b);
 Dim divide(const Dim& a, const Dim& b);
 
