@@ -204,6 +204,9 @@ TEST(Preview, ShowsPicturesLabelsAndRange) {
   const std::string text = contact_sheet_text(data, Split::kTest, 10, predictions);
   EXPECT_TRUE(contains(text, "test split: 2 samples, 2 classes with 1 samples each"));
   EXPECT_TRUE(contains(text, "model: 0 (<dog>)  WRONG"));
+  const std::string first_row = contact_sheet_text(data, Split::kTest, 10, predictions, 1);
+  EXPECT_TRUE(contains(first_row, "a.png"));
+  EXPECT_FALSE(contains(first_row, "b.jpg"));
 }
 
 TEST(Preview, ShowsArraysAsHeatMaps) {
