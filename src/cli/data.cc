@@ -101,8 +101,7 @@ void preview(const PreviewOptions& o) {
   }
   write_file(output, contact_sheet_html(data, Split::kTest, shown, predictions));
   if (o.json) return print_json(json);
-  fmt::print("{}", contact_sheet_text(data, Split::kTest, std::min<int64_t>(shown, 10),
-                                      std::span(predictions).first(static_cast<size_t>(std::min<int64_t>(shown, 10)))));
+  fmt::print("{}", contact_sheet_text(data, Split::kTest, shown, predictions));
   fmt::print("\n{}\n", verdict);
   if (!warning.empty()) fmt::print("WARNING: {}\n", warning);
   fmt::print("contact sheet: {}\n", output);

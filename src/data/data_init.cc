@@ -27,8 +27,9 @@ struct Folder {
 };
 
 struct Guess {
-  std::string source;             ///< the YAML of format, source and splits
-  SourceDescription test_source;  ///< to look at a sample of
+  std::string head;               ///< the YAML of the format, and of the source when both splits share it
+  std::string calibration, test;  ///< the indented lines of each split's own source; empty: shared
+  SourceDescription calibration_source, test_source;
   std::string classes;
 };
 
@@ -56,13 +57,17 @@ std::string quoted(const std::string& text) {
   return out + '"';
 }
 
-std::string calibrates_from_same() {
+std::string splits_text(const Guess& guess, int64_t available) {
+  if (!guess.calibration.empty())
+    return fmt::format(
+        "calibration:\n{}  count: {}  # drawn at random; 100 to 500 are usually enough\n  seed: 0\ntest:\n{}",
+        guess.calibration, std::min(kCalibrationCount, available), guess.test);
   return fmt::format(
       "# Both splits are drawn from the same samples, without overlap. For figures you can publish, calibrate on\n"
       "# training data: give `calibration` its own files.\n"
       "calibration: {{count: {}, seed: 0}}  # 100 to 500 are usually enough\n"
       "test: {{}}                           # the others, or `count` of them\n",
-      kCalibrationCount);
+      std::clamp<int64_t>(available / 4, 1, kCalibrationCount));
 }
 
 std::optional<Guess> guess_idx(const Folder& folder) {
@@ -80,26 +85,26 @@ std::optional<Guess> guess_idx(const Folder& folder) {
     pairs.push_back({name, found ? labels : ""});
   }
   if (pairs.empty()) return {};
-  const auto lines = [&](const Pair& pair) {
-    std::string text = "  images: " + quoted(folder.named(pair.images)) + "\n";
-    return pair.labels.empty() ? text : text + "  labels: " + quoted(folder.named(pair.labels)) + "\n";
+  const auto lines = [&](const Pair& pair, const std::string& indent) {
+    const std::string text = indent + "images: " + quoted(folder.named(pair.images)) + "\n";
+    return pair.labels.empty() ? text : text + indent + "labels: " + quoted(folder.named(pair.labels)) + "\n";
   };
   const auto train = std::find_if(pairs.begin(), pairs.end(), [](const Pair& p) { return is_training(p.images); });
   const auto test = std::find_if(pairs.begin(), pairs.end(), [](const Pair& p) { return !is_training(p.images); });
   Guess guess;
-  guess.source = "format: idx  # MNIST's format, gzipped or not\n";
+  guess.head = "format: idx  # MNIST's format, gzipped or not\n";
+  const auto describe = [&](const Pair& pair) {
+    return SourceDescription{.format = "idx", .inputs = join_path(folder.path, pair.images)};
+  };
   if (train != pairs.end() && test != pairs.end()) {
-    guess.source += "calibration:\n" + lines(*train) +
-                    fmt::format("  count: {}  # drawn at random\n  seed: 0\n", kCalibrationCount);
-    guess.source += "test:\n" + lines(*test);
+    guess.calibration = lines(*train, "  ");
+    guess.test = lines(*test, "  ");
+    guess.calibration_source = describe(*train);
+    guess.test_source = describe(*test);
   } else {
-    std::string text = lines(pairs.front());
-    text.erase(0, 2);
-    if (const size_t second = text.find("\n  "); second != std::string::npos) text.erase(second + 1, 2);
-    guess.source += text + calibrates_from_same();
+    guess.head += lines(pairs.front(), "");
+    guess.test_source = describe(pairs.front());
   }
-  const Pair& shown = test != pairs.end() ? *test : pairs.front();
-  guess.test_source = {.format = "idx", .inputs = join_path(folder.path, shown.images)};
   return guess;
 }
 
@@ -119,16 +124,20 @@ std::optional<Guess> guess_cifar10(const Folder& folder) {
     for (const std::string& name : names) text += (text.empty() ? "" : ", ") + quoted(folder.named(name));
     return names.size() == 1 ? text : "[" + text + "]";
   };
+  const auto describe = [&](const std::vector<std::string>& names) {
+    return SourceDescription{.format = "cifar10", .files = {join_path(folder.path, names.front())}};
+  };
   Guess guess;
-  guess.source = "format: cifar10  # the binary form, gzipped or not\n";
-  if (!train.empty() && !test.empty())
-    guess.source += "calibration:\n  files: " + list(train) +
-                    fmt::format("\n  count: {}  # drawn at random\n  seed: 0\n", kCalibrationCount) +
-                    "test:\n  files: " + list(test) + "\n";
-  else
-    guess.source += "files: " + list(test.empty() ? train : test) + "\n" + calibrates_from_same();
-  guess.test_source = {.format = "cifar10", .files = {join_path(folder.path, (test.empty() ? train : test).front())}};
+  guess.head = "format: cifar10  # the binary form, gzipped or not\n";
   guess.classes = "classes: [airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck]\n";
+  guess.test_source = describe(test.empty() ? train : test);
+  if (!train.empty() && !test.empty()) {
+    guess.calibration = "  files: " + list(train) + "\n";
+    guess.test = "  files: " + list(test) + "\n";
+    guess.calibration_source = describe(train);
+  } else {
+    guess.head += "files: " + list(test.empty() ? train : test) + "\n";
+  }
   return guess;
 }
 
@@ -156,10 +165,10 @@ std::optional<Guess> guess_arrays(const Folder& folder) {
     const FileBytes bytes = open_bytes(join_path(folder.path, npz.front()));
     for (const ZipMember& member : zip_members(bytes.bytes, npz.front()))
       if (member.name.ends_with(".npy")) names.push_back(member.name.substr(0, member.name.size() - 4));
-    guess.source = "format: npz\nfiles: " + quoted(folder.named(npz.front())) + "\n";
+    guess.head = "format: npz\nfiles: " + quoted(folder.named(npz.front())) + "\n";
     guess.test_source = {.format = "npz", .files = {join_path(folder.path, npz.front())}};
   } else {
-    guess.source = "format: npy\n";
+    guess.head = "format: npy\n";
     guess.test_source = {.format = "npy"};
   }
   const std::string labels = pick(names, true);
@@ -168,10 +177,9 @@ std::optional<Guess> guess_arrays(const Folder& folder) {
     for (const std::string& name : names)
       if (name != labels) inputs = name;
   if (inputs.empty()) return {};
-  guess.source += "inputs: " + quoted(archive ? inputs : folder.named(inputs)) + "  # samples along the first axis\n";
-  guess.source += labels.empty() ? "# labels: labels.npy  # one whole number per sample; or a CSV file\n"
-                                 : "labels: " + quoted(archive ? labels : folder.named(labels)) + "\n";
-  guess.source += calibrates_from_same();
+  guess.head += "inputs: " + quoted(archive ? inputs : folder.named(inputs)) + "  # samples along the first axis\n";
+  guess.head += labels.empty() ? "# labels: labels.npy  # one whole number per sample; or a CSV file\n"
+                               : "labels: " + quoted(archive ? labels : folder.named(labels)) + "\n";
   guess.test_source.inputs = archive ? inputs : join_path(folder.path, inputs);
   return guess;
 }
@@ -189,12 +197,12 @@ std::optional<Guess> guess_csv(const Folder& folder) {
         width == 2 ? "" : fmt::format("label_column: {}  # header or number of the labels' column\n", width);
     Guess guess;
     if (is_picture(file)) {
-      guess.source = "format: csv  # each row names a picture and its label\nlabels: " + quoted(folder.named(name)) +
-                     "\n" + column;
+      guess.head = "format: csv  # each row names a picture and its label\nlabels: " + quoted(folder.named(name)) +
+                   "\n" + column;
       guess.test_source = {.format = "csv", .folder = folder.path, .labels = join_path(folder.path, name)};
     } else {
       const auto bytes = static_cast<int64_t>(file_bytes(path));
-      guess.source =
+      guess.head =
           "format: raw  # each file is one sample: numbers without a header\nfolder: " +
           quoted(folder.prefix.empty() ? "." : folder.prefix) + "\nlabels: " + quoted(folder.named(name)) + "\n" +
           column +
@@ -206,7 +214,6 @@ std::optional<Guess> guess_csv(const Folder& folder) {
                            .dtype = DType::kInt8};
     }
     guess.test_source.label_column = width == 2 ? "" : std::to_string(width);
-    guess.source += calibrates_from_same();
     return guess;
   }
   return {};
@@ -230,54 +237,52 @@ std::optional<Guess> guess_pictures(const Folder& folder) {
     if (has(name, "test") || has(name, "val")) test = name;
   }
   Guess guess;
-  guess.source = "format: folder  # of JPEG and PNG files; the sub-folders' names are the labels\n";
+  guess.head = "format: folder  # of JPEG and PNG files; the sub-folders' names are the labels\n";
   if (!train.empty() && !test.empty()) {
-    guess.source += "calibration:\n  folder: " + quoted(folder.named(train)) +
-                    fmt::format("\n  count: {}  # drawn at random\n  seed: 0\n", kCalibrationCount) +
-                    "test:\n  folder: " + quoted(folder.named(test)) + "\n";
+    guess.calibration = "  folder: " + quoted(folder.named(train)) + "\n";
+    guess.test = "  folder: " + quoted(folder.named(test)) + "\n";
+    guess.calibration_source = {.format = "folder", .folder = join_path(folder.path, train)};
     guess.test_source = {.format = "folder", .folder = join_path(folder.path, test)};
     return guess;
   }
   if (!holds_pictures(folder.path)) return {};
-  guess.source += "folder: " + quoted(folder.prefix.empty() ? "." : folder.prefix) + "\n";
+  guess.head += "folder: " + quoted(folder.prefix.empty() ? "." : folder.prefix) + "\n";
   if (std::any_of(folder.files.begin(), folder.files.end(), is_picture))
-    guess.source +=
+    guess.head +=
         "# The pictures lie flat, so they have no labels yet; either of these gives them:\n"
         "# labels: labels.csv             # rows of file,label\n"
         "# label_pattern: \"{label}_*.jpg\"  # the label is part of the file's name\n";
-  guess.source += calibrates_from_same();
   guess.test_source = {.format = "folder", .folder = folder.path};
   return guess;
 }
 
-std::string preprocess_text(const SourceDescription& description) {
-  const auto source = open_source(description);
+std::string preprocess_text(const SampleSource& samples) {
   std::string text =
       "\n# From a sample to the model's input. It must be what the model was trained with: a wrong scale or mean is "
       "the\n"
       "# usual reason for an accuracy near chance. `slipway data preview` shows the result.\npreprocess:\n"
       "  # input: x             # the model's input; needed only if it has several\n";
-  if (!source->is_image())
+  if (!samples.is_image())
     return text +
            fmt::format("  # The samples are arrays of {} {}; each value becomes (value * scale - mean) / std.\n",
-                       to_string(source->array(0).dtype()), to_string(source->array(0).dims())) +
+                       to_string(samples.array(0).dtype()), to_string(samples.array(0).dims())) +
            "  scale: 1\n  # mean: 0\n  # std: 1\n  dtype: f32             # the input's element type\n";
-  const Image first = source->image(0);
+  const Image first = samples.image(0);
   bool sizes_differ = false;
-  for (int64_t i = 1; i < std::min<int64_t>(source->size(), 16) && !sizes_differ; ++i) {
-    const Image other = source->image(i);
+  for (int64_t i = 1; i < std::min<int64_t>(samples.size(), 16) && !sizes_differ; ++i) {
+    const Image other = samples.image(i);
     sizes_differ = other.height != first.height || other.width != first.width;
   }
   const bool large = sizes_differ || std::min(first.height, first.width) > 160;
   text += fmt::format("  # The {}picture is {}x{}, {}.\n", sizes_differ ? "first " : "", first.width, first.height,
                       first.channels == 1 ? "grey" : "colour");
   text += fmt::format(
-      "  {}resize: 256          # the shorter side; or [height, width]\n"
-      "  {}crop: 224            # from the centre; or [height, width]\n"
-      "  {}interpolation: bilinear  # nearest, bilinear, bicubic, lanczos, hamming, box: as Pillow's\n",
+      "  {}resize: 256            # the shorter side; or [height, width]\n"
+      "  {}crop: 224              # from the centre; or [height, width]\n"
+      "  {}interpolation: bilinear # nearest, bilinear, bicubic, lanczos, hamming, box: as Pillow's\n",
       large ? "" : "# ", large ? "" : "# ", large ? "" : "# ");
   text += fmt::format(
-      "  color: {}            # rgb, bgr, gray\n"
+      "  color: {:<16}# rgb, bgr, gray\n"
       "  scale: 1/255           # 0..255 becomes 0..1; then (value - mean) / std\n",
       first.channels == 1 ? "gray" : "rgb");
   text += first.channels == 1 ? "  # mean: 0.5\n  # std: 0.5\n"
@@ -301,9 +306,12 @@ std::string data_init_text(const std::string& path, const std::string& prefix) {
   if (!guess)
     fail(ErrorCode::kNotFound,
          "No data were recognised (IDX, CIFAR-10 .bin, .npz, .npy, a CSV of files, JPEG or PNG pictures): {}", path);
+  const auto samples = open_source(guess->test_source);
+  const int64_t available =
+      guess->calibration.empty() ? samples->size() : open_source(guess->calibration_source)->size();
   return "# A data set for Slipway. Paths are relative to this file" +
-         std::string(prefix.empty() ? ", which belongs into the folder itself" : "") + ".\n" + guess->source +
-         preprocess_text(guess->test_source) +
+         std::string(prefix.empty() ? ", which belongs into the folder itself" : "") + ".\n" + guess->head +
+         splits_text(*guess, available) + preprocess_text(*samples) +
          "\n# The names of the model's classes, by index: a list, or a text file with one a line.\n" +
          (guess->classes.empty() ? "# classes: classes.txt\n" : guess->classes) +
          "# If the data number the classes differently than the model:\n"

@@ -185,13 +185,15 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
   return html + "</main></html>\n";
 }
 
-std::string contact_sheet_text(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions) {
+std::string contact_sheet_text(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions,
+                               size_t rows) {
   const InputStatistics statistics = input_statistics(data, split, count);
   std::string text = fmt::format("{} split: {} samples, {}\n{}\n", split == Split::kTest ? "test" : "calibration",
                                  data.size(split), classes_text(data, split), range_text(statistics));
   if (!statistics.remark.empty()) text += "warning: " + statistics.remark + "\n";
-  for (const std::string& warning : data.warnings()) text += "warning: " + warning + "\n";
-  for (const Shown& sample : shown_samples(data, split, count, predictions))
+  std::vector<Shown> samples = shown_samples(data, split, count, predictions);
+  samples.resize(std::min(samples.size(), rows));
+  for (const Shown& sample : samples)
     text += fmt::format("  {:<40} {}{}\n", data.sample_name(split, sample.index), class_label(data, sample.label),
                         sample.prediction < 0 ? ""
                                               : fmt::format("  model: {}{}", class_label(data, sample.prediction),

@@ -25,9 +25,9 @@ inline constexpr int64_t kMaxPreviewSamples = 400;
 /// Fails as Dataset::image and Dataset::input do.
 std::string contact_sheet_html(const Dataset& data, Split split, int64_t count,
                                std::span<const int64_t> predictions = {});
-/// The same without pictures, for a terminal.
+/// The same without pictures, for a terminal; lists the first `rows` of those `count` samples.
 std::string contact_sheet_text(const Dataset& data, Split split, int64_t count,
-                               std::span<const int64_t> predictions = {});
+                               std::span<const int64_t> predictions = {}, size_t rows = 10);
 
 /// The index in the split of the i-th of `count` samples shown.
 int64_t preview_index(const Dataset& data, Split split, int64_t count, int64_t i);

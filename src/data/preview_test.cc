@@ -24,11 +24,7 @@ Dataset open_text(const TestFolder& folder, const std::string& text) {
 }
 
 /// Writes what data_init_text says into the folder and opens it.
-Dataset open_guess(const TestFolder& folder, std::string_view small_count = "count: 1,") {
-  std::string text = data_init_text(folder.path());
-  if (const size_t at = text.find("count: 256,"); at != std::string::npos) text.replace(at, 11, small_count);
-  return open_text(folder, text);
-}
+Dataset open_guess(const TestFolder& folder) { return open_text(folder, data_init_text(folder.path())); }
 
 TEST(Pictures, FolderOfFoldersCsvAndPattern) {
   const TestFolder folder;
@@ -127,9 +123,7 @@ TEST(DataInit, GuessesWhatItWrites) {
                                                        "ef",
                                                        18));
     folder.write("t10k-labels-idx1-ubyte", std::string("\0\0\x08\x01\0\0\0\x01\x01", 9));
-    std::string text = data_init_text(folder.path());
-    text.replace(text.find("count: 256"), 10, "count: 2");
-    const Dataset data = open_text(folder, text);
+    const Dataset data = open_guess(folder);
     EXPECT_EQ(data.size(Split::kCalibration), 2);
     EXPECT_EQ(data.label(Split::kTest, 0), 1);
     EXPECT_EQ(data.preprocess().color, "gray");
@@ -155,9 +149,7 @@ TEST(DataInit, GuessesWhatItWrites) {
     copy_picture(folder, "rgb_420.jpg", "train/c/2.jpg");
     copy_picture(folder, "rgb.png", "val/a b/3.png");
     copy_picture(folder, "rgb_420.jpg", "val/c/4.jpg");
-    std::string text = data_init_text(folder.path());
-    text.replace(text.find("count: 256"), 10, "count: 2");
-    const Dataset data = open_text(folder, text);
+    const Dataset data = open_guess(folder);
     EXPECT_EQ(data.size(Split::kTest), 2);
     EXPECT_EQ(data.input(Split::kTest, 0).dims(), (Dims{3, 224, 224}));  // the sizes differ, so it resizes and crops
     EXPECT_EQ(data.preprocess().resize_shorter, 256);
@@ -212,6 +204,9 @@ TEST(Preview, ShowsPicturesLabelsAndRange) {
   const std::string text = contact_sheet_text(data, Split::kTest, 10, predictions);
   EXPECT_TRUE(contains(text, "test split: 2 samples, 2 classes with 1 samples each"));
   EXPECT_TRUE(contains(text, "model: 0 (<dog>)  WRONG"));
+  const std::string first_row = contact_sheet_text(data, Split::kTest, 10, predictions, 1);
+  EXPECT_TRUE(contains(first_row, "a.png"));
+  EXPECT_FALSE(contains(first_row, "b.jpg"));
 }
 
 TEST(Preview, ShowsArraysAsHeatMaps) {
