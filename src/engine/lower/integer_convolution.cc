@@ -150,7 +150,12 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   const std::vector<float> multiplier = n.reals("multiplier");
   if (static_cast<int64_t>(multiplier.size()) != spec.shape.oc)
     return reject("", "one multiplier an output channel is needed");
+  bool accepted = false;
   for (const QConvTactic& tactic : qconv_tactics()) {
+    if (accepted && tactic.isa == Isa::kBaseline) {
+      reject(tactic.name, "slower by construction: the oracle of the others");
+      continue;
+    }
     if (!isa_available(tactic.isa)) {
       reject(tactic.name, fmt::format("this CPU lacks {}", isa_name(tactic.isa)));
       continue;
@@ -159,6 +164,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
       reject(tactic.name, std::move(why));
       continue;
     }
+    accepted = true;
     Candidate candidate{.tactic = "int8_conv", .variant = variant_of(tactic.name, range)};
     candidate.inputs.assign(n.inputs.size(), Layout::kPlain);
     candidate.outputs = {Layout::kPlain};

@@ -5,7 +5,6 @@
 #include "engine/passes/quantized.h"
 
 #include <algorithm>
-#include <utility>
 #include <cmath>
 #include <limits>
 #include <utility>

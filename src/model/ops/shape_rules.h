@@ -28,8 +28,8 @@ void infer_broadcast(InferContext& ctx);
 /// The same with bool elements.
 void infer_broadcast_bool(InferContext& ctx);
 
-/// What is known of the contents of a 32- or 64-bit integer or bool input of rank ≤ 1, element by element; negative and unknown
-/// elements are unknown Dims. nullopt when not even their number is known.
+/// What is known of the contents of a 32- or 64-bit integer or bool input of rank ≤ 1, element by element; negative and
+/// unknown elements are unknown Dims. nullopt when not even their number is known.
 std::optional<std::vector<Dim>> contents(const InferContext& ctx, size_t i);
 /// Tells the contents of output `i`, whose type is set already, where that type carries sizes (32- and 64-bit
 /// integers); what does not fit it is left unknown.
