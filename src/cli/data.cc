@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "cli/cli.h"
 #include "data/data_init.h"
+#include "data/npy.h"
 #include "data/preview.h"
 #include "engine/executor.h"
 #include "metrics/classification.h"
@@ -107,6 +108,28 @@ void preview(const PreviewOptions& o) {
   fmt::print("contact sheet: {}\n", output);
 }
 
+struct ExportOptions {
+  std::string data, output, split = "test";
+  int64_t count = 0;
+  int threads = 1;
+  bool json = false;
+};
+
+void export_inputs(const ExportOptions& o) {
+  require_writable(o.output);
+  const Dataset data = Dataset::open(o.data);
+  if (o.split != "test" && o.split != "calibration")
+    fail(ErrorCode::kInvalidArgument, "A split is test or calibration: '{}'", o.split);
+  const Split split = o.split == "test" ? Split::kTest : Split::kCalibration;
+  const int64_t size = data.size(split), count = o.count > 0 ? std::min(o.count, size) : size;
+  const Tensor inputs = data.batch(split, 0, count, o.threads);
+  write_npy(o.output, inputs);
+  if (o.json)
+    print_json({{"output", o.output}, {"dims", inputs.dims()}});
+  else
+    fmt::print("wrote {}{} to {}\n", to_string(inputs.dtype()), to_string(inputs.dims()), o.output);
+}
+
 }  // namespace
 
 void add_data(Cli& cli) {
@@ -129,6 +152,15 @@ void add_data(Cli& cli) {
   second->add_option("--samples", p->samples, "Samples for the accuracy")->capture_default_str();
   second->add_option("--threads", p->threads, "Threads")->capture_default_str();
   second->callback([=] { preview(*p); });
+  auto e = std::make_shared<ExportOptions>();
+  CLI::App* third = add_verb(inner, "export", "Write the pre-processed inputs as one .npy, for other tools",
+                             "  slipway data export pets.yaml -o x.npy --count 100", e->json);
+  third->add_option("data", e->data, "Data file")->required();
+  third->add_option("-o,--output", e->output, ".npy file to write")->required();
+  third->add_option("--split", e->split, "test or calibration")->capture_default_str();
+  third->add_option("--count", e->count, "Samples from the start (default: all)");
+  third->add_option("--threads", e->threads, "Threads")->capture_default_str();
+  third->callback([=] { export_inputs(*e); });
 }
 
 }  // namespace slipway
