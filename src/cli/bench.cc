@@ -2,24 +2,18 @@
 //
 // Each ONNX file is first built into a plan by a child process; then a child of its own opens the plan, as a server
 // would, and is asked in turn, round after round, so that a noisy neighbour hits all models alike.
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
-#include "base/memory.h"
-#include "base/random.h"
 #include "cli/cli.h"
-#include "engine/session.h"
 #include "metrics/latency.h"
+#include "verify/measure.h"
 
 namespace slipway {
 namespace {
@@ -34,153 +28,13 @@ struct Options {
   bool json = false, no_tune = false;
 };
 
-struct Pipe {
-  int read_end = -1, write_end = -1;
-  Pipe() {
-    int ends[2];
-    if (::pipe(ends) != 0) fail(ErrorCode::kIo, "A pipe can't be made: {}", std::strerror(errno));
-    read_end = ends[0];
-    write_end = ends[1];
-  }
-};
-
-void write_all(int fd, const void* data, size_t bytes) {
-  const char* at = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t n = ::write(fd, at, bytes);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) std::_Exit(3);
-    at += n;
-    bytes -= static_cast<size_t>(n);
-  }
-}
-
-bool read_all(int fd, void* data, size_t bytes) {
-  char* at = static_cast<char*>(data);
-  while (bytes > 0) {
-    const ssize_t n = ::read(fd, at, bytes);
-    if (n < 0 && errno == EINTR && !interrupted()) continue;
-    if (n <= 0) return false;
-    at += n;
-    bytes -= static_cast<size_t>(n);
-  }
-  return true;
-}
-
-void send_text(int fd, const std::string& text) {
-  const uint64_t size = text.size();
-  write_all(fd, &size, sizeof size);
-  write_all(fd, text.data(), text.size());
-}
-
-std::string receive_text(int fd, const std::string& model) {
-  uint64_t size = 0;
-  std::string text;
-  if (read_all(fd, &size, sizeof size) && size < (uint64_t{1} << 30)) {
-    text.resize(size);
-    if (read_all(fd, text.data(), size)) return text;
-  }
-  throw_if_interrupted();
-  fail(ErrorCode::kInternal, "The process that measures died: {}", model);
-}
-
-// Runs `work` in a child; its failure comes back as the same Error.
-struct Child {
-  pid_t pid = -1;
-  Pipe to, from;
-  ~Child() {
-    ::close(to.write_end);
-    ::close(from.read_end);
-    if (pid > 0) ::waitpid(pid, nullptr, 0);
-  }
-};
-
-template <typename Work>
-std::unique_ptr<Child> start_child(const Work& work) {
-  auto child = std::make_unique<Child>();
-  child->pid = ::fork();
-  if (child->pid == 0) {
-    ::close(child->to.write_end);
-    ::close(child->from.read_end);
-    try {
-      work(child->to.read_end, child->from.write_end);
-    } catch (const Error& error) {
-      send_text(child->from.write_end, json{{"error", error.what()}, {"code", static_cast<int>(error.code())}}.dump());
-    } catch (const std::exception& error) {
-      send_text(child->from.write_end,
-                json{{"error", error.what()}, {"code", static_cast<int>(ErrorCode::kInternal)}}.dump());
-    }
-    std::_Exit(0);
-  }
-  ::close(child->to.read_end);
-  ::close(child->from.write_end);
-  return child;
-}
-
-json receive(Child& child, const std::string& model) {
-  json answer = json::parse(receive_text(child.from.read_end, model));
-  if (answer.contains("error"))
-    throw Error(static_cast<ErrorCode>(answer.at("code").get<int>()), answer.at("error").get<std::string>());
-  return answer;
-}
-
-std::vector<Tensor> random_inputs(const Plan& plan) {
-  std::vector<Tensor> inputs;
-  Random random(1);
-  for (const PortInfo& port : plan.inputs()) {
-    std::vector<double> values(static_cast<size_t>(element_count(port.dims)));
-    for (double& v : values)
-      v = is_float(port.dtype)         ? random.uniform()
-          : port.dtype == DType::kBool ? 1.0
-                                       : static_cast<double>(random.below(100));
-    inputs.push_back(from_doubles(port.dtype, port.dims, values));
-  }
-  return inputs;
-}
-
-// Opens the plan, says how long until the first result, then times runs for as long as it is told, again and again.
-void measure(const std::string& plan_path, int commands, int answers) {
-  const uint64_t start_bytes = resident_bytes();
-  const int64_t start = now_ns();
-  const auto plan = Plan::open(plan_path);
-  Session session(plan);
-  const std::vector<Tensor> inputs = random_inputs(*plan);
-  std::vector<Tensor> outputs;
-  for (const PortInfo& port : plan->outputs()) outputs.emplace_back(port.dtype, port.dims);
-  std::vector<const void*> in;
-  std::vector<void*> out;
-  for (const Tensor& t : inputs) in.push_back(t.raw());
-  for (Tensor& t : outputs) out.push_back(t.mutable_raw());
-  session.run(in, out);
-  const double first_ms = static_cast<double>(now_ns() - start) * 1e-6;
-  send_text(
-      answers,
-      json{{"first_result_ms", first_ms}, {"precision", plan->precision()}, {"choices_digest", plan->choices_digest()}}
-          .dump());
-  double seconds = 0;
-  while (read_all(commands, &seconds, sizeof seconds)) {
-    const int64_t end = now_ns() + static_cast<int64_t>(seconds * 1e9);
-    std::vector<double> times_ms;
-    times_ms.reserve(1 << 16);
-    while (now_ns() < end || times_ms.size() < 3) {
-      const int64_t t = now_ns();
-      session.run(in, out);
-      times_ms.push_back(static_cast<double>(now_ns() - t) * 1e-6);
-    }
-    send_text(
-        answers,
-        json{{"times_ms", times_ms}, {"peak_rss_bytes", peak_resident_bytes()}, {"start_bytes", start_bytes}}.dump());
-  }
-}
-
 struct Entry {
   std::string model, plan_path;
   bool temporary = false;
-  std::unique_ptr<Child> child;
+  std::unique_ptr<MeasuredPlan> plan;
   double build_ms = 0;
-  json opened;
   std::vector<double> times_ms, round_medians;
-  uint64_t peak = 0, start = 0;
+  uint64_t peak = 0, peak_over_start = 0;
 };
 
 void prepare(Entry& entry, const Options& o) {
@@ -190,26 +44,20 @@ void prepare(Entry& entry, const Options& o) {
   entry.plan_path = join_path(folder ? folder : "/tmp",
                               fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
   entry.temporary = true;
-  const int64_t start = now_ns();
-  const auto builder = start_child([&](int, int answers) {
-    const Graph graph = load_model(entry.model);
-    Plan::build(graph, {.batch = o.batch,
-                        .dims = parse_dims(o.dims),
-                        .threads = o.threads,
-                        .tune = !o.no_tune,
-                        .timing_cache = default_timing_cache(),
-                        .quiet = o.json})
-        ->save(entry.plan_path);
-    send_text(answers, "{}");
-  });
-  receive(*builder, entry.model);
-  entry.build_ms = static_cast<double>(now_ns() - start) * 1e-6;
+  entry.build_ms = build_plan_file([&] { return load_model(entry.model); },
+                                   {.batch = o.batch,
+                                    .dims = parse_dims(o.dims),
+                                    .threads = o.threads,
+                                    .tune = !o.no_tune,
+                                    .timing_cache = default_timing_cache(),
+                                    .quiet = o.json},
+                                   entry.plan_path, entry.model);
 }
 
 json summary(const Entry& e, const Options& o, const Entry& first) {
   const double median = quantile(e.times_ms, 0.5), p99 = quantile(e.times_ms, 0.99), mean = summarize(e.times_ms).mean;
   json j = {{"model", e.model},
-            {"precision", e.opened.at("precision")},
+            {"precision", e.plan->opened().precision},
             {"threads", o.threads},
             {"batch", o.batch},
             {"latency_ms_median", median},
@@ -217,14 +65,14 @@ json summary(const Entry& e, const Options& o, const Entry& first) {
             {"latency_ms_p99", p99},
             {"latency_ms_min", *std::min_element(e.times_ms.begin(), e.times_ms.end())},
             {"throughput_per_s", static_cast<double>(o.batch) * 1e3 / mean},
-            {"first_result_ms", e.opened.at("first_result_ms")},
+            {"first_result_ms", e.plan->opened().first_result_ms},
             {"build_ms", e.build_ms},
             {"peak_rss_bytes", e.peak},
-            {"peak_rss_over_start_bytes", e.peak - e.start},
+            {"peak_rss_over_start_bytes", e.peak_over_start},
             {"file_bytes", file_bytes(e.model)},
             {"runs", e.times_ms.size()},
             {"coefficient_of_variation", summarize(e.round_medians).cv},
-            {"choices_digest", e.opened.at("choices_digest")}};
+            {"choices_digest", e.plan->opened().choices_digest}};
   if (&e != &first) {
     std::vector<double> ratios;
     for (size_t i = 0; i < e.round_medians.size(); ++i) ratios.push_back(first.round_medians[i] / e.round_medians[i]);
@@ -250,22 +98,17 @@ void run(const Options& o) {
     entries[i].model = o.models[i];
     prepare(entries[i], o);
   }
-  for (Entry& e : entries) {
-    e.child = start_child([&](int commands, int answers) { measure(e.plan_path, commands, answers); });
-    e.opened = receive(*e.child, e.model);
-  }
+  for (Entry& e : entries) e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model);
   for (int round = 0; round <= o.rounds; ++round)  // round 0 warms up
     for (Entry& e : entries) {
       throw_if_interrupted();
       const double seconds = round == 0 ? std::min(0.2, o.seconds) : o.seconds / o.rounds;
-      write_all(e.child->to.write_end, &seconds, sizeof seconds);
-      const json answer = receive(*e.child, e.model);
-      const auto times = answer.at("times_ms").get<std::vector<double>>();
-      e.peak = answer.at("peak_rss_bytes");
-      e.start = answer.at("start_bytes");
+      const MeasuredPlan::Round result = e.plan->run(seconds, 3);
+      e.peak = result.peak_bytes;
+      e.peak_over_start = result.peak_over_start_bytes;
       if (round == 0) continue;
-      e.times_ms.insert(e.times_ms.end(), times.begin(), times.end());
-      e.round_medians.push_back(quantile(times, 0.5));
+      e.times_ms.insert(e.times_ms.end(), result.times_ms.begin(), result.times_ms.end());
+      e.round_medians.push_back(quantile(result.times_ms, 0.5));
     }
   Table table({"model", "precision", "median ms", "p99 ms", "per s", "first ms", "memory", "file", "speed-up"});
   for (const Entry& e : entries) {

@@ -28,7 +28,7 @@ Graph prepare_for_quantization(const Graph& model, const QuantizeOptions& option
   return graph;
 }
 
-QuantizationRun quantize(const Graph& model, const SampleSource& samples, const QuantizeOptions& options,
+QuantizationRun quantize(const Graph& model, const CalibrationSource& samples, const QuantizeOptions& options,
                          const CalibrateOptions& calibrate_options) {
   const Graph graph = prepare_for_quantization(model, options);
   Calibration calibration = calibrate(graph, samples, tensors_to_calibrate(graph, options), calibrate_options);

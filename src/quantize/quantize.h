@@ -15,7 +15,7 @@ struct QuantizationRun {
 };
 
 /// All of it: prepare, calibrate, quantise. Fails as these do.
-QuantizationRun quantize(const Graph& model, const SampleSource& samples, const QuantizeOptions& options = {},
+QuantizationRun quantize(const Graph& model, const CalibrationSource& samples, const QuantizeOptions& options = {},
                          const CalibrateOptions& calibrate_options = {});
 
 }  // namespace slipway

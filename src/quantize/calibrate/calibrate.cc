@@ -42,7 +42,7 @@ Tensor stack(const std::vector<Tensor>& parts) {
 }
 
 /// Chosen samples [first, first + count) of `chosen` spread evenly over the source, read in contiguous runs.
-std::vector<Tensor> read_samples(const SampleSource& source, int64_t chosen, int64_t first, int64_t count) {
+std::vector<Tensor> read_samples(const CalibrationSource& source, int64_t chosen, int64_t first, int64_t count) {
   const auto index = [&](int64_t i) { return i * (source.count / chosen) + i * (source.count % chosen) / chosen; };
   std::vector<std::vector<Tensor>> parts;  // per input
   for (int64_t i = 0; i < count;) {
@@ -77,7 +77,7 @@ struct Observed {
 
 }  // namespace
 
-SampleSource samples_of(const Dataset& dataset, Split split, int threads) {
+CalibrationSource samples_of(const Dataset& dataset, Split split, int threads) {
   return {dataset.size(split),
           [&dataset, split, threads](int64_t first, int64_t count) {
             return std::vector<Tensor>{dataset.batch(split, first, count, threads)};
@@ -85,7 +85,7 @@ SampleSource samples_of(const Dataset& dataset, Split split, int threads) {
           dataset.digest()};
 }
 
-Calibration calibrate(const Graph& graph, const SampleSource& source, std::span<const std::string> names,
+Calibration calibrate(const Graph& graph, const CalibrationSource& source, std::span<const std::string> names,
                       const CalibrateOptions& options) {
   if (options.samples < 1 || options.shards < 1 || options.shard < 0 || options.shard >= options.shards)
     fail(ErrorCode::kInvalidArgument,

@@ -12,7 +12,7 @@
 namespace slipway {
 
 /// Where calibration gets its samples.
-struct SampleSource {
+struct CalibrationSource {
   int64_t count = 0;
   /// Samples [first, first + count) as the model's inputs, in order, stacked along axis 0.
   std::function<std::vector<Tensor>(int64_t first, int64_t count)> read;
@@ -20,7 +20,7 @@ struct SampleSource {
 };
 
 /// The samples of a split, for a model with one input. The data set must outlive the source.
-SampleSource samples_of(const Dataset& dataset, Split split, int threads = 1);
+CalibrationSource samples_of(const Dataset& dataset, Split split, int threads = 1);
 
 struct CalibrateOptions {
   int64_t samples = 500;  ///< at most; the source may have fewer. Spread evenly over the source
@@ -33,7 +33,7 @@ struct CalibrateOptions {
 /// Runs the float graph on the samples and observes the named values (graph inputs or node outputs, float32), batch by
 /// batch: memory is one batch's activations plus the observers'. Shows progress. Fails with kInvalidArgument where a
 /// name is unknown or the source is empty, kInvalidModel naming tensor and node where a value is NaN or infinite.
-Calibration calibrate(const Graph& graph, const SampleSource& source, std::span<const std::string> names,
+Calibration calibrate(const Graph& graph, const CalibrationSource& source, std::span<const std::string> names,
                       const CalibrateOptions& options = {});
 
 }  // namespace slipway

@@ -19,7 +19,7 @@ Graph network(const std::string& batch) {
 }
 
 /// Sample i holds values around i.
-SampleSource numbered_samples(int64_t count) {
+CalibrationSource numbered_samples(int64_t count) {
   return {count,
           [](int64_t first, int64_t n) {
             Tensor t(DType::kFloat32, {n, 1, 2, 2});
@@ -45,7 +45,7 @@ TEST(Calibrate, ObservesInputsAndInnerTensors) {
 
 TEST(Calibrate, BatchShardsAndEngineDoNotMatter) {
   const Graph graph = network("N");
-  const SampleSource source = numbered_samples(23);
+  const CalibrationSource source = numbered_samples(23);
   const Calibration whole = calibrate(graph, source, kNames, {.samples = 17, .batch = 1, .engine = "reference"});
   for (const int64_t batch : {4, 5, 64})
     EXPECT_EQ(calibrate(graph, source, kNames, {.samples = 17, .batch = batch}), whole) << batch;

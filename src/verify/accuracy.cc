@@ -1,0 +1,315 @@
+// Both models over the labelled samples, batch by batch: predictions, distances between their outputs, then the same on
+// spoiled samples. A model whose output is not one score per class, or data without labels, leaves only the distances.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "data/corruption.h"
+#include "engine/executor.h"
+#include "metrics/classification.h"
+#include "metrics/distance.h"
+#include "metrics/significance.h"
+#include "verify/trial.h"
+
+namespace slipway {
+namespace {
+
+constexpr double kPoints = 100;
+
+/// Distances of one output, sample by sample.
+struct OutputTally {
+  Distance pooled;
+  double cosine_sum = 0, cosine_min = 2, kl_sum = 0;
+  int64_t samples = 0, worst = 0, reference_nonfinite = 0, candidate_nonfinite = 0;
+  bool histograms = false, probabilities = false;
+};
+
+bool is_distribution(std::span<const float> scores) {
+  double sum = 0;
+  for (const float s : scores) {
+    if (!(s >= 0)) return false;
+    sum += s;
+  }
+  return std::abs(sum - 1) < 1e-3;
+}
+
+/// One pass of both models over samples.
+struct Pass {
+  std::vector<OutputTally> outputs;
+  std::vector<int64_t> labels, reference, candidate;  ///< predictions; empty for what is no classifier
+  double minimum = INFINITY, maximum = -INFINITY;     ///< of the input
+};
+
+class Judge {
+ public:
+  explicit Judge(const Trial& trial)
+      : trial_(trial), reference_(executor(trial.reference)), candidate_(executor(trial.candidate)) {}
+
+  /// Positions in trial.samples; `read` makes the input of positions [first, first + count) of that list.
+  using Reader = std::function<Tensor(int64_t first, int64_t count)>;
+  Pass run(const std::vector<int64_t>& positions, const Reader& read, const std::string& what) {
+    Pass pass;
+    const auto count = static_cast<int64_t>(positions.size());
+    Progress progress(what, count, trial_.options.quiet);
+    for (int64_t first = 0; first < count; first += trial_.options.batch) {
+      const int64_t n = std::min(trial_.options.batch, count - first);
+      const Tensor input = read(first, n);
+      for (const float v : to_floats(input)) {
+        pass.minimum = std::min<double>(pass.minimum, v);
+        pass.maximum = std::max<double>(pass.maximum, v);
+      }
+      const auto a = reference_->run(std::span(&input, 1)), b = candidate_->run(std::span(&input, 1));
+      if (pass.outputs.empty()) start(a, b, n, pass);
+      for (size_t i = 0; i < a.size(); ++i) compare(a[i], b[i], n, positions.data() + first, pass.outputs[i]);
+      if (classes_ > 0) predict(a, b, n, positions.data() + first, pass);
+      progress.step(n);
+    }
+    return pass;
+  }
+
+  int64_t classes() const { return classes_; }
+  size_t scores() const { return scores_; }
+  const std::string& note() const { return note_; }
+
+ private:
+  std::unique_ptr<Executor> executor(const Side& side) const {
+    return make_executor(side.graph, {.batch = trial_.options.batch,
+                                      .dims = input_dims(side, trial_.sample_dims),
+                                      .threads = trial_.options.threads,
+                                      .tune = trial_.options.tune,
+                                      .timing_cache = trial_.options.timing_cache});
+  }
+
+  // Looks at the first results: do they fit each other, and which output holds one score per class?
+  void start(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t n, Pass& pass) {
+    pass.outputs.resize(a.size());
+    for (size_t i = 0; i < a.size(); ++i) {
+      const std::string& name = trial_.reference.graph.value(trial_.reference.graph.outputs()[i]).name;
+      if (a[i].dims() != b[i].dims() || a[i].rank() == 0 || a[i].dims()[0] % n != 0)
+        fail(ErrorCode::kInvalidArgument,
+             "The models' outputs do not correspond; is this candidate made from this original? '{}' is {} and {}",
+             name, to_string(a[i].dims()), to_string(b[i].dims()));
+      const int64_t width = a[i].elements() / n;
+      const bool flat = a[i].rank() >= 2 && a[i].dims()[0] == n && a[i].dims()[1] == width;
+      pass.outputs[i].histograms = !flat || width < 2 || !is_float(a[i].dtype());
+      if (classes_ == 0 && trial_.data.has_labels() && !pass.outputs[i].histograms) {
+        classes_ = width;
+        scores_ = i;
+      }
+    }
+    if (classes_ > 0) return;
+    note_ = trial_.data.has_labels()
+                ? fmt::format(
+                      "No output has the form [N, classes] (the first is {}), so this is no classifier: it is "
+                      "judged by cosine similarity, mean squared error and KL divergence.",
+                      to_string(a[0].dims()))
+                : "The data has no labels: the model is judged by cosine similarity, mean squared error and KL "
+                  "divergence, not by accuracy.";
+  }
+
+  static void compare(const Tensor& a, const Tensor& b, int64_t n, const int64_t* positions, OutputTally& tally) {
+    const std::vector<float> x = to_floats(a), y = to_floats(b);
+    const size_t width = x.size() / static_cast<size_t>(n);
+    for (size_t s = 0; s < static_cast<size_t>(n); ++s) {
+      const auto p = std::span(x).subspan(s * width, width), q = std::span(y).subspan(s * width, width);
+      const Distance d = distance(p, q);
+      tally.pooled.merge(d);
+      const double cosine = d.cosine();
+      tally.cosine_sum += cosine;
+      if (!(cosine >= tally.cosine_min) && !std::isnan(tally.cosine_min)) {
+        tally.cosine_min = cosine;
+        tally.worst = positions[s];
+      }
+      if (!tally.histograms && tally.samples == 0) tally.probabilities = is_distribution(p) && is_distribution(q);
+      tally.kl_sum += tally.histograms      ? kl_of_values(p, q)
+                      : tally.probabilities ? kl_of_probabilities(p, q)
+                                            : kl_of_logits(p, q);
+      tally.reference_nonfinite += count_nonfinite(p);
+      tally.candidate_nonfinite += count_nonfinite(q);
+      ++tally.samples;
+    }
+  }
+
+  void predict(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t n, const int64_t* positions,
+               Pass& pass) const {
+    const std::vector<float> x = to_floats(a[scores_]), y = to_floats(b[scores_]);
+    const auto width = static_cast<size_t>(classes_);
+    for (size_t s = 0; s < static_cast<size_t>(n); ++s) {
+      const int64_t index = trial_.samples[static_cast<size_t>(positions[s])];
+      const int64_t label = trial_.data.label(Split::kTest, index);
+      if (label < 0 || label >= classes_)
+        fail(ErrorCode::kInvalidArgument,
+             "A label lies beyond the model's classes; correct label_map or label_offset in {}: {} of sample '{}', "
+             "the model has {} classes",
+             trial_.data.path(), label, trial_.data.sample_name(Split::kTest, index), classes_);
+      pass.labels.push_back(label);
+      pass.reference.push_back(argmax(std::span(x).subspan(s * width, width)));
+      pass.candidate.push_back(argmax(std::span(y).subspan(s * width, width)));
+    }
+  }
+
+  const Trial& trial_;
+  std::unique_ptr<Executor> reference_, candidate_;
+  int64_t classes_ = 0;
+  size_t scores_ = 0;
+  std::string note_;
+};
+
+/// Samples that one model alone has right.
+struct Discordant {
+  int64_t reference = 0, candidate = 0;
+  double p() const { return mcnemar_exact(reference, candidate); }
+};
+
+Discordant discordant(const Pass& pass, int64_t label = -1) {
+  Discordant d;
+  for (size_t i = 0; i < pass.labels.size(); ++i) {
+    if (label >= 0 && pass.labels[i] != label) continue;
+    const bool a = pass.reference[i] == pass.labels[i], b = pass.candidate[i] == pass.labels[i];
+    d.reference += a && !b;
+    d.candidate += b && !a;
+  }
+  return d;
+}
+
+ConfusionMatrix confusion_of(const Pass& pass, const std::vector<int64_t>& predictions, int64_t classes) {
+  ConfusionMatrix matrix(classes);
+  for (size_t i = 0; i < predictions.size(); ++i) matrix.add(pass.labels[i], predictions[i]);
+  return matrix;
+}
+
+ClassifierScore score_of(const ConfusionMatrix& m) {
+  const Interval wilson = wilson_interval(m.correct(), m.total());
+  return {m.correct(), m.accuracy(), wilson.low, wilson.high, m.macro_f1(), m.macro_recall()};
+}
+
+std::vector<ClassRow> class_rows(const Pass& pass, const ConfusionMatrix& a, const ConfusionMatrix& b,
+                                 const std::vector<std::string>& names) {
+  std::vector<ClassRow> rows;
+  int64_t fewest = INT64_MAX, most = 0;
+  for (int64_t c = 0; c < a.classes(); ++c) {
+    const ClassScores x = a.scores(c), y = b.scores(c);
+    if (x.support == 0) continue;
+    fewest = std::min(fewest, x.support);
+    most = std::max(most, x.support);
+    rows.push_back({.index = c,
+                    .support = x.support,
+                    .name = static_cast<size_t>(c) < names.size() ? names[static_cast<size_t>(c)] : std::to_string(c),
+                    .reference_recall = x.recall,
+                    .candidate_recall = y.recall,
+                    .reference_precision = x.precision,
+                    .candidate_precision = y.precision,
+                    .reference_f1 = x.f1,
+                    .candidate_f1 = y.f1,
+                    .mcnemar_p = discordant(pass, c).p()});
+  }
+  for (ClassRow& row : rows) row.minority = row.support == fewest && fewest < most;
+  return rows;
+}
+
+std::vector<ConfusionCell> cells_of(const ConfusionMatrix& a, const ConfusionMatrix& b) {
+  std::map<std::pair<int64_t, int64_t>, ConfusionCell> cells;
+  for (const auto& [at, count] : a.cells()) cells[at].reference = count;
+  for (const auto& [at, count] : b.cells()) cells[at].candidate = count;
+  std::vector<ConfusionCell> list;
+  for (auto& [at, cell] : cells) {
+    cell.label = at.first;
+    cell.predicted = at.second;
+    list.push_back(cell);
+  }
+  return list;
+}
+
+void record_classifier(const Trial& trial, const Pass& pass, int64_t classes, AccuracyFigures& figures) {
+  const ConfusionMatrix a = confusion_of(pass, pass.reference, classes),
+                        b = confusion_of(pass, pass.candidate, classes);
+  const Discordant d = discordant(pass);
+  figures.classifier = true;
+  figures.classes = classes;
+  figures.reference = score_of(a);
+  figures.candidate = score_of(b);
+  figures.drop_points = kPoints * (figures.reference.accuracy - figures.candidate.accuracy);
+  figures.agreement = agreement(pass.reference, pass.candidate);
+  figures.only_reference_right = d.reference;
+  figures.only_candidate_right = d.candidate;
+  figures.mcnemar_p = d.p();
+  figures.rows = class_rows(pass, a, b, trial.data.class_names());
+  figures.confusion = cells_of(a, b);
+}
+
+void record_outputs(const Trial& trial, const Pass& pass, std::vector<OutputDistance>& outputs) {
+  for (size_t i = 0; i < pass.outputs.size(); ++i) {
+    const OutputTally& t = pass.outputs[i];
+    const auto n = static_cast<double>(t.samples);
+    outputs.push_back(
+        {.name = trial.reference.graph.value(trial.reference.graph.outputs()[i]).name,
+         .cosine_mean = t.cosine_sum / n,
+         .cosine_min = t.cosine_min,
+         .worst_sample = trial.data.sample_name(Split::kTest, trial.samples[static_cast<size_t>(t.worst)]),
+         .mse = t.pooled.mse(),
+         .max_abs = t.pooled.max_abs(),
+         .sqnr_db = t.pooled.sqnr_db(),
+         .kl_mean = t.kl_sum / n,
+         .kl_of = t.histograms      ? "histograms"
+                  : t.probabilities ? "probabilities"
+                                    : "softmax",
+         .reference_nonfinite = t.reference_nonfinite,
+         .candidate_nonfinite = t.candidate_nonfinite});
+  }
+}
+
+EdgeCase edge_case(const Trial& trial, Judge& judge, Corruption kind) {
+  const auto positions =
+      spread(static_cast<int64_t>(trial.samples.size()), std::max<int64_t>(trial.options.edge_case_samples, 1));
+  const auto read = [&](int64_t first, int64_t count) {
+    std::vector<Tensor> samples;
+    for (int64_t i = first; i < first + count; ++i) {
+      const int64_t index = trial.samples[static_cast<size_t>(positions[static_cast<size_t>(i)])];
+      const auto seed = static_cast<uint64_t>(index);
+      samples.push_back(
+          trial.data.is_image()
+              ? preprocess_image(trial.data.preprocess(), corrupt(trial.data.image(Split::kTest, index), kind, seed))
+              : add_noise(trial.data.input(Split::kTest, index), seed));
+    }
+    return stack(samples);
+  };
+  const std::string name(to_string(kind));
+  const Pass pass = judge.run(positions, read, "edge case: " + name);
+  const OutputTally& tally = pass.outputs[judge.scores()];
+  EdgeCase e{.name = name,
+             .samples = static_cast<int64_t>(positions.size()),
+             .reference_accuracy = NAN,
+             .candidate_accuracy = NAN,
+             .cosine = tally.cosine_sum / static_cast<double>(tally.samples)};
+  if (judge.classes() == 0) return e;
+  e.reference_accuracy = agreement(pass.labels, pass.reference);
+  e.candidate_accuracy = agreement(pass.labels, pass.candidate);
+  e.drop_points = kPoints * (e.reference_accuracy - e.candidate_accuracy);
+  e.agreement = agreement(pass.reference, pass.candidate);
+  e.mcnemar_p = discordant(pass).p();
+  return e;
+}
+
+}  // namespace
+
+void measure_accuracy(Trial& trial, Report& report) {
+  Judge judge(trial);
+  const auto count = static_cast<int64_t>(trial.samples.size());
+  const Pass pass = judge.run(
+      spread(count, count), [&](int64_t first, int64_t n) { return read_samples(trial, first, n); }, "accuracy");
+  report.data.minimum = pass.minimum;
+  report.data.maximum = pass.maximum;
+  AccuracyFigures& figures = report.accuracy;
+  figures.samples = count;
+  figures.note = judge.note();
+  figures.output = trial.reference.graph.value(trial.reference.graph.outputs()[judge.scores()]).name;
+  if (judge.classes() > 0) record_classifier(trial, pass, judge.classes(), figures);
+  record_outputs(trial, pass, report.outputs);
+  for (const Corruption kind : kCorruptions)
+    if (trial.options.edge_case_samples > 0 && (trial.data.is_image() || kind == Corruption::kNoise))
+      figures.edge_cases.push_back(edge_case(trial, judge, kind));
+}
+
+}  // namespace slipway

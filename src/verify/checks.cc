@@ -1,0 +1,297 @@
+// The verdict: figures against the policy's thresholds, each with a sentence that a person can act on. A failure of
+// accuracy or cosine names the worst layer and where its error starts. Comparisons are written so that NaN fails.
+#include "verify/checks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace slipway {
+namespace {
+
+constexpr double kSignificant = 0.05, kMiB = 1024 * 1024;
+
+std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
+std::string mebibytes(double bytes) { return fmt::format("{:.2f} MiB", bytes / kMiB); }
+Verdict pass_if(bool good) { return good ? Verdict::kPass : Verdict::kFail; }
+
+/// Where the error is, for the sentences of failures.
+std::string location(const LayerFigures& layers) {
+  if (layers.layers.empty()) return "";
+  std::string text = fmt::format(" Worst layer: {}, cosine {:.3g}", layers.worst, layers.worst_cosine);
+  if (!layers.origin.empty())
+    text += layers.origin == layers.worst ? ", where the error starts"
+                                          : fmt::format("; the error starts at {}", layers.origin);
+  return text + ".";
+}
+
+class Judge {
+ public:
+  explicit Judge(Report& report) : r_(report), p_(report.policy) {}
+
+  void run() {
+    r_.checks.clear();
+    weights();
+    if (r_.accuracy.classifier) accuracy();
+    outputs();
+    performance();
+    stability();
+    conclude();
+  }
+
+ private:
+  void add(Check check) { r_.checks.push_back(std::move(check)); }
+
+  void weights() {
+    const int64_t fresh = r_.candidate.nonfinite_weights - r_.reference.nonfinite_weights;
+    add({"model.weights", "New NaN or infinite weights", pass_if(fresh <= 0),
+         static_cast<double>(std::max<int64_t>(fresh, 0)), 0, "at most", "",
+         fresh <= 0 ? "Every weight is a number, as in the original."
+                    : fmt::format("{} weights of the candidate are NaN or infinite, first in {}.", fresh,
+                                  r_.candidate.nonfinite_place)});
+  }
+
+  void accuracy() {
+    const AccuracyFigures& a = r_.accuracy;
+    const double limit = p_.accuracy.max_drop_points;
+    const bool good = a.drop_points < limit || a.drop_points <= 0;
+    const bool few = a.samples < p_.accuracy.min_samples;
+    std::string sentence = fmt::format(
+        "Top-1 went from {} to {} on {} samples: {:.2f} points {}, less than {:g} may be lost (McNemar p = {:.2g}).",
+        percent(a.reference.accuracy), percent(a.candidate.accuracy), a.samples, std::abs(a.drop_points),
+        a.drop_points < 0 ? "gained" : "lost", limit, a.mcnemar_p);
+    if (!good) sentence += location(r_.layers);
+    if (good && few) sentence += fmt::format(" Fewer than {} samples prove little.", p_.accuracy.min_samples);
+    add({"accuracy.drop", "Top-1 accuracy lost",
+         !good ? Verdict::kFail
+         : few ? Verdict::kInconclusive
+               : Verdict::kPass,
+         a.drop_points, limit, "below", "points", sentence});
+    classes();
+    edge_cases();
+    if (p_.accuracy.min_agreement)
+      add({"accuracy.agreement", "Same predictions", pass_if(a.agreement >= *p_.accuracy.min_agreement),
+           100 * a.agreement, 100 * *p_.accuracy.min_agreement, "at least", "%",
+           fmt::format("Both models predict the same class on {} of the samples.", percent(a.agreement))});
+  }
+
+  void classes() {
+    const ClassRow* worst = nullptr;
+    const ClassRow* beyond = nullptr;
+    const double limit = p_.accuracy.max_class_drop_points;
+    const auto drop = [](const ClassRow& row) { return 100 * (row.reference_recall - row.candidate_recall); };
+    std::vector<std::string> minorities;
+    for (const ClassRow& row : r_.accuracy.rows) {
+      if (worst == nullptr || drop(row) > drop(*worst)) worst = &row;
+      const bool fails = drop(row) > limit && row.mcnemar_p < kSignificant;
+      if (fails && (beyond == nullptr || drop(row) > drop(*beyond))) beyond = &row;
+      if (row.minority && minorities.size() < 3)
+        minorities.push_back(
+            fmt::format("{} {} to {}", row.name, percent(row.reference_recall), percent(row.candidate_recall)));
+    }
+    if (worst == nullptr) return;
+    const ClassRow& shown = beyond != nullptr ? *beyond : *worst;
+    std::string sentence = fmt::format(
+        "Recall of class {} went from {} to {}, the largest loss ({} samples, McNemar p = {:.2g}).", shown.name,
+        percent(shown.reference_recall), percent(shown.candidate_recall), shown.support, shown.mcnemar_p);
+    if (!minorities.empty()) sentence += fmt::format(" Fewest samples: {}.", fmt::join(minorities, ", "));
+    add({"accuracy.classes", "Recall lost by a class", pass_if(beyond == nullptr), drop(shown), limit, "at most",
+         "points", sentence});
+  }
+
+  void edge_cases() {
+    const EdgeCase* worst = nullptr;
+    const EdgeCase* beyond = nullptr;
+    const double limit = p_.accuracy.max_edge_case_drop_points;
+    for (const EdgeCase& e : r_.accuracy.edge_cases) {
+      if (worst == nullptr || e.drop_points > worst->drop_points) worst = &e;
+      if (e.drop_points > limit && e.mcnemar_p < kSignificant &&
+          (beyond == nullptr || e.drop_points > beyond->drop_points))
+        beyond = &e;
+    }
+    if (worst == nullptr) return;
+    const EdgeCase& shown = beyond != nullptr ? *beyond : *worst;
+    add({"accuracy.edge_cases", "Accuracy lost on spoiled samples", pass_if(beyond == nullptr), shown.drop_points,
+         limit, "at most", "points",
+         fmt::format("On spoiled samples ({}), top-1 went from {} to {} ({} samples, McNemar p = {:.2g}).", shown.name,
+                     percent(shown.reference_accuracy), percent(shown.candidate_accuracy), shown.samples,
+                     shown.mcnemar_p)});
+  }
+
+  template <typename Figure>
+  const OutputDistance* worst_output(const Figure& figure, bool low_is_bad) const {
+    const OutputDistance* worst = nullptr;
+    for (const OutputDistance& o : r_.outputs) {
+      const double a = figure(o), b = worst == nullptr ? 0 : figure(*worst);
+      if (worst == nullptr || std::isnan(a) || (low_is_bad ? a < b : a > b)) worst = &o;
+    }
+    return worst;
+  }
+
+  void outputs() {
+    const auto cosine = [](const OutputDistance& o) { return o.cosine_mean; };
+    if (const OutputDistance* o = worst_output(cosine, true)) {
+      const bool good = o->cosine_mean > p_.output.min_cosine;
+      add({"output.cosine", "Cosine similarity of the output", pass_if(good), o->cosine_mean, p_.output.min_cosine,
+           "above", "",
+           fmt::format("Output '{}' has cosine {:.4g} with the original's, {:.4g} for the worst sample ({}).{}",
+                       o->name, o->cosine_mean, o->cosine_min, o->worst_sample, good ? "" : location(r_.layers))});
+    }
+    const auto limit = [&](const char* id, const char* title, const std::optional<double>& threshold, auto figure) {
+      const OutputDistance* o = worst_output(figure, false);
+      if (!threshold || o == nullptr) return;
+      const bool good = figure(*o) <= *threshold;
+      add({id, title, pass_if(good), figure(*o), *threshold, "at most", "",
+           fmt::format("Output '{}': {:.4g}.{}", o->name, figure(*o), good ? "" : location(r_.layers))});
+    };
+    limit("output.kl", "KL divergence of the output", p_.output.max_kl, [](const auto& o) { return o.kl_mean; });
+    limit("output.mse", "Mean squared error of the output", p_.output.max_mse, [](const auto& o) { return o.mse; });
+    finite_outputs();
+  }
+
+  void finite_outputs() {
+    int64_t fresh = 0, all = 0;
+    for (const OutputDistance& o : r_.outputs) {
+      all += o.candidate_nonfinite;
+      if (o.candidate_nonfinite > o.reference_nonfinite) fresh += o.candidate_nonfinite - o.reference_nonfinite;
+    }
+    std::string sentence = all == 0 ? "No output of the candidate is NaN or infinite on the samples."
+                                    : fmt::format(
+                                          "{} outputs of the candidate are NaN or infinite on the samples, {} "
+                                          "more than the original's.",
+                                          all, fresh);
+    for (const LayerDistance& layer : r_.layers.layers)
+      if (layer.candidate_nonfinite > layer.reference_nonfinite) {
+        sentence += fmt::format(" The first layer with such values: {}.", layer.layer);
+        break;
+      }
+    add({"output.finite", "New NaN or infinite outputs", pass_if(fresh == 0), static_cast<double>(fresh), 0, "at most",
+         "", sentence});
+  }
+
+  void performance() {
+    const PerformanceFigures& f = r_.performance;
+    const double limit = p_.performance.max_latency_ratio;
+    const auto speed = fmt::format(
+        "The candidate takes {:.3f} of the original's time ({:.0f} % interval {:.3f} to "
+        "{:.3f} over {} interleaved rounds): median {:.3f} ms against {:.3f} ms.",
+        f.ratio, 100 * p_.performance.confidence, f.ratio_low, f.ratio_high, f.rounds, f.candidate.warm.p50_ms,
+        f.reference.warm.p50_ms);
+    Verdict verdict = Verdict::kPass;
+    std::string more;
+    if (f.rounds < p_.performance.min_rounds) {
+      verdict = Verdict::kInconclusive;
+      more = fmt::format(" Fewer than {} rounds prove nothing; measure longer (--seconds).", p_.performance.min_rounds);
+    } else if (f.ratio_low > limit) {
+      verdict = Verdict::kFail;
+    } else if (!(f.ratio <= limit)) {
+      verdict = Verdict::kInconclusive;
+      more = " The interval contains the threshold; measure longer (--seconds) or on a quieter machine.";
+    }
+    add({"performance.latency", "Latency against the original", verdict, f.ratio, limit, "at most", "x", speed + more});
+
+    const auto a = static_cast<double>(f.reference.peak_bytes), b = static_cast<double>(f.candidate.peak_bytes);
+    const double increase = 100 * (b - a) / std::max(a, 1.0);
+    const bool slack = b - a <= p_.performance.memory_slack_mib * kMiB;
+    add({"performance.memory", "Peak memory above the original's",
+         pass_if(increase <= p_.performance.max_memory_increase_percent || slack), increase,
+         p_.performance.max_memory_increase_percent, "at most", "%",
+         fmt::format("The candidate's process grows by {}, the original's by {}.{}", mebibytes(b), mebibytes(a),
+                     increase > p_.performance.max_memory_increase_percent && slack
+                         ? fmt::format(" A difference within {:g} MiB is not judged.", p_.performance.memory_slack_mib)
+                         : "")});
+    if (p_.performance.max_file_increase_percent) {
+      const auto x = static_cast<double>(r_.reference.file_bytes), y = static_cast<double>(r_.candidate.file_bytes);
+      const double growth = 100 * (y - x) / std::max(x, 1.0);
+      add({"performance.file", "File size above the original's",
+           pass_if(growth <= *p_.performance.max_file_increase_percent), growth,
+           *p_.performance.max_file_increase_percent, "at most", "%",
+           fmt::format("The candidate's file has {}, the original's {}.", mebibytes(y), mebibytes(x))});
+    }
+  }
+
+  void stability() {
+    const StabilityFigures& s = r_.stability;
+    extremes();
+    double variation = 0;
+    std::string which = "run to run";
+    for (size_t i = 0; i < s.variations.size(); ++i) {
+      const Variation& v = s.variations[i];
+      if (i == 0 && p_.stability.require_reproducible)
+        add({"stability.reproducible", "Same bits run after run", pass_if(v.candidate_equal), v.candidate_relative, 0,
+             "at most", "",
+             v.candidate_equal ? "The same samples gave the same bits again, in the same session and in a new one."
+                               : "The same samples gave other bits when run again; look for a race or for state."});
+      if (!(v.candidate_relative <= variation)) {
+        variation = v.candidate_relative;
+        which = v.what;
+      }
+    }
+    if (!s.variations.empty())
+      add({"stability.variation", "Variation over threads and batch places",
+           pass_if(variation <= p_.stability.max_variation), variation, p_.stability.max_variation, "at most", "",
+           variation == 0
+               ? "Thread counts and places in a batch change no bit."
+               : fmt::format("Outputs change by up to {:.2g} of the largest output ({}).", variation, which)});
+    if (p_.stability.max_saturated_percent && !s.saturation.empty()) {
+      const LayerCounts& worst = s.saturation[0];
+      const double share =
+          100 * static_cast<double>(worst.saturated) / static_cast<double>(std::max<int64_t>(worst.elements, 1));
+      add({"stability.saturation", "Saturated codes in a layer", pass_if(share <= *p_.stability.max_saturated_percent),
+           share, *p_.stability.max_saturated_percent, "at most", "%",
+           fmt::format("{} of {} codes of layer {} stand at the end of their range on real samples.", worst.saturated,
+                       worst.elements, worst.layer)});
+    }
+  }
+
+  void extremes() {
+    int64_t fresh = 0;
+    std::string where;
+    for (const Extreme& e : r_.stability.extremes) {
+      const bool broken = e.candidate.output_nan + e.candidate.output_inf > 0;
+      if (!e.judged || !broken || e.reference.output_nan + e.reference.output_inf > 0) continue;
+      if (fresh++ == 0)
+        where = fmt::format(" {} makes the output NaN or infinite, first in layer {}.", e.name,
+                            e.candidate.first_nonfinite);
+    }
+    if (r_.stability.extremes.empty()) return;
+    add({"stability.extremes", "Extremes that break only the candidate",
+         pass_if(fresh <= p_.stability.max_new_nonfinite), static_cast<double>(fresh),
+         static_cast<double>(p_.stability.max_new_nonfinite), "at most", "",
+         fresh == 0 ? "No extreme of the input that the original survives makes the candidate's output NaN or infinite."
+                    : fmt::format("{} of the judged extremes break the candidate only.{}", fresh, where)});
+  }
+
+  // The first sentence in full, the other checks by their titles.
+  void conclude() {
+    const auto reason = [&](Verdict verdict, const char* others) {
+      std::string text, more;
+      for (const Check& c : r_.checks) {
+        if (c.verdict != verdict) continue;
+        if (text.empty())
+          text = c.sentence;
+        else
+          more += (more.empty() ? others : "; ") + c.title;
+      }
+      return more.empty() ? text : text + more + ".";
+    };
+    r_.verdict = Verdict::kFail;
+    r_.reason = reason(Verdict::kFail, " Also failed: ");
+    if (!r_.reason.empty()) return;
+    r_.verdict = Verdict::kInconclusive;
+    r_.reason = reason(Verdict::kInconclusive, " Also open: ");
+    if (!r_.reason.empty()) return;
+    r_.verdict = Verdict::kPass;
+    r_.reason = "Every figure is within the policy.";
+  }
+
+  Report& r_;
+  const Policy& p_;
+};
+
+}  // namespace
+
+void judge(Report& report) { Judge(report).run(); }
+
+}  // namespace slipway

@@ -1,0 +1,256 @@
+#include "verify/checks.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "data/test_folder.h"
+
+namespace slipway {
+namespace {
+
+/// Figures that pass the default policy.
+Report good_report() {
+  Report r;
+  r.accuracy.classifier = true;
+  r.accuracy.samples = 1000;
+  r.accuracy.reference.accuracy = 0.95;
+  r.accuracy.candidate.accuracy = 0.947;
+  r.accuracy.drop_points = 0.3;
+  r.accuracy.rows = {{.index = 0, .support = 900, .name = "cat", .reference_recall = 0.95, .candidate_recall = 0.95},
+                     {.index = 1,
+                      .support = 100,
+                      .name = "dog",
+                      .minority = true,
+                      .reference_recall = 0.9,
+                      .candidate_recall = 0.88,
+                      .mcnemar_p = 0.6}};
+  r.outputs = {{.name = "scores", .cosine_mean = 0.999, .cosine_min = 0.99, .worst_sample = "x[3]"}};
+  r.layers.layers = {{.layer = "conv1", .cosine = 0.999, .sqnr_db = 30},
+                     {.layer = "conv2", .cosine = 0.5, .sqnr_db = 2}};
+  r.layers.worst = "conv2";
+  r.layers.worst_cosine = 0.5;
+  r.layers.origin = "conv2";
+  r.performance.rounds = 40;
+  r.performance.ratio = 0.5;
+  r.performance.ratio_low = 0.45;
+  r.performance.ratio_high = 0.55;
+  r.performance.reference.peak_bytes = 100 << 20;
+  r.performance.candidate.peak_bytes = 40 << 20;
+  r.stability.variations = {{.what = "run again"}};
+  r.stability.extremes = {{.name = "zeros", .judged = true}};
+  return r;
+}
+
+const Check& check(const Report& r, const std::string& id) {
+  for (const Check& c : r.checks)
+    if (c.id == id) return c;
+  ADD_FAILURE() << "no check " << id;
+  return r.checks.front();
+}
+
+struct Judged {
+  Verdict verdict;
+  std::string reason;
+};
+
+template <typename Change>
+Judged judged(const char* id, const Change& change) {
+  Report r = good_report();
+  change(r);
+  judge(r);
+  EXPECT_EQ(check(r, id).verdict, r.verdict) << r.reason;
+  return {r.verdict, r.reason};
+}
+
+TEST(Checks, GoodFiguresPass) {
+  Report r = good_report();
+  judge(r);
+  EXPECT_EQ(r.verdict, Verdict::kPass) << r.reason;
+  EXPECT_NE(check(r, "accuracy.classes").sentence.find("Fewest samples: dog"), std::string::npos);
+}
+
+TEST(Checks, AccuracyDropNamesTheLayer) {
+  const Judged j = judged("accuracy.drop", [](Report& r) { r.accuracy.drop_points = 1.0; });
+  EXPECT_EQ(j.verdict, Verdict::kFail);
+  EXPECT_NE(j.reason.find("conv2, cosine 0.5"), std::string::npos) << j.reason;
+  EXPECT_EQ(judged("accuracy.drop", [](Report& r) { r.accuracy.drop_points = 0.99; }).verdict, Verdict::kPass);
+  EXPECT_EQ(judged("accuracy.drop", [](Report& r) { r.accuracy.drop_points = NAN; }).verdict, Verdict::kFail);
+  EXPECT_EQ(judged("accuracy.drop", [](Report& r) { r.accuracy.samples = 20; }).verdict, Verdict::kInconclusive);
+  EXPECT_EQ(judged("accuracy.drop",
+                   [](Report& r) {
+                     r.policy.accuracy.max_drop_points = 0;
+                     r.accuracy.drop_points = 0;
+                   })
+                .verdict,
+            Verdict::kPass);
+}
+
+TEST(Checks, ClassLossCountsOnlyWhereSignificant) {
+  const auto lose = [](double p) {
+    return [p](Report& r) {
+      r.accuracy.rows[1].candidate_recall = 0.7;
+      r.accuracy.rows[1].mcnemar_p = p;
+    };
+  };
+  EXPECT_EQ(judged("accuracy.classes", lose(0.001)).verdict, Verdict::kFail);
+  EXPECT_NE(judged("accuracy.classes", lose(0.001)).reason.find("dog"), std::string::npos);
+  EXPECT_EQ(judged("accuracy.classes", lose(0.2)).verdict, Verdict::kPass);
+}
+
+TEST(Checks, EdgeCaseLoss) {
+  const Judged j = judged("accuracy.edge_cases", [](Report& r) {
+    r.accuracy.edge_cases = {{.name = "dark", .drop_points = 9, .mcnemar_p = 0.001},
+                             {.name = "blur", .drop_points = 1}};
+  });
+  EXPECT_EQ(j.verdict, Verdict::kFail);
+  EXPECT_NE(j.reason.find("dark"), std::string::npos);
+}
+
+TEST(Checks, CosineNamesTheLayerAndNaNFails) {
+  for (const double cosine : {0.99, 0.2, std::nan("")}) {
+    const Judged j = judged("output.cosine", [&](Report& r) { r.outputs[0].cosine_mean = cosine; });
+    EXPECT_EQ(j.verdict, Verdict::kFail);
+    EXPECT_NE(j.reason.find("conv2"), std::string::npos) << j.reason;
+  }
+}
+
+TEST(Checks, OptionalThresholds) {
+  EXPECT_EQ(judged("output.mse",
+                   [](Report& r) {
+                     r.policy.output.max_mse = 0.1;
+                     r.outputs[0].mse = 0.2;
+                   })
+                .verdict,
+            Verdict::kFail);
+  EXPECT_EQ(judged("performance.file",
+                   [](Report& r) {
+                     r.policy.performance.max_file_increase_percent = -60;
+                     r.reference.file_bytes = 100;
+                     r.candidate.file_bytes = 45;
+                   })
+                .verdict,
+            Verdict::kFail);
+  EXPECT_EQ(judged("stability.saturation",
+                   [](Report& r) {
+                     r.policy.stability.max_saturated_percent = 1;
+                     r.stability.saturation = {{.layer = "conv1", .elements = 100, .saturated = 2}};
+                   })
+                .verdict,
+            Verdict::kFail);
+}
+
+TEST(Checks, LatencyFailsOnlyAboveTheIntervalAndIsOpenWhenUnsure) {
+  const auto latency = [](double low, double ratio, double high, int64_t rounds) {
+    return judged("performance.latency",
+                  [=](Report& r) {
+                    r.performance.ratio = ratio;
+                    r.performance.ratio_low = low;
+                    r.performance.ratio_high = high;
+                    r.performance.rounds = rounds;
+                  })
+        .verdict;
+  };
+  EXPECT_EQ(latency(1.06, 1.2, 1.3, 40), Verdict::kFail);
+  EXPECT_EQ(latency(1.04, 1.2, 1.3, 40), Verdict::kInconclusive);
+  EXPECT_EQ(latency(0.9, 1.0, 1.3, 40), Verdict::kPass);
+  EXPECT_EQ(latency(0.4, 0.5, 0.6, 5), Verdict::kInconclusive);
+  EXPECT_EQ(latency(1.5, 1.6, 1.7, 5), Verdict::kInconclusive);
+}
+
+TEST(Checks, MemoryHasSlack) {
+  const auto memory = [](double reference_mib, double candidate_mib) {
+    return judged("performance.memory",
+                  [=](Report& r) {
+                    r.performance.reference.peak_bytes = static_cast<uint64_t>(reference_mib * 1024 * 1024);
+                    r.performance.candidate.peak_bytes = static_cast<uint64_t>(candidate_mib * 1024 * 1024);
+                  })
+        .verdict;
+  };
+  EXPECT_EQ(memory(100, 104), Verdict::kPass);
+  EXPECT_EQ(memory(100, 106), Verdict::kFail);
+  EXPECT_EQ(memory(1, 1.9), Verdict::kPass);
+}
+
+TEST(Checks, Stability) {
+  EXPECT_EQ(
+      judged("stability.reproducible", [](Report& r) { r.stability.variations[0].candidate_equal = false; }).verdict,
+      Verdict::kFail);
+  EXPECT_EQ(
+      judged("stability.variation",
+             [](Report& r) { r.stability.variations.push_back({.what = "2 threads", .candidate_relative = 0.1}); })
+          .verdict,
+      Verdict::kFail);
+  const auto extreme = [](bool is_judged, int64_t reference_nan) {
+    return judged("stability.extremes", [=](Report& r) {
+      r.stability.extremes[0].judged = is_judged;
+      r.stability.extremes[0].reference.output_nan = reference_nan;
+      r.stability.extremes[0].candidate = {.output_nan = 3, .first_nonfinite = "conv1"};
+    });
+  };
+  EXPECT_EQ(extreme(true, 0).verdict, Verdict::kFail);
+  EXPECT_NE(extreme(true, 0).reason.find("conv1"), std::string::npos);
+  EXPECT_EQ(extreme(false, 0).verdict, Verdict::kPass);
+  EXPECT_EQ(extreme(true, 3).verdict, Verdict::kPass);
+}
+
+TEST(Report, JsonReadsBackWhole) {
+  Report r = good_report();
+  judge(r);
+  r.outputs[0].kl_mean = NAN;
+  r.performance.ratio_high = INFINITY;
+  r.policy.output.max_kl = 0.25;
+  r.accuracy.confusion = {{.label = 1, .predicted = 0, .reference = 4, .candidate = 5}};
+  const nlohmann::json j = to_json(r);
+  const Report back = report_from_json(nlohmann::json::parse(j.dump()), "r.json");
+  EXPECT_EQ(to_json(back), j);
+  EXPECT_TRUE(std::isnan(back.outputs[0].kl_mean));
+  EXPECT_EQ(back.policy, r.policy);
+  EXPECT_EQ(back.checks.size(), r.checks.size());
+  TestFolder folder;
+  save_report(r, folder.path("r.json"));
+  EXPECT_EQ(to_json(load_report(folder.path("r.json"))), j);
+}
+
+TEST(Report, DamagedJsonIsRefused) {
+  TestFolder folder;
+  const auto refused = [&](const std::string& text) {
+    return error_of([&] { load_report(folder.write("r.json", text)); });
+  };
+  EXPECT_NE(refused("{}").find("no report"), std::string::npos);
+  EXPECT_NE(refused("[").find("no JSON object"), std::string::npos);
+  nlohmann::json j = to_json(good_report());
+  j["verdict"] = "splendid";
+  EXPECT_NE(refused(j.dump()).find("splendid"), std::string::npos);
+  j["verdict"] = "pass";
+  j.erase("checks");
+  EXPECT_NE(refused(j.dump()).find("damaged"), std::string::npos);
+  EXPECT_NE(refused(std::string(100, '[') + std::string(100, ']')), "");
+}
+
+TEST(Report, HtmlFetchesNothingAndEscapes) {
+  Report r = good_report();
+  r.candidate.path = "/x/<script>alert(1)</script>.onnx";
+  r.layers.layers[0].layer = "</script><img src=x>";
+  r.accuracy.rows[0].name = "\"><b>";
+  judge(r);
+  const std::string page = report_html(r);
+  for (const char* bad :
+       {"src=\"http", "href=", "url(", "@import", "<link", "<img", "<script>alert", "</script><img", "src='"})
+    EXPECT_EQ(page.find(bad), std::string::npos) << bad;
+  for (const char* part : {"Chart.js v", "<title>Passed", "Top-1 accuracy lost", "\\u003c/script>"})
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+}
+
+TEST(Report, TextSaysWhatMatters) {
+  Report r = good_report();
+  r.accuracy.drop_points = 12;
+  judge(r);
+  const std::string text = report_text(r);
+  for (const char* part : {"FAIL  Top-1", "conv2", "FAILED 1 of", "latency p99"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+}
+
+}  // namespace
+}  // namespace slipway

@@ -1,0 +1,235 @@
+// Measuring in child processes. The child works in a fresh thread: libgomp's pool of the forking thread does not
+// survive a fork, and a fresh thread's allocations reuse nothing that the parent had freed, so memory is counted
+// whole. A socket pair carries JSON texts behind their length; shutting it down ends the child even where a later child
+// holds a copy of the descriptor.
+#include "verify/measure.h"
+
+#include <malloc.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "engine/session.h"
+
+namespace slipway {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 30;
+constexpr size_t kMaxRuns = size_t{1} << 20;
+
+bool write_all(int fd, const void* data, size_t bytes) {
+  const char* at = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::send(fd, at, bytes, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    at += n;
+    bytes -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+bool read_all(int fd, void* data, size_t bytes) {
+  char* at = static_cast<char*>(data);
+  while (bytes > 0) {
+    const ssize_t n = ::recv(fd, at, bytes, 0);
+    if (n < 0 && errno == EINTR && !interrupted()) continue;
+    if (n <= 0) return false;
+    at += n;
+    bytes -= static_cast<size_t>(n);
+  }
+  return true;
+}
+
+bool send_json(int fd, const json& message) {
+  const std::string text = message.dump(-1, ' ', false, json::error_handler_t::replace);
+  const uint64_t size = text.size();
+  return write_all(fd, &size, sizeof size) && write_all(fd, text.data(), text.size());
+}
+
+bool receive_json(int fd, json& message) {
+  uint64_t size = 0;
+  if (!read_all(fd, &size, sizeof size) || size > kMaxMessageBytes) return false;
+  std::string text(size, '\0');
+  if (!read_all(fd, text.data(), size)) return false;
+  message = json::parse(text, nullptr, false);
+  return !message.is_discarded();
+}
+
+json error_message(ErrorCode code, const char* what) { return {{"error", what}, {"code", static_cast<int>(code)}}; }
+
+void serve(int fd, const ChildProcess::Answer& answer) {
+  for (json request; receive_json(fd, request);) {
+    json reply;
+    try {
+      reply = answer(request);
+    } catch (const Error& error) {
+      reply = error_message(error.code(), error.what());
+    } catch (const std::exception& error) {
+      reply = error_message(ErrorCode::kInternal, error.what());
+    }
+    if (!send_json(fd, reply)) return;
+  }
+}
+
+// The peak so far becomes what is resident now; where the kernel refuses, the parent's peak stays in the figure.
+void reset_peak() {
+  ::malloc_trim(0);
+  if (std::FILE* file = std::fopen("/proc/self/clear_refs", "we")) {
+    std::fputs("5", file);
+    std::fclose(file);
+  }
+}
+
+std::vector<Tensor> random_inputs(const Plan& plan) {
+  std::vector<Tensor> inputs;
+  Random random(1);
+  for (const PortInfo& port : plan.inputs()) {
+    std::vector<double> values(static_cast<size_t>(element_count(port.dims)));
+    for (double& v : values)
+      v = is_float(port.dtype)         ? random.uniform()
+          : port.dtype == DType::kBool ? 1.0
+                                       : static_cast<double>(random.below(100));
+    inputs.push_back(from_doubles(port.dtype, port.dims, values));
+  }
+  return inputs;
+}
+
+/// An opened plan with inputs and outputs bound.
+struct Runner {
+  explicit Runner(const std::string& path) : plan(Plan::open(path)), session(plan), inputs(random_inputs(*plan)) {
+    for (const PortInfo& port : plan->outputs()) outputs.emplace_back(port.dtype, port.dims);
+    for (const Tensor& t : inputs) in.push_back(t.raw());
+    for (Tensor& t : outputs) out.push_back(t.mutable_raw());
+  }
+  void run() { session.run(in, out); }
+
+  std::shared_ptr<const Plan> plan;
+  Session session;
+  std::vector<Tensor> inputs, outputs;
+  std::vector<const void*> in;
+  std::vector<void*> out;
+};
+
+/// What a measuring child does: opens at the first request, runs at the others.
+ChildProcess::Answer measuring(const std::string& plan_path) {
+  auto runner = std::make_shared<std::unique_ptr<Runner>>();
+  auto start_bytes = std::make_shared<uint64_t>(0);
+  return [=](const json& request) -> json {
+    if (!*runner) {
+      reset_peak();
+      *start_bytes = resident_bytes();
+      const int64_t start = now_ns();
+      *runner = std::make_unique<Runner>(plan_path);
+      (*runner)->run();
+      const double first_ms = static_cast<double>(now_ns() - start) * 1e-6;
+      const MemoryInfo m = (*runner)->plan->memory();
+      return {{"first_result_ms", first_ms},
+              {"precision", (*runner)->plan->precision()},
+              {"choices_digest", (*runner)->plan->choices_digest()},
+              {"arena_bytes", m.arena_bytes},
+              {"lower_bound_bytes", m.lower_bound_bytes},
+              {"unshared_bytes", m.unshared_bytes},
+              {"scratch_bytes", m.scratch_bytes},
+              {"weight_bytes", m.weight_bytes}};
+    }
+    const int64_t end = now_ns() + static_cast<int64_t>(request.at("seconds").get<double>() * 1e9);
+    const auto min_runs = request.at("min_runs").get<size_t>();
+    std::vector<double> times_ms;
+    times_ms.reserve(1 << 12);
+    for (int64_t before = now_ns(); (before < end && times_ms.size() < kMaxRuns) || times_ms.size() < min_runs;) {
+      (*runner)->run();
+      const int64_t after = now_ns();
+      times_ms.push_back(static_cast<double>(after - before) * 1e-6);
+      before = after;
+    }
+    const uint64_t peak = peak_resident_bytes();
+    return {{"times_ms", times_ms}, {"peak_bytes", peak}, {"over_start_bytes", peak - std::min(peak, *start_bytes)}};
+  };
+}
+
+}  // namespace
+
+ChildProcess::ChildProcess(std::string label, const Answer& answer) : label_(std::move(label)) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    fail(ErrorCode::kIo, "A socket pair can't be made: {}", std::strerror(errno));
+  std::fflush(nullptr);
+  pid_ = ::fork();
+  if (pid_ < 0) {
+    ::close(ends[0]);
+    ::close(ends[1]);
+    fail(ErrorCode::kIo, "A process can't be started: {}", std::strerror(errno));
+  }
+  if (pid_ == 0) {
+    ::close(ends[0]);
+    std::thread([&] { serve(ends[1], answer); }).join();
+    std::_Exit(0);
+  }
+  ::close(ends[1]);
+  socket_ = ends[0];
+}
+
+ChildProcess::~ChildProcess() {
+  ::shutdown(socket_, SHUT_RDWR);
+  ::close(socket_);
+  while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) continue;
+}
+
+json ChildProcess::ask(const json& request) {
+  json reply;
+  if (!send_json(socket_, request) || !receive_json(socket_, reply)) {
+    throw_if_interrupted();
+    fail(ErrorCode::kInternal, "The process that measures died, perhaps for lack of memory: {}", label_);
+  }
+  if (reply.is_object() && reply.contains("error"))
+    throw Error(static_cast<ErrorCode>(reply.at("code").get<int>()), reply.at("error").get<std::string>());
+  return reply;
+}
+
+double build_plan_file(const std::function<Graph()>& load, const BuildOptions& options, const std::string& plan_path,
+                       const std::string& label) {
+  const int64_t start = now_ns();
+  ChildProcess builder(label, [&](const json&) -> json {
+    Plan::build(load(), options)->save(plan_path);
+    return json::object();
+  });
+  builder.ask(json::object());
+  return static_cast<double>(now_ns() - start) * 1e-6;
+}
+
+MeasuredPlan::MeasuredPlan(const std::string& plan_path, std::string label)
+    : child_(std::move(label), measuring(plan_path)) {
+  const json j = child_.ask(json::object());
+  opened_ = {.first_result_ms = j.at("first_result_ms"),
+             .precision = j.at("precision"),
+             .choices_digest = j.at("choices_digest"),
+             .memory = {.arena_bytes = j.at("arena_bytes"),
+                        .lower_bound_bytes = j.at("lower_bound_bytes"),
+                        .unshared_bytes = j.at("unshared_bytes"),
+                        .scratch_bytes = j.at("scratch_bytes"),
+                        .weight_bytes = j.at("weight_bytes")}};
+}
+
+MeasuredPlan::Round MeasuredPlan::run(double seconds, int64_t min_runs) {
+  const json j = child_.ask({{"seconds", seconds}, {"min_runs", min_runs}});
+  return {.times_ms = j.at("times_ms").get<std::vector<double>>(),
+          .peak_bytes = j.at("peak_bytes"),
+          .peak_over_start_bytes = j.at("over_start_bytes")};
+}
+
+}  // namespace slipway

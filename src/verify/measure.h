@@ -1,0 +1,58 @@
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/plan.h"
+
+namespace slipway {
+
+/// A child process that answers requests, JSON both ways, so that what is measured there (memory, start-up, thread
+/// pools) is its own. Errors thrown in the child come back as the same Error; its death as kInternal naming `label`.
+class ChildProcess {
+ public:
+  /// Called in the child with one request after the other, in a thread of its own.
+  using Answer = std::function<nlohmann::json(const nlohmann::json& request)>;
+  ChildProcess(std::string label, const Answer& answer);
+  ~ChildProcess();
+  ChildProcess(const ChildProcess&) = delete;
+  ChildProcess& operator=(const ChildProcess&) = delete;
+  nlohmann::json ask(const nlohmann::json& request);
+
+ private:
+  std::string label_;
+  pid_t pid_ = -1;
+  int socket_ = -1;
+};
+
+/// Loads a graph, builds its plan and saves that, all in a child; returns the time it took, ms.
+double build_plan_file(const std::function<Graph()>& load, const BuildOptions& options, const std::string& plan_path,
+                       const std::string& label);
+
+/// A saved plan in a process of its own, opened as a server would: first result, then rounds of runs on random inputs.
+class MeasuredPlan {
+ public:
+  struct Opened {
+    double first_result_ms = 0;  ///< mapping the file up to the first result
+    std::string precision, choices_digest;
+    MemoryInfo memory;
+  };
+  struct Round {
+    std::vector<double> times_ms;
+    uint64_t peak_bytes = 0, peak_over_start_bytes = 0;  ///< resident
+  };
+  MeasuredPlan(const std::string& plan_path, std::string label);
+  const Opened& opened() const { return opened_; }
+  /// Runs for `seconds`, at least `min_runs` times.
+  Round run(double seconds, int64_t min_runs = 1);
+
+ private:
+  ChildProcess child_;
+  Opened opened_;
+};
+
+}  // namespace slipway

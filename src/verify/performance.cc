@@ -1,0 +1,145 @@
+// Latency, throughput and memory. Both models' plans are built and run in child processes, asked in turn, round after
+// round and in alternating order, so that slow moments of the machine strike both; the ratio of the medians gets a
+// bootstrap interval over the pairs of rounds (Efron, 1979). This stage runs first, while the parent holds little.
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/progress.h"
+#include "metrics/latency.h"
+#include "verify/measure.h"
+#include "verify/trial.h"
+
+namespace slipway {
+namespace {
+
+constexpr int kRounds = 40, kThroughputRounds = 3, kColdOpenings = 20, kMinColdOpenings = 3;
+constexpr int64_t kBatches[] = {1, 8, 32};
+
+LatencyFigures figures_of(std::vector<double> times_ms) {
+  const SampleSummary s = summarize(times_ms);
+  LatencyFigures f{.runs = s.count,
+                   .mean_ms = s.mean,
+                   .min_ms = s.min,
+                   .p50_ms = s.p50,
+                   .p95_ms = s.p95,
+                   .p99_ms = s.p99,
+                   .max_ms = s.max};
+  std::sort(times_ms.begin(), times_ms.end());
+  for (size_t p = 0; p <= 100 && !times_ms.empty(); ++p)
+    f.percentiles_ms.push_back(times_ms[(p * (times_ms.size() - 1) + 50) / 100]);
+  return f;
+}
+
+double seconds_since(int64_t start_ns) { return static_cast<double>(now_ns() - start_ns) * 1e-9; }
+
+std::string plan_file(const Trial& trial, const Side& side, int64_t batch) {
+  return join_path(trial.folder, fmt::format("{}.{}.plan", side.role, batch));
+}
+
+/// The two sides of a pair of rounds, each in its own process.
+struct Pair {
+  Pair(const std::string& a, const std::string& b) : reference(a, "the original"), candidate(b, "the candidate") {}
+  void round(int index, double seconds, int64_t min_runs, MeasuredPlan::Round& a, MeasuredPlan::Round& b) {
+    if (index % 2 == 0) a = reference.run(seconds, min_runs);
+    b = candidate.run(seconds, min_runs);
+    if (index % 2 != 0) a = reference.run(seconds, min_runs);
+  }
+  MeasuredPlan reference, candidate;
+};
+
+void measure_cold(const Trial& trial, PerformanceFigures& p) {
+  const int64_t start = now_ns();
+  std::vector<double> a, b;
+  Progress progress("opening plans cold", kColdOpenings, trial.options.quiet);
+  for (int i = 0; i < kColdOpenings; ++i) {
+    if (i >= kMinColdOpenings && seconds_since(start) > trial.options.seconds / 2) break;
+    a.push_back(MeasuredPlan(trial.reference.plan_path, "the original").opened().first_result_ms);
+    b.push_back(MeasuredPlan(trial.candidate.plan_path, "the candidate").opened().first_result_ms);
+    progress.step();
+  }
+  p.reference.cold = figures_of(a);
+  p.candidate.cold = figures_of(b);
+}
+
+void measure_warm(const Trial& trial, PerformanceFigures& p) {
+  Pair pair(trial.reference.plan_path, trial.candidate.plan_path);
+  const double seconds = trial.options.seconds / (2 * kRounds);
+  MeasuredPlan::Round a, b;
+  pair.round(0, std::min(0.2, trial.options.seconds / 8), 3, a, b);  // warms up
+  const int64_t start = now_ns();
+  std::vector<double> all_a, all_b, medians_a, medians_b;
+  Progress progress("measuring latency", kRounds, trial.options.quiet);
+  for (int i = 0; i < kRounds; ++i) {
+    if (i > 4 && seconds_since(start) > 4 * trial.options.seconds) break;
+    pair.round(i, seconds, 3, a, b);
+    all_a.insert(all_a.end(), a.times_ms.begin(), a.times_ms.end());
+    all_b.insert(all_b.end(), b.times_ms.begin(), b.times_ms.end());
+    medians_a.push_back(quantile(a.times_ms, 0.5));
+    medians_b.push_back(quantile(b.times_ms, 0.5));
+    progress.step();
+  }
+  p.rounds = static_cast<int64_t>(medians_a.size());
+  const Interval ratio = median_ratio_interval(medians_a, medians_b, trial.policy.performance.confidence);
+  p.ratio = ratio.value;
+  p.ratio_low = ratio.low;
+  p.ratio_high = ratio.high;
+  p.reference.warm = figures_of(std::move(all_a));
+  p.candidate.warm = figures_of(std::move(all_b));
+  const auto memory = [](const MeasuredPlan& plan, const MeasuredPlan::Round& last, ModelPerformance& m) {
+    m.peak_bytes = last.peak_over_start_bytes;
+    m.arena_bytes = plan.opened().memory.arena_bytes;
+    m.weight_bytes = plan.opened().memory.weight_bytes;
+  };
+  memory(pair.reference, a, p.reference);
+  memory(pair.candidate, b, p.candidate);
+}
+
+Throughput measure_throughput(const Trial& trial, int64_t batch) {
+  for (const Side* side : {&trial.reference, &trial.candidate})
+    build_plan_file([&] { return side->graph; }, build_options(trial, *side, batch, trial.options.threads),
+                    plan_file(trial, *side, batch), side->path);
+  Pair pair(plan_file(trial, trial.reference, batch), plan_file(trial, trial.candidate, batch));
+  MeasuredPlan::Round a, b;
+  pair.round(0, 0, 1, a, b);
+  std::vector<double> times_a, times_b;
+  for (int i = 0; i < kThroughputRounds; ++i) {
+    pair.round(i, trial.options.seconds / (8 * kThroughputRounds), 1, a, b);
+    times_a.insert(times_a.end(), a.times_ms.begin(), a.times_ms.end());
+    times_b.insert(times_b.end(), b.times_ms.begin(), b.times_ms.end());
+  }
+  const double samples = 1e3 * static_cast<double>(batch);
+  return {batch, samples / summarize(times_a).mean, samples / summarize(times_b).mean};
+}
+
+}  // namespace
+
+void measure_performance(Trial& trial, Report& report) {
+  PerformanceFigures& p = report.performance;
+  p.threads = trial.options.threads;
+  p.batch = trial.unit;
+  for (auto [side, figures, facts] : {std::tuple(&trial.reference, &p.reference, &report.reference),
+                                      std::tuple(&trial.candidate, &p.candidate, &report.candidate)}) {
+    side->plan_path = plan_file(trial, *side, trial.unit);
+    figures->build_ms =
+        build_plan_file([&] { return side->graph; }, build_options(trial, *side, trial.unit, trial.options.threads),
+                        side->plan_path, side->path);
+    side->plan = Plan::open(side->plan_path);
+    facts->precision = side->plan->precision();
+    facts->plan_digest = side->plan->choices_digest();
+  }
+  measure_cold(trial, p);
+  measure_warm(trial, p);
+  const double unit = 1e3 * static_cast<double>(trial.unit);
+  p.throughput.push_back({trial.unit, unit / p.reference.warm.mean_ms, unit / p.candidate.warm.mean_ms});
+  if (!trial.free_batch) return;
+  Progress progress("measuring throughput", std::size(kBatches) - 1, trial.options.quiet);
+  for (const int64_t batch : kBatches) {
+    if (batch == trial.unit) continue;
+    p.throughput.push_back(measure_throughput(trial, batch));
+    progress.step();
+  }
+}
+
+}  // namespace slipway

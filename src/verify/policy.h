@@ -1,0 +1,50 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace slipway {
+
+/// What a candidate must keep of the original to pass. Figures without a threshold are reported, not judged.
+struct Policy {
+  struct Accuracy {
+    double max_drop_points = 1;            ///< top-1, percentage points: fails at this drop or more
+    double max_class_drop_points = 10;     ///< recall of a class: fails above, when McNemar's p is below 0.05
+    double max_edge_case_drop_points = 5;  ///< top-1 on spoiled samples, the same rule
+    std::optional<double> min_agreement;   ///< share of equal predictions
+    int64_t min_samples = 100;             ///< below, accuracy is inconclusive unless it failed
+    bool operator==(const Accuracy&) const = default;
+  } accuracy;
+  struct Output {
+    double min_cosine = 0.99;  ///< mean over the samples, each output: fails at or below
+    std::optional<double> max_kl, max_mse;
+    bool operator==(const Output&) const = default;
+  } output;
+  struct Performance {
+    double max_latency_ratio = 1.05;  ///< candidate / original: fails when the interval's lower end is above
+    double confidence = 0.95;
+    int64_t min_rounds = 20;  ///< interleaved pairs; below, latency is inconclusive
+    double max_memory_increase_percent = 5;
+    double memory_slack_mib = 1;  ///< differences below are the allocator's
+    std::optional<double> max_file_increase_percent;
+    bool operator==(const Performance&) const = default;
+  } performance;
+  struct Stability {
+    bool require_reproducible = true;  ///< the same bits, run after run
+    double max_variation = 1e-3;       ///< over threads and batch positions, of the output's largest magnitude
+    int64_t max_new_nonfinite = 0;     ///< inputs that make NaN or infinity only in the candidate
+    std::optional<double> max_saturated_percent;  ///< of a layer's codes on real samples
+    bool operator==(const Stability&) const = default;
+  } stability;
+  bool operator==(const Policy&) const = default;
+};
+
+/// Fails with kNotFound, or kInvalidArgument naming file, line, the wrong key and the nearest right one.
+Policy load_policy(const std::string& path);
+Policy parse_policy(const std::string& text, const std::string& name);
+/// The defaults as a commented file.
+std::string policy_template();
+/// SHA-256 over the thresholds, however they were written.
+std::string policy_digest(const Policy& policy);
+
+}  // namespace slipway

@@ -1,0 +1,107 @@
+// The Report as one HTML page: verdict and checks as plain HTML, readable without scripts; the figures are drawn by
+// report.js from the JSON inside the page, with Chart.js. Styles and scripts are embedded in the program, nothing is
+// fetched. Text from models and data is escaped: as HTML here, and `<` as \u003c within the JSON.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "verify/report.h"
+
+extern "C" {
+extern const char chart_js_begin[], chart_js_end[];
+extern const char report_css_begin[], report_css_end[];
+extern const char report_js_begin[], report_js_end[];
+}
+
+namespace slipway {
+namespace {
+
+std::string escape(std::string_view text) {
+  std::string out;
+  for (const char c : text) switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
+    }
+  return out;
+}
+
+std::string figure(double value, const std::string& unit) {
+  if (!std::isfinite(value)) return "NaN";
+  const std::string number =
+      unit == "points" || unit == "%" ? fmt::format("{:.2f}", value) : fmt::format("{:.4g}", value);
+  return unit.empty() ? number : unit == "x" ? number + "×" : number + " " + unit;
+}
+
+std::string check_row(const Check& c) {
+  return fmt::format(
+      "<tr><td><span class=\"mark {}\">{}</span></td><td>{}<small>{}</small></td><td class=\"figure\">{}</td>"
+      "<td class=\"figure soft\">{} {}</td></tr>\n",
+      to_string(c.verdict), to_string(c.verdict), escape(c.title), escape(c.sentence), figure(c.figure, c.unit),
+      escape(c.bound), figure(c.threshold, c.unit));
+}
+
+std::string data_of(const Report& report) {
+  nlohmann::json j = to_json(report);
+  j["probe_count"] = report.probes.count;
+  j.erase("probes");
+  const std::string text = j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string safe;
+  safe.reserve(text.size());
+  for (const char c : text) {
+    if (c == '<')
+      safe += "\\u003c";
+    else
+      safe += c;
+  }
+  return safe;
+}
+
+const char* headline(Verdict verdict) {
+  return verdict == Verdict::kPass ? "Passed" : verdict == Verdict::kFail ? "Failed" : "Inconclusive";
+}
+
+}  // namespace
+
+std::string report_html(const Report& r) {
+  std::string page = fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"color-scheme\" content=\"light dark\">\n<title>{}: {}</title>\n<style>\n",
+      headline(r.verdict), escape(file_name(r.candidate.path)));
+  page.append(report_css_begin, report_css_end);
+  page += fmt::format(
+      "</style></head><body>\n<header class=\"banner {}\"><div><div class=\"verdict\"><h1>{}</h1>"
+      "<span class=\"names\">{} against {}</span></div>\n<p class=\"reason\">{}</p></div></header>\n<main>\n",
+      to_string(r.verdict), headline(r.verdict), escape(file_name(r.candidate.path)),
+      escape(file_name(r.reference.path)), escape(r.reason));
+  page +=
+      "<h2>Checks</h2>\n<div class=\"card\"><table class=\"checks\"><thead><tr><th>verdict</th><th>check</th>"
+      "<th>figure</th><th>policy</th></tr></thead><tbody>\n";
+  for (const Verdict verdict : {Verdict::kFail, Verdict::kInconclusive, Verdict::kPass})
+    for (const Check& check : r.checks)
+      if (check.verdict == verdict) page += check_row(check);
+  page +=
+      "</tbody></table></div>\n<div id=\"figures\"><noscript><p>The charts need scripts; the checks above and the JSON "
+      "report hold the figures.</p></noscript></div>\n";
+  page += fmt::format("<footer>{} · {}</footer>\n</main>\n<script>", escape(r.tool), escape(r.date));
+  page.append(chart_js_begin, chart_js_end);
+  page += "</script>\n<script type=\"application/json\" id=\"report\">" + data_of(r) + "</script>\n<script>";
+  page.append(report_js_begin, report_js_end);
+  return page + "</script>\n</body></html>\n";
+}
+
+}  // namespace slipway

@@ -1,0 +1,139 @@
+// The Report as JSON, both ways, through nlohmann's field macros: a field added to a struct is added here once.
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "verify/report.h"
+
+namespace nlohmann {
+
+template <>
+struct adl_serializer<std::optional<double>> {
+  static void to_json(json& j, const std::optional<double>& value) { j = value ? json(*value) : json(nullptr); }
+  static void from_json(const json& j, std::optional<double>& value) {
+    const double number = j.get<double>();
+    value = std::isnan(number) ? std::nullopt : std::optional(number);
+  }
+};
+
+}  // namespace nlohmann
+
+namespace slipway {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr int kFormat = 1;
+constexpr uint64_t kMaxReportBytes = uint64_t{256} << 20;
+constexpr int kMaxDepth = 16;
+
+// JSON has no NaN: it is written as null, which a number read from null becomes again.
+void nulls_to_nan(json& j, int depth = 0) {
+  if (depth > kMaxDepth) fail(ErrorCode::kInvalidArgument, "The report is nested too deeply");
+  if (j.is_null()) j = std::nan("");
+  if (j.is_structured())
+    for (json& child : j) nulls_to_nan(child, depth + 1);
+}
+
+void nonfinite_to_null(json& j) {
+  if (j.is_number_float() && !std::isfinite(j.get<double>())) j = nullptr;
+  if (j.is_structured())
+    for (json& child : j) nonfinite_to_null(child);
+}
+
+}  // namespace
+
+const char* to_string(Verdict verdict) {
+  return verdict == Verdict::kPass ? "pass" : verdict == Verdict::kFail ? "fail" : "inconclusive";
+}
+
+void to_json(json& j, const Verdict& verdict) { j = to_string(verdict); }
+void from_json(const json& j, Verdict& verdict) {
+  const auto text = j.get<std::string>();
+  for (const Verdict v : {Verdict::kPass, Verdict::kFail, Verdict::kInconclusive})
+    if (text == to_string(v)) {
+      verdict = v;
+      return;
+    }
+  fail(ErrorCode::kInvalidArgument, "A verdict is pass, fail or inconclusive: '{}'", text);
+}
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Accuracy, max_drop_points, max_class_drop_points, max_edge_case_drop_points,
+                                   min_agreement, min_samples)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Output, min_cosine, max_kl, max_mse)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Performance, max_latency_ratio, confidence, min_rounds,
+                                   max_memory_increase_percent, memory_slack_mib, max_file_increase_percent)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Stability, require_reproducible, max_variation, max_new_nonfinite,
+                                   max_saturated_percent)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, accuracy, output, performance, stability)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Check, id, title, verdict, figure, threshold, bound, unit, sentence)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelFacts, path, sha256, file_bytes, nodes, parameters, nonfinite_weights,
+                                   nonfinite_place, precision, plan_digest)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DataFacts, path, digest, test_samples, judged_samples, minimum, maximum, warnings)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ClassifierScore, correct, accuracy, accuracy_low, accuracy_high, macro_f1,
+                                   macro_recall)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ClassRow, index, support, name, minority, reference_recall, candidate_recall,
+                                   reference_precision, candidate_precision, reference_f1, candidate_f1, mcnemar_p)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ConfusionCell, label, predicted, reference, candidate)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EdgeCase, name, samples, reference_accuracy, candidate_accuracy, drop_points,
+                                   agreement, mcnemar_p, cosine)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AccuracyFigures, classifier, note, output, classes, samples, reference, candidate,
+                                   drop_points, agreement, mcnemar_p, only_reference_right, only_candidate_right, rows,
+                                   confusion, edge_cases)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(OutputDistance, name, cosine_mean, cosine_min, worst_sample, mse, max_abs, sqnr_db,
+                                   kl_mean, kl_of, reference_nonfinite, candidate_nonfinite)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerDistance, layer, op, value, cosine, sqnr_db, max_abs, mse, kl, lost_db,
+                                   reference_nonfinite, candidate_nonfinite, integer)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerFigures, samples, unmatched, layers, worst, worst_cosine, origin,
+                                   origin_lost_db)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LatencyFigures, runs, mean_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms,
+                                   percentiles_ms)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelPerformance, cold, warm, build_ms, peak_bytes, arena_bytes, weight_bytes)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Throughput, batch, reference_per_s, candidate_per_s)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PerformanceFigures, threads, batch, rounds, reference, candidate, ratio, ratio_low,
+                                   ratio_high, throughput)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerCounts, layer, elements, nan, inf, denormal, saturated, all_zero)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ExtremeSide, output_nan, output_inf, nan, inf, denormal, saturated, first_nonfinite,
+                                   layers)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Extreme, name, judged, reference, candidate)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Variation, what, reference_equal, candidate_equal, reference_relative,
+                                   candidate_relative)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StabilityFigures, extremes, saturation, variations)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Probes, count, samples, input, outputs)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Report, tool, date, cpu, cpu_features, verdict, reason, seconds, reference,
+                                   candidate, data, policy_path, policy_digest, policy, checks, accuracy, outputs,
+                                   layers, performance, stability, probes)
+
+json to_json(const Report& report) {
+  json j;
+  to_json(j, report);
+  j["slipway_report"] = kFormat;
+  nonfinite_to_null(j);
+  return j;
+}
+
+Report report_from_json(const json& source, const std::string& name) {
+  try {
+    json j = source;
+    if (j.value("slipway_report", 0) != kFormat)
+      fail(ErrorCode::kInvalidArgument, "This is no report of `slipway verify`, or one of another version: {}", name);
+    nulls_to_nan(j);
+    return j.get<Report>();
+  } catch (const json::exception& e) {
+    fail(ErrorCode::kInvalidArgument, "The report is damaged; verify the model again: {}: {}", name, e.what());
+  }
+}
+
+void save_report(const Report& report, const std::string& path) {
+  write_file(path, std::string_view(to_json(report).dump(1, ' ', false, json::error_handler_t::replace) + "\n"));
+}
+
+Report load_report(const std::string& path) {
+  const json j = json::parse(read_text_file(path, kMaxReportBytes), nullptr, false);
+  if (!j.is_object()) fail(ErrorCode::kInvalidArgument, "The report is no JSON object: {}", path);
+  return report_from_json(j, path);
+}
+
+}  // namespace slipway

@@ -1,0 +1,77 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/session.h"
+#include "verify/verify.h"
+
+namespace slipway {
+
+// What the stages of a verification share.
+
+/// How an integer value of a quantised model stands for a value of the original.
+struct Codes {
+  std::string original;  ///< name of the value there; empty when unknown
+  float scale = 1;
+  int64_t zero_point = 0;
+};
+
+/// One of the two models.
+struct Side {
+  Side(const VerifySubject& subject, std::string how)
+      : graph(subject.graph), path(subject.path), role(std::move(how)) {}
+  const Graph& graph;
+  std::string path, role;                                     ///< "original" or "candidate", for messages
+  std::string plan_path;                                      ///< the plan for Trial::unit samples, saved
+  std::shared_ptr<const Plan> plan;                           ///< the same, opened
+  std::map<std::string, std::string> layer_names, layer_ops;  ///< by value name of the plan
+};
+
+struct Trial {
+  Side reference, candidate;
+  const Dataset& data;
+  const Policy& policy;
+  const VerifyOptions& options;
+  std::vector<int64_t> samples;        ///< indices in the test split
+  Dims sample_dims;                    ///< without the batch axis
+  bool free_batch = true;              ///< both models take any number of samples
+  int64_t unit = 1;                    ///< samples a run of the plans takes
+  std::string folder;                  ///< for temporary files
+  std::map<std::string, Codes> codes;  ///< of the candidate, by name of the integer value
+};
+
+/// Samples (positions in trial.samples) as the models' input, stacked along axis 0.
+Tensor read_samples(const Trial& trial, int64_t first, int64_t count);
+/// `count` positions in [0, size), spread evenly.
+std::vector<int64_t> spread(int64_t size, int64_t count);
+Tensor stack(std::span<const Tensor> samples);
+/// Rows [first, first + count) along axis 0, the last one repeated beyond the end.
+Tensor rows(const Tensor& tensor, int64_t first, int64_t count);
+/// Any number of samples through a plan that takes `unit` at once.
+std::vector<Tensor> run_samples(Session& session, const Tensor& inputs, int64_t unit);
+/// Sizes of the input's dimensions but the first, for BuildOptions::dims.
+std::map<std::string, int64_t> input_dims(const Side& side, const Dims& sample_dims);
+BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads);
+
+/// Fills in layer_names and layer_ops from the plan's steps: the weighted node behind each value, else the first node.
+void name_layers(Side& side, const Graph& reference);
+std::string layer_of(const Side& side, const std::string& value);
+/// The integer values of a graph with QuantizeLinear nodes, as the original's values.
+std::map<std::string, Codes> read_codes(const Graph& candidate, const Graph& reference);
+
+/// Kullback-Leibler divergence of the values' distributions over 64 equal bins of their common range, nats.
+double kl_of_values(std::span<const float> x, std::span<const float> y);
+int64_t count_nonfinite(std::span<const float> values);
+
+// The stages, in their order: each fills its part of the Report.
+void measure_performance(Trial& trial, Report& report);
+void measure_accuracy(Trial& trial, Report& report);
+void compare_layers(Trial& trial, Report& report);
+void examine_stability(Trial& trial, Report& report);
+void record_probes(Trial& trial, Report& report);
+
+}  // namespace slipway

@@ -1,0 +1,234 @@
+#include "verify/verify.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/hash.h"
+#include "quantize/quantize.h"
+#include "verify/measure.h"
+#include "verify/verify_testing.h"
+
+namespace slipway {
+namespace {
+
+const Check* find_check(const Report& r, const std::string& id) {
+  for (const Check& c : r.checks)
+    if (c.id == id) return &c;
+  return nullptr;
+}
+
+/// Verifies a candidate against SmallNet on 200 of its own labels.
+struct Bench {
+  TestFolder folder;
+  Graph original = SmallNet().graph();
+  Dataset data;
+  std::string path;
+
+  explicit Bench(int64_t count = 200, bool labels = true)
+      : data(labelled_by(original, folder, count, labels)), path(save_model(original, folder, "original.onnx")) {}
+  Report run(const Graph& candidate, const Policy& policy = patient_policy(),
+             const VerifyOptions& options = quick_options()) const {
+    return verify({original, path}, {candidate, save_model(candidate, folder, "candidate.onnx")}, data, policy,
+                  options);
+  }
+  Graph quantized() const {
+    return quantize(original, samples_of(data, Split::kCalibration), {}, {.samples = 64}).graph;
+  }
+};
+
+TEST(Verify, TheModelItselfPasses) {
+  const Bench bench;
+  const Report r = bench.run(bench.original);
+  EXPECT_EQ(r.verdict, Verdict::kPass) << r.reason;
+  EXPECT_TRUE(r.accuracy.classifier);
+  EXPECT_EQ(r.accuracy.candidate.correct, 200);
+  EXPECT_EQ(r.accuracy.agreement, 1);
+  EXPECT_EQ(r.accuracy.edge_cases.size(), 3u);
+  EXPECT_NEAR(r.outputs.at(0).cosine_mean, 1, 1e-6);
+  EXPECT_TRUE(r.layers.origin.empty());
+  EXPECT_GE(r.layers.layers.size(), 4u);
+  EXPECT_EQ(r.performance.throughput.size(), 3u);
+  EXPECT_EQ(r.stability.extremes.size(), 10u);
+  EXPECT_EQ(r.stability.variations.size(), 4u);
+  EXPECT_EQ(r.reference.sha256, sha256_of_file(bench.path));
+  EXPECT_EQ(r.candidate.sha256, sha256_of_file(bench.folder.path("candidate.onnx")));
+  EXPECT_EQ(r.data.digest, bench.data.digest());
+  EXPECT_EQ(r.policy_digest, policy_digest(patient_policy()));
+  EXPECT_EQ(r.candidate.plan_digest.size(), 64u);
+  EXPECT_GT(r.performance.reference.peak_bytes, 0u);
+  EXPECT_EQ(to_json(report_from_json(to_json(r), "r")), to_json(r));
+  EXPECT_EQ(r.probes.count, 32);
+  EXPECT_EQ(r.probes.samples.size(), 32u);
+  EXPECT_EQ(r.probes.outputs.size(), 1u);
+  EXPECT_EQ(r.probes.input.substr(0, 8), "k05VTVBZ");  // "\x93NUMPY" in base64
+  EXPECT_EQ(r.probes.input.size() % 4, 0u);
+}
+
+TEST(Verify, QuantisedModelIsComparedLayerByLayer) {
+  const Bench bench;
+  const Report r = bench.run(bench.quantized());
+  EXPECT_EQ(r.candidate.precision, "int8");
+  int64_t integer = 0;
+  for (const LayerDistance& layer : r.layers.layers) {
+    integer += layer.integer;
+    EXPECT_GT(layer.sqnr_db, 15) << layer.layer << " " << layer.value;
+  }
+  EXPECT_GE(integer, 2) << r.layers.layers.size();
+  EXPECT_NE(find_check(r, "output.cosine")->verdict, Verdict::kFail) << r.reason;
+  EXPECT_FALSE(r.stability.saturation.empty());
+  EXPECT_TRUE(r.stability.variations.at(0).candidate_equal);
+}
+
+TEST(Verify, ACorruptedLayerIsNamed) {
+  const Bench bench;
+  SmallNet spoiled;
+  for (float& w : spoiled.conv2) w = -w;
+  const Report r = bench.run(spoiled.graph());
+  EXPECT_EQ(r.verdict, Verdict::kFail);
+  EXPECT_EQ(r.layers.origin, "conv2") << r.layers.worst;
+  EXPECT_NE(r.reason.find("conv2"), std::string::npos) << r.reason;
+  EXPECT_EQ(find_check(r, "output.cosine")->verdict, Verdict::kFail);
+}
+
+TEST(Verify, ACorruptedLayerOfAQuantisedModelIsNamed) {
+  const Bench bench;
+  Graph candidate = bench.quantized();
+  for (ValueId id = 0; id < candidate.value_limit(); ++id) {
+    const Value& v = candidate.value(id);
+    if (!v.alive || !v.is_constant() || v.name.find("conv2_w") == std::string::npos || v.dtype != DType::kInt8 ||
+        v.shape.rank() != 4)
+      continue;
+    Tensor codes = *v.constant;
+    for (int8_t& w : codes.mutable_values<int8_t>()) w = static_cast<int8_t>(-w);
+    candidate.set_constant(id, codes);
+  }
+  const Report r = bench.run(candidate);
+  EXPECT_EQ(r.verdict, Verdict::kFail);
+  EXPECT_EQ(r.layers.origin, "conv2") << r.layers.worst;
+}
+
+TEST(Verify, NaNWeightsFailAndAreLocated) {
+  const Bench bench;
+  SmallNet spoiled;
+  spoiled.conv3[5] = NAN;
+  const Report r = bench.run(spoiled.graph());
+  EXPECT_EQ(r.verdict, Verdict::kFail);
+  EXPECT_EQ(find_check(r, "model.weights")->verdict, Verdict::kFail);
+  EXPECT_NE(r.reason.find("1 weights of the candidate are NaN or infinite, first in 'conv3_w' of Conv 'conv3'"),
+            std::string::npos)
+      << r.reason;
+}
+
+TEST(Verify, NaNOutputsFailAndAreLocated) {
+  const Bench bench;
+  Graph candidate = bench.original;
+  const ValueId offset = candidate.add_constant("offset", Tensor::of<float>({1}, {-1000.0f}));
+  const ValueId low =
+      candidate.add_node({.op_type = "Add", .name = "lower", .inputs = {candidate.outputs()[0], offset}}, "lowered");
+  candidate.set_output(0, candidate.add_node({.op_type = "Log", .name = "log", .inputs = {low}}, "logged"));
+  infer_shapes(candidate);
+  const Report r = bench.run(candidate);
+  EXPECT_EQ(r.verdict, Verdict::kFail);
+  EXPECT_EQ(find_check(r, "output.finite")->verdict, Verdict::kFail);
+  EXPECT_EQ(find_check(r, "output.cosine")->verdict, Verdict::kFail);
+  EXPECT_EQ(find_check(r, "stability.extremes")->verdict, Verdict::kFail);
+  EXPECT_NE(find_check(r, "stability.extremes")->sentence.find("layer log"), std::string::npos) << r.reason;
+  EXPECT_TRUE(std::isnan(r.outputs[0].cosine_mean));
+  EXPECT_EQ(to_json(report_from_json(to_json(r), "r")), to_json(r));
+}
+
+TEST(Verify, WithoutLabelsDistancesDecide) {
+  const Bench bench(120, false);
+  SmallNet spoiled;
+  for (float& w : spoiled.conv1) w *= -1;
+  const Report r = bench.run(spoiled.graph());
+  EXPECT_FALSE(r.accuracy.classifier);
+  EXPECT_NE(r.accuracy.note.find("no labels"), std::string::npos);
+  EXPECT_EQ(find_check(r, "accuracy.drop"), nullptr);
+  EXPECT_EQ(r.verdict, Verdict::kFail);
+  EXPECT_EQ(r.layers.origin, "conv1");
+}
+
+TEST(Verify, AnOutputThatIsNoListOfScoresIsNotAClassifier) {
+  TestFolder folder;
+  const Dataset data = labelled_by(SmallNet().graph(), folder, 40);
+  const auto image_to_image = [](float w) {
+    Graph g;
+    g.opsets[""] = 13;
+    const ValueId x = g.add_input("image", DType::kFloat32, Shape({Dim("N"), Dim(1), Dim(8), Dim(8)}));
+    const ValueId k = g.add_constant("k", Tensor::of<float>({1, 1, 1, 1}, {w}));
+    g.add_output(g.add_node({.op_type = "Conv", .name = "filter", .inputs = {x, k}}, "filtered"));
+    infer_shapes(g);
+    return g;
+  };
+  const Graph a = image_to_image(2.0f), b = image_to_image(2.02f);
+  Policy policy = patient_policy();
+  policy.output.max_mse = 1e-6;
+  const Report r =
+      verify({a, save_model(a, folder, "a.onnx")}, {b, save_model(b, folder, "b.onnx")}, data, policy, quick_options());
+  EXPECT_FALSE(r.accuracy.classifier);
+  EXPECT_NE(r.accuracy.note.find("no classifier"), std::string::npos);
+  EXPECT_EQ(r.outputs.at(0).kl_of, "histograms");
+  EXPECT_EQ(find_check(r, "output.cosine")->verdict, Verdict::kPass);
+  EXPECT_EQ(find_check(r, "output.mse")->verdict, Verdict::kFail);
+}
+
+TEST(Verify, MismatchesAreRefusedInOneSentence) {
+  const Bench bench(20);
+  Graph other;
+  other.opsets[""] = 13;
+  const ValueId x = other.add_input("picture", DType::kFloat32, Shape({Dim("N"), Dim(3), Dim(32), Dim(32)}));
+  other.add_output(other.add_node({.op_type = "Flatten", .name = "f", .inputs = {x}}, "out"));
+  infer_shapes(other);
+  const std::string shape = error_of([&] { bench.run(other); });
+  for (const char* part : {"[1,8,8]", "[N,3,32,32]", "data.yaml"})
+    EXPECT_NE(shape.find(part), std::string::npos) << shape;
+
+  Graph carrying = bench.original;
+  Preprocess how = bench.data.preprocess();
+  how.mean = {0.5};
+  store_preprocess(carrying, how, {});
+  EXPECT_NE(error_of([&] { bench.run(carrying); }).find("mean"), std::string::npos);
+
+  Graph narrow = SmallNet().graph();
+  narrow.clear_outputs();
+  narrow.add_output(narrow.find("pooled"));
+  EXPECT_NE(error_of([&] { bench.run(narrow); }).find("do not correspond"), std::string::npos);
+  EXPECT_NE(error_of([&] { bench.run(bench.original, {}, {.max_samples = 0}); }).find("positive"), std::string::npos);
+}
+
+TEST(Measure, ErrorsAndDeathComeBackFromTheChild) {
+  ChildProcess child("model.onnx", [](const nlohmann::json& request) -> nlohmann::json {
+    if (request == 1) fail(ErrorCode::kUnsupported, "no such thing");
+    if (request == 2) std::_Exit(9);
+    return request;
+  });
+  EXPECT_EQ(child.ask("echo"), "echo");
+  try {
+    child.ask(1);
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ErrorCode::kUnsupported);
+    EXPECT_STREQ(e.what(), "no such thing");
+  }
+  EXPECT_NE(error_of([&] { child.ask(2); }).find("model.onnx"), std::string::npos);
+}
+
+TEST(Measure, TwoPlansSideBySideWithTwoThreads) {
+  TestFolder folder;
+  const Graph graph = SmallNet().graph();
+  EXPECT_GT(build_plan_file([&] { return graph; }, {.threads = 2, .tune = false}, folder.path("a.plan"), "a"), 0);
+  MeasuredPlan a(folder.path("a.plan"), "a"), b(folder.path("a.plan"), "b");
+  for (MeasuredPlan* plan : {&a, &b, &a}) {
+    const auto round = plan->run(0, 5);
+    EXPECT_EQ(round.times_ms.size(), 5u);
+    EXPECT_GT(round.peak_over_start_bytes, 0u);
+    EXPECT_LT(round.peak_over_start_bytes, round.peak_bytes);
+  }
+  EXPECT_EQ(a.opened().precision, "fp32");
+}
+
+}  // namespace
+}  // namespace slipway
