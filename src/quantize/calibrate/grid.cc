@@ -18,7 +18,6 @@ QuantParams params_for_range(double low, double high, const QuantGrid& grid, dou
   }
   const double scale = (high - low) / (static_cast<double>(grid.qmax) - grid.qmin);
   if (!(scale >= FLT_MIN)) return {1.0f, 0};
-  // Half to even would turn uint8's symmetric 127.5 into 128 as well: both conventions agree.
   const double zero = grid.symmetric ? round_half_even((static_cast<double>(grid.qmin) + grid.qmax) / 2)
                                      : round_half_even(grid.qmin - low / scale);
   return {static_cast<float>(std::min<double>(scale, FLT_MAX)), static_cast<int32_t>(zero)};

@@ -18,6 +18,7 @@ struct RangeOptions {
   RangeMethod method = RangeMethod::kMse;
   double percentile = 99.999;     ///< percent of the values kept
   double entropy_guard_db = 1.0;  ///< entropy may lose this much SQNR to minmax before MSE's range is taken instead
+  bool operator==(const RangeOptions&) const = default;
 };
 
 struct RangeCandidate {
