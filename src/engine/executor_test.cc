@@ -36,8 +36,10 @@ TEST(Engine, FloatNetworksAgreeWithTheReference) {
           Graph bound = graph;
           bind_batch(bound, batch);
           const std::vector<Tensor> inputs = random_inputs(bound, random);
-          const auto plan = Plan::build(
-              graph, {.batch = batch, .threads = threads, .tune = i == 0 && batch * threads == 6 && optimize, .optimize = optimize});
+          const auto plan = Plan::build(graph, {.batch = batch,
+                                                .threads = threads,
+                                                .tune = i == 0 && batch * threads == 6 && optimize,
+                                                .optimize = optimize});
           EXPECT_EQ(difference(run_plan(plan, inputs)[0], evaluate(graph, inputs)[0]), "");
           EXPECT_EQ(plan->precision(), "fp32");
         }

@@ -219,6 +219,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) {
+  if (!kind_of(c)) fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   return std::make_unique<IntegerKernel>(c, candidate, blobs);
 }
 
