@@ -118,12 +118,17 @@ class EngineExecutor : public BatchingExecutor {
   std::shared_ptr<const Plan> build(std::span<const Tensor> inputs) const {
     require_inputs_match(graph_, inputs);
     std::map<std::string, int64_t> dims = options_.dims;
-    for (size_t i = 0; i < inputs.size(); ++i)
+    int64_t batch = 1;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const Value& v = graph_.value(graph_.inputs()[i]);
+      if (inputs[i].rank() > 0 && i == 0) batch = std::max<int64_t>(inputs[i].dims()[0], 1);
       for (size_t axis = 0; axis < inputs[i].dims().size(); ++axis)
-        dims[fmt::format("{}.{}", graph_.value(graph_.inputs()[i]).name, axis)] = inputs[i].dims()[axis];
+        if (!v.shape.has_rank() || !v.shape[axis].is_known())
+          dims[fmt::format("{}.{}", v.name, axis)] = inputs[i].dims()[axis];
+    }
     Graph bound = graph_;
     bind_dims(bound, dims);
-    return Plan::build(bound, {.batch = batch_,
+    return Plan::build(bound, {.batch = batch,
                                .threads = options_.threads,
                                .tune = options_.tune,
                                .timing_cache = options_.timing_cache,

@@ -18,6 +18,7 @@
 #include "base/parallel.h"
 #include "engine/lower/step_graph.h"
 #include "engine/plan_impl.h"
+#include "model/infer.h"
 #include "model/onnx/onnx.h"
 
 namespace slipway {
@@ -129,6 +130,8 @@ std::vector<Place> places_from(const json& list, std::span<const ValueId> values
           : place.at >= ports.size()  ? 0
                                       : bytes_of(ports[place.at].dtype, element_count(ports[place.at].dims));
       if (bytes > room) fail(ErrorCode::kInvalidModel, "a step reaches outside its buffers");
+      if (place.kind == Place::kArena && place.at % kAlignment != 0)
+        fail(ErrorCode::kInvalidModel, "a step's buffer is not aligned");
     }
     places.push_back(place);
   }
@@ -150,6 +153,39 @@ void require_cpu(const std::string& path, const std::string& needed) {
   }
 }
 
+// The node must be one that its operator allows, with the outputs that follow from its inputs.
+void require_sound(const Graph& graph, const Node& node) {
+  verify(graph);
+  Graph inferred = graph;
+  for (ValueId id : node.outputs)
+    if (id != kNoValue) inferred.set_type(id, DType::kUndefined, Shape());
+  infer_shapes(inferred);
+  for (ValueId id : node.outputs) {
+    if (id == kNoValue) continue;
+    const Value &said = graph.value(id), &follows = inferred.value(id);
+    bool fits = !follows.shape.has_rank() || follows.shape.rank() == said.shape.rank();
+    for (size_t i = 0; fits && i < follows.shape.rank(); ++i)
+      fits = !follows.shape[i].is_known() || follows.shape[i] == said.shape[i];
+    if (!fits || (follows.dtype != DType::kUndefined && follows.dtype != said.dtype))
+      fail(ErrorCode::kInvalidModel, "a step's output does not follow from its inputs");
+  }
+}
+
+// Kernels of these tactics read every operand at run time but weights and the like, which lie in blobs.
+void require_constants_fit(const PlanStep& step, const Node& node) {
+  const std::string& tactic = step.candidate.tactic;
+  const auto is_constant = [&](size_t i) { return i < node.inputs.size() && step.constant_inputs[i]; };
+  const bool convolves = tactic == "onednn_conv" || tactic == "int8_conv";
+  bool fits = true;
+  if (convolves) {
+    fits = !is_constant(0) && is_constant(1) && !is_constant(3) && is_constant(2) == node.has_input(2);
+  } else if (tactic == "onednn_eltwise" || tactic == "onednn_pool" || tactic == "onednn_softmax" || tactic == "int8" ||
+             tactic == "layout") {
+    fits = !is_constant(0) && !(node.is_fused("QAdd") && is_constant(1));
+  }
+  if (!fits) fail(ErrorCode::kInvalidModel, "a step's constants are not those that its kernel has");
+}
+
 PlanStep step_from(const json& item, std::span<const std::byte> blobs, const Plan::Impl& plan) {
   PlanStep step;
   step.graph = parse_text(item.at("node").get<std::string>());
@@ -165,12 +201,17 @@ PlanStep step_from(const json& item, std::span<const std::byte> blobs, const Pla
   std::vector<ValueId> operands = node.inputs;
   operands.insert(operands.end(), node.captures.begin(), node.captures.end());
   if (step.constant_inputs.size() != operands.size() || step.candidate.outputs.size() != node.outputs.size() ||
-      node.outputs.empty() || step.candidate.inplace_input >= static_cast<int>(operands.size()))
+      step.candidate.inputs.size() != node.inputs.size() || node.outputs.empty() ||
+      step.candidate.inplace_input >= static_cast<int>(operands.size()))
     fail(ErrorCode::kInvalidModel, "a step's operands are incomplete");
+  require_sound(step.graph, node);
+  require_constants_fit(step, node);
   step.inputs = places_from(item.at("reads"), operands, step.candidate.inputs, step.graph, plan);
   step.outputs = places_from(item.at("writes"), node.outputs, step.candidate.outputs, step.graph, plan);
-  for (const Place& place : step.outputs)
-    if (place.kind == Place::kInput) fail(ErrorCode::kInvalidModel, "a step writes to an input");
+  for (size_t i = 0; i < node.outputs.size(); ++i)
+    if (step.outputs[i].kind == Place::kInput ||
+        (step.outputs[i].kind == Place::kNone) != (node.outputs[i] == kNoValue))
+      fail(ErrorCode::kInvalidModel, "a step writes to an input or nowhere");
   for (size_t i = 0; i < operands.size(); ++i)
     if (operands[i] != kNoValue && (step.inputs[i].kind == Place::kNone) != step.constant_inputs[i])
       fail(ErrorCode::kInvalidModel, "a step's input has no place");

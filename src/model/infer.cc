@@ -255,7 +255,7 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
     if (!sizes.contains(place) && !sizes.contains(first.symbol()))
       all.emplace(first.is_symbol() ? first.symbol() : place, batch);
   }
-  if (!any_free && !any_fits && fixed >= 0)
+  if (!any_free && !any_fits && fixed > 0)
     fail(ErrorCode::kInvalidArgument, "The model's batch is fixed; export it with a dynamic one: {} asked, {} fixed",
          batch, fixed);
   bind_dims(graph, all);

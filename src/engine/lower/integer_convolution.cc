@@ -195,6 +195,8 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) {
+  if ((!c.node.is_fused("QConv") && !is_gemm(c.node)) || (!is_gemm(c.node) && c.input_dims(0).size() != 4))
+    fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   auto kernel = std::make_unique<QConvKernel>(c, candidate, blobs);
   kernel->set_threads(c.threads);
   return kernel;

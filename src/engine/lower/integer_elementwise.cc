@@ -1,4 +1,5 @@
 // 8-bit operators other than convolution: quantise and dequantise at the borders, additions, tables and pools.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <optional>
@@ -205,7 +206,11 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
 std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
   std::vector<Blob> blobs;
   const Kind kind = *kind_of(c);
-  if (kind == Kind::kLookup) blobs.push_back(copy_blob(c.constant(1).raw(), c.constant(1).bytes()));
+  if (kind == Kind::kLookup) {  // by the code's byte; the operator's table starts at the smallest code
+    blobs.push_back(copy_blob(c.constant(1).raw(), c.constant(1).bytes()));
+    std::byte* table = blobs.back().data.get();
+    if (c.input_dtype(0) == DType::kInt8) std::swap_ranges(table, table + 128, table + 128);
+  }
   if (kind == Kind::kQuantize || kind == Kind::kDequantize) {
     const Affine affine{to_floats(c.constant(1)).at(0), c.has_input(2) ? to_floats(c.constant(2)).at(0) : 0.0f};
     blobs.push_back(copy_blob(&affine, sizeof affine));
@@ -214,6 +219,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) {
+  if (!kind_of(c)) fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   return std::make_unique<IntegerKernel>(c, candidate, blobs);
 }
 

@@ -87,6 +87,8 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  if (!binary_of(c.node))
+    fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   const PrimitiveDesc pd =
       require_found(describe(c, candidate, is_variant<PrimitiveDesc>(candidate.variant)), candidate.variant);
   int next_blob = 0;

@@ -107,6 +107,8 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  if (!is_convolution(c.node) || c.input_dims(0).size() != 4)
+    fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   const PrimitiveDesc pd = find(c, candidate);
   require_layout_digest(pd.weights_desc(), candidate.variant);
   std::vector<DnnlArg> args = {{DNNL_ARG_SRC, DnnlArg::kInput, 0, pd.src_desc()},

@@ -71,6 +71,8 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  if (!is_clip(c) && !eltwise_of(c))
+    fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   Eltwise e{algorithm::eltwise_clip};
   if (is_clip(c)) {
     const auto* bounds = reinterpret_cast<const float*>(require_blob(blobs, 0, 2 * sizeof(float)).data());

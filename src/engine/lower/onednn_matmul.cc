@@ -122,6 +122,8 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  if ((!is_gemm(c.node) && !c.node.is("MatMul")) || c.input_dims(0).size() < 2 || c.input_dims(1).size() < 2)
+    fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   const Operands o = operands(c);
   const PrimitiveDesc pd = find(c, o, candidate);
   require_layout_digest(pd.weights_desc(), layout_variant(candidate));

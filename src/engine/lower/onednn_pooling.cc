@@ -72,6 +72,8 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
+  if ((!is_global(c.node) && !c.node.is("MaxPool") && !c.node.is("AveragePool")) || c.input_dims(0).size() != 4)
+    fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   const PrimitiveDesc pd =
       require_found(describe(c, candidate.inputs[0], is_variant<PrimitiveDesc>(candidate.variant)), candidate.variant);
   return make_dnnl_kernel(dnnl::pooling_v2_forward(pd),

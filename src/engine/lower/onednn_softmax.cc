@@ -33,6 +33,8 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate&, std::span<const BlobView> blobs) try {
+  if ((!c.node.is("Softmax") && !c.node.is("LogSoftmax")))
+    fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   const Problem p = problem(c);
   const auto desc = onednn_plain(DType::kFloat32, p.dims);
   dnnl::primitive_attr attr;

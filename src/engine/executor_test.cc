@@ -1,0 +1,213 @@
+// The compiled engine as a whole against the reference: float networks within a bound, quantised networks bit for bit
+// (also under every smaller instruction set, by running this program again), and ONNX's own operator cases.
+#include "engine/executor.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "engine/engine_testing.h"
+#include "engine/passes/pipeline.h"
+#include "model/onnx/onnx.h"
+#include "model/op.h"
+
+namespace slipway {
+namespace {
+
+constexpr uint64_t kSeed = 20240517;
+const std::string kCases = "/usr/share/libonnx-testdata/data/node";
+constexpr int kPassedFloor = 600;
+
+TEST(Engine, FloatNetworksAgreeWithTheReference) {
+  Random random(kSeed);
+  for (int i = 0; i < 5; ++i) {
+    const int channels = std::array{3, 5, 16, 17, 8}[static_cast<size_t>(i)];
+    const Graph graph = random_graph(residual_network_text(channels, 8 + static_cast<int>(random.below(6))), random);
+    for (const int64_t batch : {1, 3})
+      for (const int threads : {1, 2})
+        for (const bool optimize : {true, false}) {
+          SCOPED_TRACE(fmt::format("seed {} channels {} batch {} threads {} passes {}", kSeed, channels, batch, threads,
+                                   optimize));
+          Graph bound = graph;
+          bind_batch(bound, batch);
+          const std::vector<Tensor> inputs = random_inputs(bound, random);
+          const auto plan = Plan::build(graph, {.batch = batch,
+                                                .threads = threads,
+                                                .tune = i == 0 && batch * threads == 6 && optimize,
+                                                .optimize = optimize});
+          EXPECT_EQ(difference(run_plan(plan, inputs)[0], evaluate(graph, inputs)[0]), "");
+          EXPECT_EQ(plan->precision(), "fp32");
+        }
+  }
+}
+
+// One line a network: the digest of all outputs. Every result is first compared with the reference of the fused
+// operators.
+std::string run_integer_suite() {
+  Random random(kSeed);
+  std::string lines;
+  for (const IntegerNetwork& network : kIntegerNetworks) {
+    SCOPED_TRACE(fmt::format("{} zero {} channels {}", network.type, network.zero_point, network.channels));
+    const Graph graph = random_graph(integer_network_text(network), random);
+    Sha256 hash;
+    for (const int64_t batch : {1, 3}) {
+      Graph fused = graph;
+      bind_batch(fused, batch);
+      const std::vector<Tensor> inputs = random_inputs(fused, random);
+      run_passes(fused);
+      const std::vector<Tensor> expected = evaluate(fused, inputs);
+      const int threads = batch == 1 ? 1 : 2;
+      const auto plan =
+          Plan::build(graph, {.batch = batch, .threads = threads, .tune = network.channels == 17 && batch == 1});
+      EXPECT_EQ(plan->precision(), "int8");
+      const std::vector<Tensor> outputs = run_plan(plan, inputs);
+      for (size_t i = 0; i < outputs.size(); ++i) {
+        EXPECT_TRUE(outputs[i].identical(expected[i])) << "output " << i << " of " << outputs.size();
+        hash.add(outputs[i].raw(), outputs[i].bytes());
+      }
+    }
+    lines += "digest " + hash.hex() + "\n";
+  }
+  return lines;
+}
+
+TEST(Engine, IntegerSuite) { std::fputs(run_integer_suite().c_str(), stdout); }
+
+TEST(Engine, FusedIntegersStayNearTheUnfusedGraph) {
+  Random random(kSeed);
+  const Graph graph = random_graph(integer_network_text(kIntegerNetworks[0]), random);
+  Graph bound = graph;
+  bind_batch(bound, 2);
+  const std::vector<Tensor> inputs = random_inputs(bound, random);
+  const Tensor unfused = evaluate(graph, inputs)[1], fused = run_plan(Plan::build(graph, {.batch = 2}), inputs)[1];
+  const auto a = unfused.values<float>(), b = fused.values<float>();
+  std::set<float> values(a.begin(), a.end());
+  EXPECT_GT(values.size(), 20u) << "the network must not saturate";
+  int64_t differ = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_LE(std::abs(a[i] - b[i]), 0.3f * 1.01f) << "more than one step of the scale";
+    differ += a[i] != b[i];
+  }
+  EXPECT_LE(differ, unfused.elements() / 100);
+}
+
+std::string own_path() {
+  std::array<char, 4096> path{};
+  const ssize_t n = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
+  return n > 0 ? std::string(path.data(), static_cast<size_t>(n)) : "";
+}
+
+std::string digests_of(const std::string& text) {
+  std::string lines;
+  for (size_t at = text.find("digest "); at != std::string::npos; at = text.find("digest ", at + 1))
+    lines += text.substr(at, text.find('\n', at) + 1 - at);
+  return lines;
+}
+
+TEST(Engine, IntegersAreTheSameOnEveryInstructionSet) {
+  const std::string expected = run_integer_suite();
+  ASSERT_EQ(digests_of(expected), expected);
+  for (const char* isa : {"SSE41", "AVX2", "AVX512_CORE"}) {
+    FILE* child = ::popen(
+        fmt::format("ONEDNN_MAX_CPU_ISA={} '{}' --gtest_filter=Engine.IntegerSuite 2>&1", isa, own_path()).c_str(),
+        "r");
+    ASSERT_NE(child, nullptr);
+    std::string output;
+    std::array<char, 4096> part{};
+    while (const size_t n = std::fread(part.data(), 1, part.size(), child)) output.append(part.data(), n);
+    EXPECT_EQ(::pclose(child), 0) << isa << "\n" << output;
+    EXPECT_EQ(digests_of(output), expected) << isa;
+  }
+}
+
+TEST(Engine, ExecutorCutsAnyNumberOfSamplesIntoBatches) {
+  Random random(kSeed);
+  const Graph graph = random_graph(residual_network_text(5, 9), random);
+  const Tensor samples = random_tensor(DType::kFloat32, {7, 3, 9, 9}, random);
+  const Tensor expected = evaluate(graph, std::vector<Tensor>{samples})[0];
+  for (const int64_t batch : {1, 2, 4, 7, 16})
+    for (const char* engine : {"slipway", "reference"}) {
+      SCOPED_TRACE(fmt::format("{} batch {}", engine, batch));
+      const auto executor = make_executor(graph, {.engine = engine, .batch = batch});
+      EXPECT_EQ(difference(executor->run(std::vector<Tensor>{samples})[0], expected), "");
+    }
+  EXPECT_THROW(make_executor(graph, {.engine = "magic"}), Error);
+  EXPECT_THROW(make_executor(graph)->run(std::vector<Tensor>{}), Error);
+}
+
+std::vector<Tensor> load_tensors(const std::string& folder, std::string_view kind) {
+  std::vector<Tensor> tensors;
+  for (size_t i = 0; file_exists(fmt::format("{}/{}_{}.pb", folder, kind, i)); ++i)
+    tensors.push_back(load_tensor_pb(fmt::format("{}/{}_{}.pb", folder, kind, i)));
+  return tensors;
+}
+
+// ONNX's tolerance for its own cases.
+bool is_close(const Tensor& actual, const Tensor& expected) {
+  if (actual.dtype() != expected.dtype() || actual.dims() != expected.dims()) return false;
+  if (!is_float(expected.dtype())) return actual.identical(expected);
+  const std::vector<double> a = to_doubles(actual), e = to_doubles(expected);
+  for (size_t i = 0; i < e.size(); ++i) {
+    if (a[i] == e[i] || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
+    if (!(std::abs(a[i] - e[i]) <= 1e-7 + 1e-3 * std::abs(e[i]))) return false;
+  }
+  return true;
+}
+
+// Where the reference itself differs from the case (its own test lists why), the engine must do as the reference does.
+std::string run_case(const std::string& folder) {
+  const Graph graph = load_onnx(folder + "/model.onnx");
+  for (NodeId id : graph.topological_order())
+    if (require_op(graph, graph.node(id)).has(kNondeterministic))
+      fail(ErrorCode::kUnsupported, "The case is random: {}", folder);
+  for (const std::string& name : list_folder(folder)) {
+    if (!name.starts_with("test_data_set_")) continue;
+    const std::vector<Tensor> inputs = load_tensors(folder + "/" + name, "input");
+    const std::vector<Tensor> expected = load_tensors(folder + "/" + name, "output");
+    std::vector<Tensor> reference;
+    try {
+      reference = evaluate(graph, inputs);
+    } catch (const Error& error) {
+      fail(ErrorCode::kUnsupported, "The reference refuses the case: {}", error.what());
+    }
+    const std::vector<Tensor> outputs = make_executor(graph)->run(inputs);
+    if (outputs.size() != expected.size()) return fmt::format("{} outputs", outputs.size());
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if (!is_close(outputs[i], expected[i]) && !is_close(outputs[i], reference[i]))
+        return difference(outputs[i], reference[i]);
+  }
+  return "";
+}
+
+TEST(Engine, AgreesWithOnnxTestCases) {
+  if (!file_exists(kCases + "/test_abs/model.onnx")) GTEST_SKIP() << "libonnx-testdata is not installed";
+  int passed = 0, unsupported = 0;
+  std::string failures;
+  for (const std::string& name : list_folder(kCases)) {
+    std::string text;
+    try {
+      text = run_case(kCases + "/" + name);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kUnsupported) {
+        ++unsupported;
+        continue;
+      }
+      text = error.what();
+    }
+    if (text.empty())
+      ++passed;
+    else
+      failures += fmt::format("  {}: {}\n", name, text);
+  }
+  fmt::print("{} passed, {} unsupported\n", passed, unsupported);
+  EXPECT_TRUE(failures.empty()) << failures;
+  EXPECT_GE(passed, kPassedFloor);
+}
+
+}  // namespace
+}  // namespace slipway

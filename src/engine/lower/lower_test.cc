@@ -1,0 +1,340 @@
+// Every candidate of every tactic against the reference: each node of small graphs, as the model has it and after
+// fusion, is run by every implementation that accepts it, in its own layouts, with separate and with shared buffers.
+// Integers must come out bit for bit.
+#include "engine/lower/lower.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/parallel.h"
+#include "engine/engine_testing.h"
+#include "engine/lower/step_graph.h"
+#include "engine/passes/pipeline.h"
+
+namespace slipway {
+namespace {
+
+constexpr std::byte kCanary{0xa5};
+constexpr size_t kGuardBytes = 64;
+
+/// Bytes with a guard behind them.
+struct Buffer {
+  explicit Buffer(size_t n) : bytes(n), data(allocate_aligned(round_up(n, kAlignment) + kGuardBytes)) {
+    std::fill_n(data.get(), round_up(n, kAlignment) + kGuardBytes, kCanary);
+  }
+  bool intact() const {
+    return std::all_of(data.get() + bytes, data.get() + bytes + kGuardBytes, [](std::byte b) { return b == kCanary; });
+  }
+  size_t bytes;
+  AlignedBytes data;
+};
+
+class CandidateCheck {
+ public:
+  CandidateCheck(const Graph& graph, Random& random, int threads) : graph_(graph), threads_(threads) {
+    const std::vector<Tensor> inputs = random_inputs(graph_, random);
+    for (size_t i = 0; i < inputs.size(); ++i) values_[graph_.inputs()[i]] = inputs[i];
+    evaluate(graph_, inputs, [&](ValueId id, const Tensor& t) { values_[id] = t; });
+    set_thread_count(threads);
+    for (NodeId id : graph_.topological_order()) check(graph_.node(id));
+  }
+
+  std::map<std::string, int> runs;  ///< by tactic
+
+ private:
+  void check(const Node& node) {
+    std::vector<bool> constants;
+    for (ValueId v : node.inputs) constants.push_back(v != kNoValue && graph_.value(v).is_constant());
+    if (!node.captures.empty()) return;
+    const Graph alone = step_graph(graph_, node);
+    const LowerContext build{graph_, node, threads_, constants}, step{alone, step_node(alone), threads_, constants};
+    for (const Candidate& candidate : propose_candidates(build)) {
+      if (!candidate.rejected.empty()) continue;
+      run(build, step, candidate, false);
+      if (candidate.inplace_input >= 0) run(build, step, candidate, true);
+      ++runs[candidate.tactic];
+    }
+  }
+
+  void run(const LowerContext& build, const LowerContext& step, const Candidate& candidate, bool inplace) {
+    SCOPED_TRACE(fmt::format("{} by {} {} threads {}{}", build.node.label(), candidate.tactic, candidate.variant,
+                             threads_, inplace ? " in place" : ""));
+    const Tactic& tactic = tactic_named(candidate.tactic);
+    std::vector<Blob> blobs;
+    if (tactic.pack != nullptr) blobs = tactic.pack(build, candidate);
+    std::vector<BlobView> views;
+    for (const Blob& blob : blobs) views.emplace_back(blob.data.get(), blob.bytes);
+    const auto kernel = tactic.create(step, candidate, views);
+    const auto state = kernel->make_state();
+    std::vector<Buffer> buffers;
+    buffers.reserve(build.node.inputs.size() + build.node.outputs.size() + 1);
+    std::vector<const void*> inputs(build.node.inputs.size(), nullptr);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      if (!build.has_input(i) || build.is_constant(i)) continue;
+      const Tensor& t = values_.at(build.node.inputs[i]);
+      buffers.emplace_back(layout_bytes(candidate.inputs[i], t.dtype(), t.dims()));
+      convert_layout(Layout::kPlain, t.raw(), candidate.inputs[i], buffers.back().data.get(), t.dtype(), t.dims(), 1);
+      inputs[i] = buffers.back().data.get();
+    }
+    std::vector<void*> outputs(build.node.outputs.size(), nullptr);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (build.node.outputs[i] == kNoValue) continue;
+      const size_t bytes = layout_bytes(candidate.outputs[i], build.output_dtype(i), build.output_dims(i));
+      buffers.emplace_back(bytes);
+      outputs[i] = buffers.back().data.get();
+    }
+    if (inplace) {
+      const auto shared = static_cast<size_t>(candidate.inplace_input);
+      if (inputs[shared] == nullptr) return;
+      const size_t in = layout_bytes(candidate.inputs[shared], build.input_dtype(shared), build.input_dims(shared));
+      const size_t out = layout_bytes(candidate.outputs[0], build.output_dtype(0), build.output_dims(0));
+      if (in != out) return;
+      outputs[0] = const_cast<void*>(inputs[shared]);
+    }
+    buffers.emplace_back(kernel->scratch_bytes());
+    kernel->run({inputs.data(), outputs.data(), buffers.back().data.get(), state.get(), threads_});
+    for (const Buffer& buffer : buffers) EXPECT_TRUE(buffer.intact()) << "wrote behind a buffer";
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (outputs[i] == nullptr) continue;
+      Tensor plain(build.output_dtype(i), build.output_dims(i));
+      if (plain.bytes() > 0)
+        convert_layout(candidate.outputs[i], outputs[i], Layout::kPlain, plain.mutable_raw(), plain.dtype(),
+                       plain.dims(), 1);
+      EXPECT_EQ(difference(plain, values_.at(build.node.outputs[i])), "");
+    }
+  }
+
+  const Graph& graph_;
+  int threads_;
+  std::map<ValueId, Tensor> values_;
+};
+
+std::map<std::string, int> check_text(const std::string& text, Random& random) {
+  std::map<std::string, int> runs;
+  const Graph original = random_graph(text, random);
+  // As the model has it on one thread; fused, with a batch, on two.
+  Graph plain = original, fused = original;
+  bind_batch(plain, 1);
+  bind_batch(fused, 3);
+  run_passes(fused);
+  for (const Graph* graph : {&plain, &fused})
+    for (const auto& [tactic, count] : CandidateCheck(*graph, random, graph == &plain ? 1 : 2).runs)
+      runs[tactic] += count;
+  return runs;
+}
+
+std::string one_node(const std::string& declarations, const std::string& node, int opset = 13) {
+  return fmt::format("graph \"\" ir 8 opset {{\"\": {}}} {{\n{}\n  %y = {}\n  output %y\n}}", opset, declarations,
+                     node);
+}
+
+TEST(Lower, ConvolutionsOfManyShapesAgree) {
+  const uint64_t seed = 20240311;
+  Random random(seed);
+  int runs = 0;
+  for (int i = 0; i < 24; ++i) {
+    const int64_t widths[] = {3, 5, 16, 17, 8, 32};
+    const bool depthwise = i % 5 == 1, grouped = i % 5 == 2;
+    const int64_t groups = depthwise ? widths[random.below(6)] : grouped ? 2 : 1;
+    const int64_t in = depthwise ? groups : groups * (grouped ? 4 : widths[random.below(6)]);
+    const int64_t out = depthwise ? in : grouped ? 6 : widths[random.below(6)];
+    const int64_t kernel = 1 + 2 * static_cast<int64_t>(random.below(2)),
+                  stride = 1 + static_cast<int64_t>(random.below(2)),
+                  dilation = 1 + static_cast<int64_t>(random.below(2)), pad = static_cast<int64_t>(random.below(3));
+    const int64_t h = 6 + static_cast<int64_t>(random.below(6)), w = 6 + static_cast<int64_t>(random.below(6));
+    const bool bias = random.below(2) != 0;
+    const std::string text = one_node(
+        fmt::format("  input %x : f32[N,{},{},{}]\n  input %w_k : f32[{},{},{},{}]{}", in, h, w, out, in / groups,
+                    kernel, kernel, bias ? fmt::format("\n  input %w_b : f32[{}]", out) : ""),
+        fmt::format(
+            "Conv(%x, %w_k{}) {{strides = [{}, {}], dilations = [{}, {}], pads = [{}, {}, {}, {}], group = {}}}",
+            bias ? ", %w_b" : "", stride, 1 + (stride + i) % 2, dilation, dilation, pad, pad, pad, pad + i % 2,
+            groups));
+    SCOPED_TRACE(fmt::format("seed {} case {}\n{}", seed, i, text));
+    runs += check_text(text, random)["onednn_conv"];
+  }
+  EXPECT_GE(runs, 60);
+}
+
+TEST(Lower, FusedActivationsAndResidualsAgree) {
+  Random random(1);
+  for (const char* activation : {"Relu(%s)", "LeakyRelu(%s) {alpha = 0.2}", "Sigmoid(%s)", "Tanh(%s)", "HardSwish(%s)",
+                                 "Elu(%s) {alpha = 0.7}", "HardSigmoid(%s) {alpha = 0.3, beta = 0.4}"}) {
+    SCOPED_TRACE(activation);
+    auto runs = check_text(fmt::format(R"(graph "" ir 8 opset {{"": 14}} {{
+  input %x : f32[N,17,7,6]
+  input %w_a : f32[5,17,3,3]
+  input %w_b : f32[5]
+  input %w_r : f32[5,17,1,1]
+  %c = Conv(%x, %w_a, %w_b) {{pads = [1, 1, 1, 1]}} "conv"
+  %r = Conv(%x, %w_r) "shortcut"
+  %s = Add(%c, %r) "add"
+  %y = {} "activation"
+  output %y
+}})",
+                                       activation),
+                           random);
+    EXPECT_GT(runs["onednn_conv"], 0);
+  }
+}
+
+TEST(Lower, ProductsAgree) {
+  Random random(2);
+  int runs = 0;
+  const std::pair<const char*, const char*> cases[] = {
+      {"input %x : f32[N,17]\n input %w_b : f32[17,5]\n input %w_c : f32[5]", "Gemm(%x, %w_b, %w_c)"},
+      {"input %x : f32[N,17]\n input %w_b : f32[5,17]\n input %w_c : f32[5]", "Gemm(%x, %w_b, %w_c) {transB = 1}"},
+      {"input %z : f32[N,17]\n input %x : f32[17,4]\n input %w_b : f32[17,5]", "Gemm(%x, %w_b) {transA = 1}"},
+      {"input %x : f32[N,17]\n input %w_b : f32[17,5]\n input %w_c : f32[5]",
+       "Gemm(%x, %w_b, %w_c) {alpha = 0.5, beta = 2.0}"},
+      {"input %x : f32[N,33]\n input %w_b : f32[33,16]\n input %w_c : f32[1,16]", "Gemm(%x, %w_b, %w_c)"},
+      {"input %x : f32[N,7,9]\n input %w_b : f32[9,4]", "MatMul(%x, %w_b)"},
+      {"input %x : f32[N,3,7,9]\n input %w_b : f32[9,4]", "MatMul(%x, %w_b)"},
+      {"input %x : f32[N,4,5]\n input %z : f32[N,5,6]", "MatMul(%x, %z)"},
+      {"input %x : f32[N,2,4,5]\n input %z : f32[2,5,3]", "MatMul(%x, %z)"},
+      {"input %z : f32[4,5]\n input %x : f32[N,5,6]", "MatMul(%z, %x)"},
+      {"input %x : f32[N,9]\n input %w_b : f32[9]", "MatMul(%x, %w_b)"},
+  };
+  for (const auto& [declarations, node] : cases) {
+    SCOPED_TRACE(node);
+    runs += check_text(one_node(declarations, node), random)["onednn_matmul"];
+  }
+  EXPECT_GE(runs, 10);
+}
+
+TEST(Lower, PoolsAgree) {
+  Random random(3);
+  int runs = 0;
+  const char* const attributes[] = {"kernel_shape = [2, 2], strides = [2, 2]",
+                                    "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]",
+                                    "kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1",
+                                    "kernel_shape = [3, 2], strides = [2, 1], pads = [1, 0, 0, 1], ceil_mode = 1"};
+  for (const char* shape : {"N,3,9,8", "N,16,8,10", "N,17,7,7"}) {
+    const std::string input = fmt::format("  input %x : f32[{}]", shape);
+    for (const char* list : attributes)
+      for (const std::string& node :
+           {fmt::format("MaxPool(%x) {{{}}}", list), fmt::format("AveragePool(%x) {{{}}}", list),
+            fmt::format("AveragePool(%x) {{{}, count_include_pad = 1}}", list)}) {
+        SCOPED_TRACE(fmt::format("{} {}", shape, node));
+        runs += check_text(one_node(input, node), random)["onednn_pool"];
+      }
+    for (const char* node :
+         {"GlobalAveragePool(%x)", "GlobalMaxPool(%x)", "MaxPool(%x) {kernel_shape = [2, 2], dilations = [2, 2]}"}) {
+      SCOPED_TRACE(fmt::format("{} {}", shape, node));
+      runs += check_text(one_node(input, node), random)["onednn_pool"];
+    }
+  }
+  EXPECT_GE(runs, 50);
+}
+
+TEST(Lower, ElementwiseAgree) {
+  Random random(4);
+  std::map<std::string, int> runs;
+  for (const char* node :
+       {"Relu(%x)", "LeakyRelu(%x) {alpha = 0.3}", "Elu(%x)", "Sigmoid(%x)", "Tanh(%x)", "HardSwish(%x)", "Exp(%x)",
+        "Abs(%x)", "Neg(%x)", "Softplus(%x)", "Clip(%x, %lo, %hi)", "Clip(%x, _, %hi)", "Clip(%x, %lo)", "Erf(%x)"})
+    for (const char* shape : {"N,17,5,6", "N,9", "N,2,3,4,5"}) {
+      SCOPED_TRACE(fmt::format("{} {}", shape, node));
+      const std::string bounds = "  const %lo : f32[] = {-0.5}\n  const %hi : f32[] = {0.75}\n";
+      for (const auto& [tactic, count] :
+           check_text(one_node(fmt::format("{}  input %x : f32[{}]", bounds, shape), node, 14), random))
+        runs[tactic] += count;
+    }
+  EXPECT_GE(runs["onednn_eltwise"], 50);
+}
+
+TEST(Lower, BroadcastsAgree) {
+  Random random(5);
+  int runs = 0;
+  const std::pair<const char*, const char*> shapes[] = {
+      {"N,17,5,6", "N,17,5,6"}, {"N,16,5,6", "1,16,1,1"}, {"N,17,5,6", "17,1,1"},
+      {"N,8,5,6", "6"},         {"N,8,5,6", "N,8,1,1"},   {"N,5", "5"},
+      {"N,5", "N,1"},           {"N,3,4", "3,1"},         {"N,16,4,4", "1"},
+      {"1,16,1,1", "N,16,4,4"}, {"N,8,5,6", "N,1,5,6"}};
+  for (const char* op : {"Add", "Sub", "Mul", "Div", "Max", "Min"})
+    for (const auto& [a, b] : shapes)
+      for (const char* name : {"z", "w_z"}) {
+        if (std::string(b).find('N') != std::string::npos && name[0] == 'w') continue;
+        SCOPED_TRACE(fmt::format("{} {} {} {}", op, a, b, name));
+        runs += check_text(one_node(fmt::format("  input %x : f32[{}]\n  input %{} : f32[{}]", a, name, b),
+                                    fmt::format("{}(%x, %{})", op, name)),
+                           random)["onednn_binary"];
+      }
+  EXPECT_GE(runs, 100);
+}
+
+TEST(Lower, SoftmaxOfBothMeaningsAgrees) {
+  Random random(6);
+  int runs = 0;
+  for (const int opset : {11, 13})
+    for (const char* op : {"Softmax", "LogSoftmax"})
+      for (const int axis : {1, 2, -1}) {
+        SCOPED_TRACE(fmt::format("{} opset {} axis {}", op, opset, axis));
+        runs += check_text(one_node("  input %x : f32[N,5,7]", fmt::format("{}(%x) {{axis = {}}}", op, axis), opset),
+                           random)["onednn_softmax"];
+      }
+  EXPECT_GE(runs, 12);
+}
+
+TEST(Lower, MovementsAgree) {
+  Random random(7);
+  std::map<std::string, int> runs;
+  for (const char* type : {"f32", "u8", "i64"})
+    for (const char* node :
+         {"Concat(%x, %z) {axis = 1}", "Concat(%x, %x) {axis = 3}", "Slice(%x, %starts, %ends, %axes, %steps)",
+          "Transpose(%x) {perm = [0, 2, 3, 1]}", "Transpose(%x) {perm = [3, 1, 0, 2]}", "Reshape(%x, %shape)",
+          "Flatten(%x)", "Unsqueeze(%x, %axes)", "Identity(%x)"}) {
+      SCOPED_TRACE(fmt::format("{} {}", type, node));
+      for (const auto& [tactic, count] : check_text(
+               one_node(
+                   fmt::format("  input %x : {0}[N,6,5,4]\n  input %z : {0}[N,3,5,4]\n  const %shape : i64[3] = {{0, "
+                               "-1, 4}}\n  const %starts : i64[2] = {{1, -1}}\n  const %ends : i64[2] = {{5, -5}}\n"
+                               "  const %axes : i64[2] = {{1, 2}}\n  const %steps : i64[2] = {{2, -1}}",
+                               type),
+                   node),
+               random))
+        runs[tactic] += count;
+    }
+  for (const char* mode : {"constant", "reflect", "edge"}) {
+    SCOPED_TRACE(mode);
+    for (const auto& [tactic, count] :
+         check_text(one_node("  input %x : f32[N,6,5,4]\n  const %pads : i64[8] = {0, 1, 2, 1, 0, 0, 1, 2}\n"
+                             "  const %value : f32[] = {1.5}",
+                             fmt::format("Pad(%x, %pads, %value) {{mode = \"{}\"}}", mode)),
+                    random))
+      runs[tactic] += count;
+  }
+  EXPECT_GE(runs["movement"], 30);
+}
+
+TEST(Lower, IntegerNetworksAgreeBitForBit) {
+  Random random(8);
+  std::map<std::string, int> runs;
+  for (const IntegerNetwork& network : kIntegerNetworks) {
+    SCOPED_TRACE(fmt::format("{} zero {} channels {}", network.type, network.zero_point, network.channels));
+    for (const auto& [tactic, count] : check_text(integer_network_text(network), random)) runs[tactic] += count;
+  }
+  EXPECT_GE(runs["int8_conv"], 20);
+}
+
+TEST(Lower, EveryRejectionSaysWhy) {
+  Random random(9);
+  Graph graph = random_graph(integer_network_text(kIntegerNetworks[0]), random);
+  bind_batch(graph, 1);
+  run_passes(graph);
+  int winograd = 0;
+  for (NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    std::vector<bool> constants;
+    for (ValueId v : node.inputs) constants.push_back(v != kNoValue && graph.value(v).is_constant());
+    const auto candidates = propose_candidates({graph, node, 1, constants});
+    EXPECT_FALSE(candidates.empty()) << node.label();
+    EXPECT_TRUE(
+        std::any_of(candidates.begin(), candidates.end(), [](const Candidate& c) { return c.rejected.empty(); }));
+    for (const Candidate& c : candidates) winograd += c.rejected.find("not exact") != std::string::npos;
+  }
+  EXPECT_GE(winograd, 2) << "oneDNN's inexact INT8 forms are named and refused";
+}
+
+}  // namespace
+}  // namespace slipway

@@ -1,0 +1,204 @@
+// Plans: what a saved one must keep, what a damaged one may not do, and on which machines one is refused.
+#include "engine/plan.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "engine/engine_testing.h"
+#include "engine/plan_exercise.h"
+
+namespace slipway {
+namespace {
+
+class PlanFile : public ::testing::Test {
+ protected:
+  PlanFile() : folder_(::testing::TempDir() + "slipway-plan-XXXXXX") {
+    SLIPWAY_CHECK(::mkdtemp(folder_.data()) != nullptr);
+  }
+  ~PlanFile() override {
+    for (const std::string& name : list_folder(folder_)) ::unlink(join_path(folder_, name).c_str());
+    ::rmdir(folder_.c_str());
+  }
+  std::string path(const std::string& name) const { return join_path(folder_, name); }
+  std::string saved(const Plan& plan) const {
+    plan.save(path("saved.plan"));
+    return read_text_file(path("saved.plan"));
+  }
+  ErrorCode code_of_opening(const std::string& bytes) const {
+    std::ofstream(path("other.plan"), std::ios::binary) << bytes;
+    try {
+      Plan::open(path("other.plan"));
+    } catch (const Error& error) {
+      message_ = error.what();
+      return error.code();
+    }
+    return ErrorCode::kInternal;
+  }
+
+  std::string folder_;
+  mutable std::string message_;
+};
+
+std::string texts[] = {residual_network_text(8, 8), integer_network_text(kIntegerNetworks[0]),
+                       integer_network_text(kIntegerNetworks[3])};
+
+TEST_F(PlanFile, KeepsOutputsChoicesAndDescriptions) {
+  Random random(31);
+  for (const std::string& text : texts)
+    for (const int threads : {1, 2}) {
+      Graph graph = random_graph(text, random);
+      graph.metadata["labels"] = "a\nb";
+      const auto built = Plan::build(graph, {.batch = 2, .threads = threads, .tune = false});
+      std::vector<Tensor> inputs;
+      for (const PortInfo& port : built->inputs()) inputs.push_back(random_tensor(port.dtype, port.dims, random));
+      built->save(path("a.plan"));
+      const auto opened = Plan::open(path("a.plan"));
+      EXPECT_EQ(opened->choices_digest(), built->choices_digest());
+      EXPECT_EQ(opened->threads(), threads);
+      EXPECT_EQ(opened->precision(), built->precision());
+      EXPECT_EQ(opened->metadata(), built->metadata());
+      EXPECT_EQ(opened->memory().arena_bytes, built->memory().arena_bytes);
+      EXPECT_EQ(opened->memory().weight_bytes, built->memory().weight_bytes);
+      EXPECT_EQ(opened->steps().size(), built->steps().size());
+      const auto a = run_plan(built, inputs), b = run_plan(opened, inputs);
+      ASSERT_EQ(a.size(), b.size());
+      for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(a[i].identical(b[i]));
+      opened->save(path("b.plan"));
+      EXPECT_EQ(read_text_file(path("a.plan")), read_text_file(path("b.plan")));
+    }
+}
+
+TEST_F(PlanFile, CarriesTheModelItWasBuiltFrom) {
+  Random random(32);
+  const Graph graph = random_graph(texts[0], random);
+  Plan::build(graph, {.batch = 3, .tune = false})->save(path("a.plan"));
+  const Graph carried = Plan::graph_of(path("a.plan"));
+  const std::vector<Tensor> inputs = {random_tensor(DType::kFloat32, {5, 3, 8, 8}, random)};
+  EXPECT_TRUE(evaluate(carried, inputs)[0].identical(evaluate(graph, inputs)[0]));
+  EXPECT_TRUE(Plan::is_plan_file(path("a.plan")));
+  write_file(path("text"), "SLIPPLA is not a plan, however long this sentence may become.");
+  EXPECT_FALSE(Plan::is_plan_file(path("text")));
+  EXPECT_FALSE(Plan::is_plan_file(path("absent")));
+  EXPECT_FALSE(Plan::is_plan_file(folder_));
+  EXPECT_THROW(Plan::open(path("text")), Error);
+  EXPECT_THROW(Plan::graph_of(path("text")), Error);
+  EXPECT_THROW(Plan::open(path("absent")), Error);
+}
+
+TEST_F(PlanFile, RefusesOptionsThatMakeNoSense) {
+  Random random(33);
+  const Graph graph = random_graph(texts[0], random);
+  for (const BuildOptions& options :
+       {BuildOptions{.batch = 0}, BuildOptions{.threads = 0}, BuildOptions{.dims = {{"nothing", 3}}}}) {
+    try {
+      Plan::build(graph, options);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << error.what();
+    }
+  }
+}
+
+// The plan's bytes with its header rewritten.
+template <typename Edit>
+std::string with_header(const std::string& plan, const Edit& edit) {
+  uint64_t header_bytes = 0, model_bytes = 0;
+  std::memcpy(&header_bytes, plan.data() + 16, sizeof header_bytes);
+  std::memcpy(&model_bytes, plan.data() + 24, sizeof model_bytes);
+  const auto offset = [&](uint64_t header) { return round_up(kPlanPreambleBytes + header + 64, kAlignment); };
+  nlohmann::json json = nlohmann::json::parse(plan.substr(kPlanPreambleBytes, header_bytes));
+  edit(json);
+  const std::string header = json.dump();
+  std::string changed = plan.substr(0, kPlanPreambleBytes) + header + std::string(64, '0');
+  const uint64_t new_bytes = header.size();
+  std::memcpy(changed.data() + 16, &new_bytes, sizeof new_bytes);
+  changed.resize(offset(header.size()), '\0');
+  return with_valid_digest(changed + plan.substr(offset(header_bytes)));
+}
+
+TEST_F(PlanFile, IsRefusedWhereItsInstructionsAreMissing) {
+  Random random(34);
+  const std::string plan = saved(*Plan::build(random_graph(texts[1], random), {.tune = false}));
+  EXPECT_EQ(code_of_opening(with_header(plan, [](nlohmann::json&) {})), ErrorCode::kInternal) << message_;
+  for (const std::string feature : {"avx512_vnni", "avx4096"}) {
+    if (feature == "avx512_vnni" && cpu_features().avx512_vnni) continue;
+    const std::string other = with_header(plan, [&](nlohmann::json& header) { header["cpu"] = "avx2 " + feature; });
+    EXPECT_EQ(code_of_opening(other), ErrorCode::kUnsupported) << message_;
+    EXPECT_NE(message_.find("slipway build"), std::string::npos) << message_;
+  }
+  EXPECT_EQ(code_of_opening(with_header(plan, [](nlohmann::json& header) { header["onednn"] = "1.2.3"; })),
+            ErrorCode::kUnsupported)
+      << message_;
+}
+
+TEST_F(PlanFile, TruncatedIsRefused) {
+  Random random(35);
+  for (const std::string& text : texts) {
+    const std::string plan = saved(*Plan::build(random_graph(text, random), {.tune = false}));
+    for (size_t n = 0; n < plan.size(); n += 97)
+      EXPECT_EQ(code_of_opening(plan.substr(0, n)), ErrorCode::kInvalidModel) << n << " of " << plan.size();
+    EXPECT_EQ(code_of_opening(plan + "x"), ErrorCode::kInvalidModel);
+  }
+}
+
+TEST_F(PlanFile, DamagedBytesDoNoWorseThanFail) {
+  constexpr uint64_t kSeed = 20240601;
+  Random random(kSeed);
+  for (const std::string& text : texts) {
+    const std::string plan = saved(*Plan::build(random_graph(text, random), {.tune = false}));
+    ASSERT_TRUE(exercise_plan(plan));
+    uint64_t header_bytes = 0;
+    std::memcpy(&header_bytes, plan.data() + 16, sizeof header_bytes);
+    const size_t guarded = kPlanPreambleBytes + header_bytes + 64;
+    int opened = 0;
+    for (int i = 0; i < 500; ++i) {
+      std::string changed = plan;
+      const size_t at = random.below(plan.size());
+      changed[at] = static_cast<char>(changed[at] ^ static_cast<char>(1 + random.below(255)));
+      const bool good = exercise_plan(changed);
+      opened += good;
+      const bool reserved = at >= 12 && at < 16;
+      if (good) {
+        EXPECT_TRUE(at >= guarded || reserved) << "seed " << kSeed << " byte " << at;
+      }
+    }
+    EXPECT_GT(opened, 0) << "bytes of the model and the weights are not checked when a plan opens";
+  }
+}
+
+// Damage that its author signed: every number and word of the header in turn.
+TEST_F(PlanFile, SignedNonsenseDoesNoWorseThanFail) {
+  constexpr uint64_t kSeed = 20240602;
+  Random random(kSeed);
+  const char* const nonsense[] = {"-1", "4294967295", "18446744073709551615", "1e300", "\"\"", "[]", "{}", "null",
+                                  "0",  "3"};
+  for (const std::string& text : texts) {
+    const std::string plan = saved(*Plan::build(random_graph(text, random), {.tune = false}));
+    for (int i = 0; i < 300; ++i) {
+      std::string place;
+      const std::string changed = with_header(plan, [&](nlohmann::json& header) {
+        nlohmann::json flat = header.flatten();
+        auto it = flat.begin();
+        std::advance(it, static_cast<std::ptrdiff_t>(random.below(flat.size())));
+        place = it.key();
+        header[nlohmann::json::json_pointer(place)] = nlohmann::json::parse(nonsense[random.below(10)]);
+      });
+      SCOPED_TRACE(fmt::format("seed {} {}", kSeed, place));
+      exercise_plan(changed);
+    }
+    for (int i = 0; i < 300; ++i) {
+      uint64_t header_bytes = 0;
+      std::memcpy(&header_bytes, plan.data() + 16, sizeof header_bytes);
+      std::string changed = plan;
+      changed[kPlanPreambleBytes + random.below(header_bytes)] = static_cast<char>('0' + random.below(10));
+      exercise_plan(with_valid_digest(changed));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace slipway

@@ -1,0 +1,201 @@
+#!/bin/bash
+# The command line end to end, on the bundled model: every verb as its help shows it, and bad input, which must be
+# answered by one sentence and exit status 2 with nothing half-written. Usage: cli_test.sh PROGRAM, in the source folder.
+set -u
+slipway=$(realpath "$1")
+model=$(realpath "${2:-models/fashion_mnist_resnet.onnx}")
+python=/usr/bin/python3
+data_set=/usr/share/datasets/fashion-mnist
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME=$work/cache OMP_WAIT_POLICY=passive
+cd "$work" || exit 1
+failures=0
+
+pass() { echo "PASS $1"; }
+miss() {
+  echo "FAIL $1: $2"
+  sed 's/^/    out: /' out 2>/dev/null | tail -5
+  sed 's/^/    err: /' err 2>/dev/null | tail -5
+  failures=$((failures + 1))
+}
+# works NAME ARGUMENT…: exit 0.
+works() {
+  local name=$1 status
+  shift
+  "$slipway" "$@" >out 2>err
+  status=$?
+  if [ $status -eq 0 ]; then pass "$name"; else miss "$name" "exit $status"; fi
+}
+# says NAME TEXT: the last command printed it.
+says() { if grep -qF -- "$2" out err; then pass "$1"; else miss "$1" "no '$2'"; fi; }
+# json NAME EXPRESSION: the last line on standard output is JSON, of which the expression over j is true.
+json() {
+  if tail -1 out | "$python" -c "import json, sys; j = json.loads(sys.stdin.read()); assert $2" 2>json_error; then
+    pass "$1"
+  else
+    miss "$1" "$(tail -1 json_error)"
+  fi
+}
+# refuses NAME TEXT ARGUMENT…: exit 2, one line on standard error that holds TEXT, no new file.
+refuses() {
+  local name=$1 text=$2 before status
+  shift 2
+  before=$(ls -A | grep -v -e '^out$' -e '^err$')
+  "$slipway" "$@" >out 2>err
+  status=$?
+  if [ $status -ne 2 ]; then
+    miss "$name" "exit $status, not 2"
+  elif [ "$(grep -vc '^Run with --help' err)" -ne 1 ]; then
+    miss "$name" "not one sentence"
+  elif ! grep -qiF -- "$text" err; then
+    miss "$name" "no '$text'"
+  elif [ "$before" != "$(ls -A | grep -v -e '^out$' -e '^err$')" ]; then
+    miss "$name" "left something behind"
+  else
+    pass "$name"
+  fi
+}
+# interrupted NAME SECONDS ARGUMENT…: SIGINT ends it with status 130 and no files.
+interrupted() {
+  local name=$1 seconds=$2 before status
+  shift 2
+  before=$(ls -A . /tmp | grep -e '\.tmp\.' -e slipway-bench -e '^gone')
+  timeout -s INT "$seconds" "$slipway" "$@" >out 2>err
+  status=$?
+  # timeout itself answers 124 when it had to send the signal; the program's own status needs --preserve-status.
+  if [ $status -ne 124 ]; then miss "$name" "ended by itself with $status"; return; fi
+  timeout --preserve-status -s INT "$seconds" "$slipway" "$@" >out 2>err
+  status=$?
+  if [ $status -ne 130 ]; then
+    miss "$name" "exit $status, not 130"
+  elif [ "$before" != "$(ls -A . /tmp | grep -e '\.tmp\.' -e slipway-bench -e '^gone')" ]; then
+    miss "$name" "left something behind"
+  else
+    pass "$name"
+  fi
+}
+
+works "--help" --help
+works "--version" --version
+for verb in inspect optimize build run bench quantize "data init" "data preview"; do
+  # shellcheck disable=SC2086
+  works "$verb --help" $verb --help
+  says "$verb --help shows an example" "Example"
+  says "$verb --help shows --json" "--json"
+done
+
+works "inspect" inspect "$model"
+says "inspect counts operators" "Conv"
+works "inspect --json" inspect "$model" --json
+json "inspect --json" "j['nodes'] > 5 and j['parameters'] > 1e5 and j['flops'] > 1e6 and j['inputs']"
+input=$(tail -1 out | "$python" -c "import json, sys; print(json.load(sys.stdin)['inputs'][0]['name'])")
+works "optimize" optimize "$model" -o optimized.onnx
+works "optimize --json" optimize "$model" -o optimized.onnx --json
+json "optimize removes nodes" "j['nodes_after'] < j['nodes_before']"
+works "optimize --list" optimize --list
+works "build" build "$model" -o model.plan --no-tune
+says "build says what it made" "precision fp32"
+works "build --json" build "$model" -o tuned.plan --batch 2 --json
+json "build --json" "j['arena_bytes'] >= j['arena_lower_bound_bytes'] > 0 and j['batch'] == 2"
+works "inspect --steps of a plan" inspect model.plan --steps
+works "inspect --steps --json" inspect model.plan --steps --json
+json "inspect --steps --json" "len(j['steps']) > 5"
+
+shape=$("$slipway" inspect "$model" --json | tail -1 | "$python" -c "
+import json, re, sys
+print(','.join(re.findall(r'\d+', json.load(sys.stdin)['inputs'][0]['shape'].split(',', 1)[1])))")
+"$python" - "$shape" <<'P' || { echo "FAIL numpy is needed"; exit 1; }
+import sys
+import numpy as np
+shape = [int(n) for n in sys.argv[1].split(',')]
+np.save('x.npy', np.random.RandomState(0).rand(1, *shape).astype('float32'))
+np.save('five.npy', np.random.RandomState(1).rand(5, *shape).astype('float32'))
+np.save('wrong.npy', np.zeros([1] + [n + 1 for n in shape], 'float32'))
+np.save('bytes.npy', np.zeros([1] + shape, 'uint8'))
+P
+works "run" run "$model" --input "$input=x.npy" --output-dir engine
+works "run of the reference" run "$model" --input "$input=x.npy" --output-dir reference --engine reference
+works "run of the plan" run model.plan --input "$input=x.npy" --output-dir plan
+works "run of what optimize wrote" run optimized.onnx --input "$input=x.npy" --output-dir optimized --engine reference
+works "run of five samples" run "$model" --input "$input=five.npy" --output-dir five --json
+json "run --json" "j['outputs'][0]['dims'][0] == 5"
+if "$python" - <<'P' 2>err; then pass "engine, plan and optimised model agree with the reference"; else miss "engine, plan and optimised model agree with the reference" ""; fi
+import numpy as np
+r = np.load('reference/0.npy')
+assert r.std() > 1e-3
+for name in ('engine', 'plan', 'optimized'):
+    np.testing.assert_allclose(np.load(name + '/0.npy'), r, rtol=1e-4, atol=1e-5)
+P
+works "bench --json" bench "$model" --seconds 0.3 --json
+json "bench --json" "all(k in j for k in ('latency_ms_median', 'latency_ms_p99', 'throughput_per_s', 'first_result_ms', 'peak_rss_bytes', 'peak_rss_over_start_bytes', 'threads', 'batch', 'precision')) and 0 < j['latency_ms_median'] <= j['latency_ms_p99']"
+works "bench side by side" bench "$model" model.plan --seconds 0.2 --rounds 2 --no-tune
+says "bench side by side" "speed-up"
+
+if [ -d $data_set ]; then
+  works "data init" data init $data_set -o data.yaml
+  refuses "data init over a file" "exists already" data init $data_set -o data.yaml
+  works "data init to standard output" data init $data_set
+  works "quantize" quantize "$model" --data data.yaml -o model.int8.onnx --samples 32 --json
+  json "quantize --json" "j['bytes_after'] < 0.4 * j['bytes_before']"
+  works "build of INT8" build model.int8.onnx -o int8.plan --no-tune
+  says "build of INT8" "precision int8"
+  works "run of INT8" run model.int8.onnx --input "$input=x.npy" --output-dir int8
+  refuses "quantize: absent model" "no such file" quantize absent.onnx --data data.yaml -o gone.onnx
+  refuses "quantize: absent data" "no such file" quantize "$model" --data absent.yaml -o gone.onnx
+  refuses "quantize: unknown method" "method" quantize "$model" --data data.yaml -o gone.onnx --method magic
+  refuses "quantize: unwritable output" "written" quantize "$model" --data data.yaml -o no/such/folder/gone.onnx
+  echo "nonsense: 1" >wrong.yaml
+  refuses "quantize: a data file with a wrong key" "nonsense" quantize "$model" --data wrong.yaml -o gone.onnx
+  interrupted "Ctrl-C in quantize" 1 quantize "$model" --data data.yaml -o gone.onnx --samples 40000
+else
+  echo "SKIP quantize: $data_set is not installed"
+fi
+interrupted "Ctrl-C in bench" 1 bench "$model" --seconds 30 --no-tune
+
+mkdir folder
+echo "this is no model" >text.onnx
+"$python" -c "
+import zipfile
+with zipfile.ZipFile('model.pt', 'w') as z:
+    z.writestr('archive/data.pkl', b'\x80\x02.')
+    z.writestr('archive/version', '3')"
+head -c 5000 "$model" >truncated.onnx
+: >empty.onnx
+for verb in inspect "optimize -o gone.onnx" "build -o gone.plan" "run --input $input=x.npy" bench; do
+  name=${verb%% *}
+  # shellcheck disable=SC2086
+  {
+    refuses "$name: missing file" "no such file" $verb absent.onnx
+    refuses "$name: folder" "file" $verb folder
+    refuses "$name: text file" "onnx" $verb text.onnx
+    refuses "$name: PyTorch archive" "torch.onnx.export" $verb model.pt
+    refuses "$name: truncated file" "onnx" $verb truncated.onnx
+    refuses "$name: empty file" "onnx" $verb empty.onnx
+  }
+done
+refuses "optimize: unwritable output" "written" optimize "$model" -o no/such/folder/gone.onnx
+refuses "build: unwritable output" "written" build "$model" -o no/such/folder/gone.plan
+refuses "build: output is a folder" "folder" build "$model" -o folder --no-tune
+refuses "build: another target" "trtexec" build "$model" -o gone.plan --target cuda
+refuses "build: a fixed size that is none" "NAME=SIZE" build "$model" -o gone.plan --dim batch=x
+refuses "build: batch 0" "batch" build "$model" -o gone.plan --batch 0
+refuses "build: no threads" "threads" build "$model" -o gone.plan --threads 0
+refuses "run: unknown input" "$input" run "$model" --input nothing=x.npy
+refuses "run: missing input" "--input" run "$model"
+refuses "run: wrong shape" "$input" run "$model" --input "$input=wrong.npy"
+refuses "run: wrong shape for a plan" "$input" run model.plan --input "$input=wrong.npy"
+refuses "run: wrong type" "$input" run "$model" --input "$input=bytes.npy"
+refuses "run: input that is no npy" "npy" run "$model" --input "$input=text.onnx"
+refuses "run: unknown engine" "engine" run "$model" --input "$input=x.npy" --engine magic
+head -c 20000 model.plan >half.plan
+refuses "run: half a plan" "build it again" run half.plan --input "$input=x.npy"
+refuses "bench: no seconds" "positive" bench "$model" --seconds 0
+refuses "inspect: unknown node" "--steps" inspect "$model" --why nothing
+refuses "unknown option" "--magic" inspect "$model" --magic
+refuses "unknown verb" "" conjure "$model"
+refuses "no verb" "" 
+if ls -A | grep -q '\.tmp\.'; then miss "no temporary files" "$(ls -A | grep '\.tmp\.')"; else pass "no temporary files"; fi
+
+echo "$failures failed"
+[ "$failures" -eq 0 ]
