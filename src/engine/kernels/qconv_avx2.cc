@@ -116,74 +116,124 @@ struct Maddwd {
   }
 };
 
-inline __m256 widen8(__m128i bytes, int32_t is_signed, __m256i zero_point) {
-  const __m256i wide = is_signed ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes);
-  return _mm256_cvtepi32_ps(_mm256_sub_epi32(wide, zero_point));
+inline __m256i load(const uint8_t* x) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)); }
+
+/// Two taps of 16 channels side by side, then vpmaddwd: sums of channels 0-3 and 8-11, and of 4-7 and 12-15.
+struct Depthwise {
+  template <int P, int B>
+  static inline __attribute__((always_inline)) void multiply(Sums<P, B>& acc, const uint8_t* const (&x)[P],
+                                                             const QStrip& s) {
+    const __m256i* at = reinterpret_cast<const __m256i*>(s.weights);
+    Sums<P, B> sum;
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) sum[p][0] = sum[p][1] = _mm256_setzero_si256();
+    for (int64_t tap = 0; tap < s.step_count; tap += 2, at += 2) {
+      const int64_t one = s.steps[tap], two = s.steps[tap + 1];
+      __m256i w[2];
+      load_weights<2>(at, w);
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const __m256i first = load(x[p] + one), second = load(x[p] + two);
+        sum[p][0] = _mm256_add_epi32(sum[p][0], _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), w[0]));
+        sum[p][1] = _mm256_add_epi32(sum[p][1], _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), w[1]));
+        keep_order(sum[p][0]);
+        keep_order(sum[p][1]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+      acc[p][0] = _mm256_add_epi32(acc[p][0], _mm256_permute2x128_si256(sum[p][0], sum[p][1], 0x20));
+      acc[p][1] = _mm256_add_epi32(acc[p][1], _mm256_permute2x128_si256(sum[p][0], sum[p][1], 0x31));
+    }
+  }
+};
+
+inline __m256 widen8(const uint8_t* q, int32_t is_signed) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(q));
+  return _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes));
 }
 
-/// One pixel: sums to bytes or floats in `out`, B·8 of them; `residual` holds B·8 bytes.
-template <int B>
-inline void finish(const __m256i* acc, const QStrip& s, const uint8_t* residual, uint8_t* out) {
-  const QStripEpilogue& e = *s.epilogue;
-  __m256 f[B];
-#pragma GCC unroll 2
-  for (int b = 0; b < B; ++b) f[b] = _mm256_mul_ps(_mm256_cvtepi32_ps(acc[b]), _mm256_loadu_ps(s.multiplier + 8 * b));
-  if (e.has_mid) {
-#pragma GCC unroll 2
-    for (int b = 0; b < B; ++b) {
-      const __m256 low = _mm256_max_ps(f[b], _mm256_set1_ps(e.mid_lo));
-      const __m256i q = _mm256_cvtps_epi32(_mm256_min_ps(low, _mm256_set1_ps(e.mid_hi)));
-      f[b] = _mm256_mul_ps(_mm256_cvtepi32_ps(q), _mm256_set1_ps(e.mid_multiplier));
-    }
-  }
-  if (e.has_residual) {
-    const __m256i zero_point = _mm256_set1_epi32(e.residual_zero_point);
-#pragma GCC unroll 2
-    for (int b = 0; b < B; ++b) {
-      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(residual + 8 * b));
-      const __m256 r = widen8(bytes, e.residual_signed, zero_point);
-      f[b] = _mm256_add_ps(f[b], _mm256_mul_ps(r, _mm256_set1_ps(e.residual_multiplier)));
-    }
-  }
-  if (e.output == kStripFloat) {
-#pragma GCC unroll 2
-    for (int b = 0; b < B; ++b) _mm256_storeu_ps(reinterpret_cast<float*>(out) + 8 * b, f[b]);
-    return;
-  }
-  __m256i q[B];
-#pragma GCC unroll 2
-  for (int b = 0; b < B; ++b) q[b] = _mm256_cvtps_epi32(_mm256_min_ps(f[b], _mm256_set1_ps(e.hi)));
-  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(q[0], q[B - 1]), 0xd8);
-  const __m256i moved = _mm256_adds_epi16(words, _mm256_set1_epi16(static_cast<int16_t>(e.zero_point)));
-  const __m128i first = _mm256_castsi256_si128(moved);
-  const __m128i second = _mm256_extracti128_si256(moved, 1);
+/// The epilogue of `count` pixels: sums [count][8·B] to y, `residual` beside it; both rows `pitch` channels apart.
+template <int B, bool kHasMid, bool kHasResidual, int kOutput>
+inline __attribute__((always_inline)) void finish(const QStripEpilogue e, const float* multipliers, const __m256i* sums,
+                                                  int64_t count, const uint8_t* residual, uint8_t* y, int64_t pitch) {
+  __m256 multiplier[B];
+  for (int b = 0; b < B; ++b) multiplier[b] = _mm256_loadu_ps(multipliers + 8 * b);
+  const __m256 hi = _mm256_set1_ps(e.hi), mid_lo = _mm256_set1_ps(e.mid_lo), mid_hi = _mm256_set1_ps(e.mid_hi);
+  const __m256 mid_multiplier = _mm256_set1_ps(e.mid_multiplier);
+  const __m256 residual_zero_point = _mm256_set1_ps(static_cast<float>(e.residual_zero_point));
+  const __m256 residual_multiplier = _mm256_set1_ps(e.residual_multiplier);
+  const __m256i zero_point = _mm256_set1_epi16(static_cast<int16_t>(e.zero_point));
   const __m128i lo = _mm_set1_epi8(static_cast<int8_t>(e.lo));
-  const __m128i bytes = e.output == kStripS8 ? _mm_max_epi8(_mm_packs_epi16(first, second), lo)
-                                             : _mm_max_epu8(_mm_packus_epi16(first, second), lo);
-  if (B == 2)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), bytes);
-  else
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(out), bytes);
+  for (int64_t i = 0; i < count; ++i, sums += B) {
+    __m256 f[B];
+#pragma GCC unroll 2
+    for (int b = 0; b < B; ++b) {
+      f[b] = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[b]), multiplier[b]);
+      if (kHasMid) {
+        const __m256 clamped = _mm256_min_ps(_mm256_max_ps(f[b], mid_lo), mid_hi);
+        f[b] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtps_epi32(clamped)), mid_multiplier);
+      }
+      if (kHasResidual) {
+        const __m256 r = _mm256_sub_ps(widen8(residual + i * pitch + 8 * b, e.residual_signed), residual_zero_point);
+        f[b] = _mm256_add_ps(f[b], _mm256_mul_ps(r, residual_multiplier));
+      }
+    }
+    if (kOutput == kStripFloat) {
+#pragma GCC unroll 2
+      for (int b = 0; b < B; ++b) _mm256_storeu_ps(reinterpret_cast<float*>(y) + i * pitch + 8 * b, f[b]);
+      continue;
+    }
+    __m256i q[B];
+#pragma GCC unroll 2
+    for (int b = 0; b < B; ++b) q[b] = _mm256_cvtps_epi32(_mm256_min_ps(f[b], hi));
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(q[0], q[B - 1]), 0xd8);
+    const __m256i moved = _mm256_adds_epi16(words, zero_point);
+    const __m128i first = _mm256_castsi256_si128(moved), second = _mm256_extracti128_si256(moved, 1);
+    const __m128i bytes = kOutput == kStripS8 ? _mm_max_epi8(_mm_packs_epi16(first, second), lo)
+                                              : _mm_max_epu8(_mm_packus_epi16(first, second), lo);
+    if (B == 2)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i * pitch), bytes);
+    else
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(y + i * pitch), bytes);
+  }
 }
 
-/// One pixel of y from its sums.
-template <int B>
-inline void store_pixel(const QStrip& s, int64_t index, const __m256i* sums) {
-  const int64_t size = s.epilogue->output == kStripFloat ? 4 : 1;
-  uint8_t* y = s.y + index * s.pitch * size;
-  const uint8_t* residual = s.residual + (s.epilogue->has_residual ? index * s.pitch : 0);
-  if (s.channels == 8 * B) {
-    finish<B>(sums, s, residual, y);
-  } else {
-    uint8_t padded[16] = {0}, out[64];
-    if (s.epilogue->has_residual) memcpy(padded, residual, static_cast<size_t>(s.channels));
-    finish<B>(sums, s, padded, out);
-    memcpy(y, out, static_cast<size_t>(s.channels * size));
+template <int B, bool kHasMid, bool kHasResidual>
+void finish_to(const QStripEpilogue& e, const float* multipliers, const __m256i* sums, int64_t count,
+               const uint8_t* residual, uint8_t* y, int64_t pitch) {
+  switch (e.output) {
+    case kStripU8:
+      return finish<B, kHasMid, kHasResidual, kStripU8>(e, multipliers, sums, count, residual, y, pitch);
+    case kStripS8:
+      return finish<B, kHasMid, kHasResidual, kStripS8>(e, multipliers, sums, count, residual, y, pitch);
+    default:
+      return finish<B, kHasMid, kHasResidual, kStripFloat>(e, multipliers, sums, count, residual, y, pitch);
   }
+}
+
+constexpr int64_t kChunk = 48;  // pixels whose sums wait in the L1 cache for their epilogue
+
+/// Pixels first .. first + count − 1 of the strip, count <= kChunk; absent channels go through a padded copy.
+template <int B>
+void finish_chunk(const QStrip& s, int64_t first, int64_t count, const __m256i* sums) {
+  const QStripEpilogue& e = *s.epilogue;
+  const int64_t size = e.output == kStripFloat ? 4 : 1, width = 8 * B;
+  uint8_t* y = s.y + first * s.pitch * size;
+  const uint8_t* residual = e.has_residual ? s.residual + first * s.pitch : nullptr;
+  const auto run = e.has_mid ? (e.has_residual ? finish_to<B, true, true> : finish_to<B, true, false>)
+                             : (e.has_residual ? finish_to<B, false, true> : finish_to<B, false, false>);
+  if (s.channels == width) return run(e, s.multiplier, sums, count, residual, y, s.pitch);
+  uint8_t padded[kChunk * width], out[kChunk * width * 4];
+  const auto exist = static_cast<size_t>(s.channels);
+  for (int64_t i = 0; i < count && residual; ++i) memcpy(padded + i * width, residual + i * s.pitch, exist);
+  run(e, s.multiplier, sums, count, padded, out, width);
+  for (int64_t i = 0; i < count; ++i)
+    memcpy(y + i * s.pitch * size, out + i * width * size, exist * static_cast<size_t>(size));
 }
 
 template <class Step, int P, int B>
-inline __attribute__((always_inline)) void tile(const QStrip& s, int64_t first) {
+inline __attribute__((always_inline)) void tile(const QStrip& s, int64_t first, __m256i* sums) {
   const uint8_t* x[P];
   Sums<P, B> acc;
 #pragma GCC unroll 8
@@ -193,53 +243,22 @@ inline __attribute__((always_inline)) void tile(const QStrip& s, int64_t first) 
     for (int b = 0; b < B; ++b) acc[p][b] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(s.init) + b);
   }
   Step::template multiply<P, B>(acc, x, s);
-  __m256i done[P][B];  // indexed below, so in memory: acc itself must stay in registers
 #pragma GCC unroll 8
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 2
-    for (int b = 0; b < B; ++b) _mm256_store_si256(&done[p][b], acc[p][b]);
-  for (int p = 0; p < P; ++p) store_pixel<B>(s, first + p, done[p]);
+    for (int b = 0; b < B; ++b) _mm256_store_si256(sums + p * B + b, acc[p][b]);
 }
 
 template <class Step, int P, int B>
 inline void strip(const QStrip& s) {
-  int64_t i = 0;
-  for (; i + P <= s.count; i += P) tile<Step, P, B>(s, i);
-  for (; i < s.count; ++i) tile<Step, 1, B>(s, i);
-}
-
-inline __m256i load(const uint8_t* x) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)); }
-
-template <int P>
-inline void depthwise_tile(const QStrip& s, int64_t at) {
-  const __m256i* w = reinterpret_cast<const __m256i*>(s.weights);
-  const __m256i* init = reinterpret_cast<const __m256i*>(s.init);
-  const uint8_t* x[P];
-  Sums<P, 2> acc;  // channels 0-3 and 8-11, 4-7 and 12-15
-#pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
-    x[p] = s.x + s.pixels[at + p];
-    acc[p][0] = _mm256_permute2x128_si256(init[0], init[1], 0x20);
-    acc[p][1] = _mm256_permute2x128_si256(init[0], init[1], 0x31);
+  __m256i sums[kChunk * B];
+  for (int64_t first = 0; first < s.count; first += kChunk) {
+    const int64_t count = s.count - first < kChunk ? s.count - first : kChunk;
+    int64_t i = 0;
+    for (; i + P <= count; i += P) tile<Step, P, B>(s, first + i, sums + i * B);
+    for (; i < count; ++i) tile<Step, 1, B>(s, first + i, sums + i * B);
+    finish_chunk<B>(s, first, count, sums);
   }
-  for (int64_t tap = 0; tap < s.step_count; tap += 2, w += 2) {
-    const int64_t one = s.steps[tap], two = s.steps[tap + 1];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-      const __m256i first = load(x[p] + one), second = load(x[p] + two);
-      acc[p][0] = _mm256_add_epi32(acc[p][0], _mm256_madd_epi16(_mm256_unpacklo_epi16(first, second), w[0]));
-      acc[p][1] = _mm256_add_epi32(acc[p][1], _mm256_madd_epi16(_mm256_unpackhi_epi16(first, second), w[1]));
-      keep_order(acc[p][0]);
-      keep_order(acc[p][1]);
-    }
-  }
-  __m256i done[P][2];
-#pragma GCC unroll 8
-  for (int p = 0; p < P; ++p) {
-    _mm256_store_si256(&done[p][0], _mm256_permute2x128_si256(acc[p][0], acc[p][1], 0x20));
-    _mm256_store_si256(&done[p][1], _mm256_permute2x128_si256(acc[p][0], acc[p][1], 0x31));
-  }
-  for (int p = 0; p < P; ++p) store_pixel<2>(s, at + p, done[p]);
 }
 
 }  // namespace
@@ -258,11 +277,7 @@ void qconv_strip_maddwd_avx2(const QStrip* s) noexcept {
     strip<Maddwd, 8, 1>(*s);
 }
 
-void qconv_strip_depthwise_avx2(const QStrip* s) noexcept {
-  int64_t i = 0;
-  for (; i + 4 <= s->count; i += 4) depthwise_tile<4>(*s, i);
-  for (; i < s->count; ++i) depthwise_tile<1>(*s, i);
-}
+void qconv_strip_depthwise_avx2(const QStrip* s) noexcept { strip<Depthwise, 4, 2>(*s); }
 
 void qconv_flip_avx2(const uint8_t* src, uint8_t* dst, int64_t count) noexcept {
   for (int64_t i = 0; i < count; ++i) dst[i] = src[i] ^ 0x80;

@@ -167,17 +167,18 @@ std::string reject_strips(const QConvForm& form, const QConvSpec& spec, const QC
   if (!form.sums_in_16_bits) return {};
   const int32_t hi = largest_byte(form, spec);
   if (hi <= 127) return {};
-  // Each vpmaddwd and each vpmaddubsw costs the same; the 16-bit form needs two per step and nothing else.
+  // Vector instructions: a multiplication and an addition per step, and both per group less the first step's addition;
+  // the 16-bit form needs two steps of its own for one of these.
   size_t cost = 0, cost_wide = 0;
   for (const QConvBlock& block : blocks_of(form, spec.shape)) {
     const std::vector<QConvStep> steps = steps_of_block(form, spec, weights, block);
     const QConvGroups bins = groups_of_block(form, spec, steps);
-    cost += bins.steps.size() + bins.groups.size();
-    cost_wide += 2 * steps.size();
+    cost += 2 * bins.steps.size() + bins.groups.size();
+    cost_wide += 4 * steps.size();
   }
-  if (cost * 20 <= cost_wide * 19) return {};
-  return fmt::format("input may reach {}: vpmaddubsw would saturate, and avoiding it takes {} multiplications for {}",
-                     hi, cost, cost_wide);
+  if (cost <= cost_wide) return {};
+  return fmt::format("input may reach {}: vpmaddubsw would saturate, and avoiding it takes {} instructions for {}", hi,
+                     cost, cost_wide);
 }
 
 QConvPacked pack_strips(const QConvForm& form, const QConvSpec& spec, const QConvWeights& weights) {

@@ -285,59 +285,5 @@ TEST(QConv, DamagedPackedWeightsAreRefusedOrHarmless) {
   }
 }
 
-// Not a test of correctness: ./engine_test --gtest_also_run_disabled_tests --gtest_filter='*Speed*'
-TEST(QConv, DISABLED_Speed) {
-  const Int8Encoding relu = {Int8Type::kS8, 0, 0, 127}, image = {Int8Type::kS8, 0, -127, 127};
-  const Int8Encoding unsigned_relu = {Int8Type::kU8, 0, 0, 255};
-  const struct {
-    const char* name;
-    Case c;
-  } layers[] = {
-      {"3x3 3->16 @32 image", layer(1, 32, 3, 16, 3, 1, image, 36)},
-      {"3x3 16->16 @32", layer(1, 32, 16, 16, 3, 1, relu, 36)},
-      {"3x3 16->32 @32 /2", layer(1, 32, 16, 32, 3, 2, relu, 36)},
-      {"3x3 32->32 @16", layer(1, 16, 32, 32, 3, 1, relu, 36)},
-      {"3x3 32->64 @16 /2", layer(1, 16, 32, 64, 3, 2, relu, 36)},
-      {"3x3 64->64 @8", layer(1, 8, 64, 64, 3, 1, relu, 36)},
-      {"1x1 16->32 @32 /2", layer(1, 32, 16, 32, 1, 2, relu, 36)},
-      {"1x1 256->64 @56", layer(1, 56, 256, 64, 1, 1, relu, 30)},
-      {"3x3 64->64 @56", layer(1, 56, 64, 64, 3, 1, relu, 30)},
-      {"3x3 512->512 @7", layer(1, 7, 512, 512, 3, 1, relu, 20)},
-      {"3x3 depthwise 96 @56", layer(1, 56, 96, 96, 3, 1, image, 36)},
-      {"3x3 depthwise 384 @14", layer(1, 14, 384, 384, 3, 1, image, 36)},
-      {"3x3 32->32 @16 u8", layer(1, 16, 32, 32, 3, 1, unsigned_relu, 30)},
-      {"3x3 32->32 @16 s8", layer(1, 16, 32, 32, 3, 1, image, 30)},
-  };
-  for (const auto& [name, original] : layers) {
-    Case c = original;
-    if (std::strstr(name, "depthwise")) {
-      c.spec.shape.groups = c.spec.shape.c;
-      c.w.resize(static_cast<size_t>(c.spec.shape.c * c.spec.shape.kh * c.spec.shape.kw));
-    }
-    c.spec.epilogue.has_residual = std::getenv("SLIPWAY_RESIDUAL") != nullptr;
-    c.spec.epilogue.residual = relu;
-    Random random(1);
-    std::vector<uint8_t> x(x_bytes(c.spec)), r(y_elements(c.spec)), y(y_elements(c.spec));
-    fill(random, c.spec.x, false, x.data(), x.size());
-    for (const QConvTactic& tactic : qconv_tactics().first(qconv_tactics().size() - 1)) {
-      if (!isa_available(tactic.isa) || !tactic.reject(c.spec, c.weights()).empty()) continue;
-      const QConvPacked packed = tactic.pack(c.spec, c.weights());
-      const AlignedBytes scratch = allocate_aligned(tactic.scratch_bytes(c.spec, 1));
-      const QConvShape& s = c.spec.shape;
-      const double macs = static_cast<double>(s.oh * s.ow * s.oc * s.c / s.groups * s.kh * s.kw);
-      const int runs = static_cast<int>(1e8 / macs) + 1;
-      double best = 0;
-      for (int round = 0; round < 100; ++round) {
-        const auto start = std::chrono::steady_clock::now();
-        for (int i = 0; i < runs; ++i)
-          tactic.run(c.spec, packed.data.get(), x.data(), r.data(), y.data(), scratch.get(), 1);
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-        best = std::max(best, macs * runs / took.count() * 1e-9);
-      }
-      std::printf("%-22s %-24s %7.1f GMAC/s, %zu KiB\n", name, tactic.name, best, packed.bytes >> 10);
-    }
-  }
-}
-
 }  // namespace
 }  // namespace slipway
