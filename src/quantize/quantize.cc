@@ -11,7 +11,11 @@
 namespace slipway {
 
 Graph prepare_for_quantization(const Graph& model, const QuantizeOptions& options) {
-  if (model.metadata.contains("slipway.quantization"))
+  bool has_codes = model.metadata.contains("slipway.quantization");
+  for (NodeId id = 0; id < model.node_limit(); ++id)
+    has_codes |= model.node(id).alive && (model.node(id).is("QuantizeLinear") || model.node(id).is("ConvInteger") ||
+                                          model.node(id).is("MatMulInteger") || model.node(id).is("QLinearConv"));
+  if (has_codes)
     fail(ErrorCode::kInvalidArgument, "The model is quantised already; start from the float model it was made of: '{}'",
          model.name);
   Graph graph = model;

@@ -104,8 +104,13 @@ class Placer {
     if (!node.domain.empty()) return "operator of another domain";
     const bool is_conv = node.op_type == "Conv" || node.op_type == "ConvTranspose";
     const bool is_gemm = node.op_type == "Gemm", is_matmul = node.op_type == "MatMul";
-    if (!is_conv && !is_gemm && !is_matmul) return "no integer form";
     if (excluded_(node)) return "excluded";
+    if (!is_conv && !is_gemm && !is_matmul) {
+      const OpSpec* spec = find_op(graph_, node);
+      const bool follows = contains(default_quantized_ops(), node.op_type) || node.is("Relu") || node.is("Clip") ||
+                           (spec != nullptr && spec->has(kMovesOnly));
+      return follows ? "its result is not needed in integers" : "no integer form";
+    }
     if (!contains(ops_, node.op_type)) return "operator type not selected";
     const Tensor* weight = graph_.constant(node.input(1));
     if (weight == nullptr) return "its weights are computed";

@@ -150,7 +150,7 @@ TEST(Placement, LayoutChangesAtTheBorderStayFloat) {
   %y = Transpose(%s) {perm = [0, 2, 3, 1]}
   output %y)");
   EXPECT_EQ(groups_of(graph), "x* t ");  // the codes are moved, a quarter of the bytes
-  EXPECT_EQ(reason_of(graph, "y"), "no integer form");
+  EXPECT_EQ(reason_of(graph, "y"), "its result is not needed in integers");
 }
 
 TEST(Placement, PadsWithZeroOnly) {
