@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "base/error.h"
@@ -44,8 +45,8 @@ TEST(Parallel, CoversTheRangeOnce) {
 }
 
 TEST(AtomicFile, LeavesNothingWithoutCommit) {
-  const std::string folder = testing::TempDir() + "/atomic";
-  make_folders(folder);
+  std::string folder = testing::TempDir() + "/atomic.XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
   { AtomicFile(folder + "/a").write("half"); }
   EXPECT_TRUE(list_folder(folder).empty());
   write_file(folder + "/a", "whole");

@@ -89,9 +89,8 @@ void run(const Options& o) {
     std::vector<Entry>& entries;
     ~Cleanup() {
       for (size_t i = entries.size(); i-- > 0;)
-        entries[i].child.reset();  // a later child holds the earlier ones' pipes
-      for (Entry& e : entries)
-        if (e.temporary) ::unlink(e.plan_path.c_str());
+        for (Entry& e : entries)
+          if (e.temporary) ::unlink(e.plan_path.c_str());
     }
   } cleanup{entries};
   for (size_t i = 0; i < entries.size(); ++i) {

@@ -41,10 +41,10 @@ void replay(const std::string& name, int (*target)(const uint8_t*, size_t)) {
   }
 }
 
-TEST(Corpus, Image) { replay("image", fuzz_image); }
-TEST(Corpus, Npy) { replay("npy", fuzz_npy); }
-TEST(Corpus, Records) { replay("records", fuzz_records); }
-TEST(Corpus, DataFile) { replay("data_file", fuzz_data_file); }
+TEST(Corpus, Image) { replay("image_fuzz", fuzz_image); }
+TEST(Corpus, Npy) { replay("npy_fuzz", fuzz_npy); }
+TEST(Corpus, Records) { replay("records_fuzz", fuzz_records); }
+TEST(Corpus, DataFile) { replay("data_file_fuzz", fuzz_data_file); }
 
 }  // namespace
 }  // namespace slipway
