@@ -21,13 +21,13 @@ int main(int argc, char** argv) {
   Cli cli{app};
   add_inspect(cli);
   add_data(cli);
-  // add_policy(cli);
+  add_policy(cli);
   add_optimize(cli);
   add_build(cli);
   add_run(cli);
   add_bench(cli);
   add_quantize(cli);
-  // add_verify(cli);
+  add_verify(cli);
   catch_interrupts();
   try {
     app.parse(argc, argv);
