@@ -88,8 +88,6 @@ void run(const Options& o) {
   struct Cleanup {
     std::vector<Entry>& entries;
     ~Cleanup() {
-      for (size_t i = entries.size(); i-- > 0;)
-        entries[i].child.reset();  // a later child holds the earlier ones' pipes
       for (Entry& e : entries)
         if (e.temporary) ::unlink(e.plan_path.c_str());
     }
