@@ -88,9 +88,8 @@ void run(const Options& o) {
   struct Cleanup {
     std::vector<Entry>& entries;
     ~Cleanup() {
-      for (size_t i = entries.size(); i-- > 0;)
-        for (Entry& e : entries)
-          if (e.temporary) ::unlink(e.plan_path.c_str());
+      for (Entry& e : entries)
+        if (e.temporary) ::unlink(e.plan_path.c_str());
     }
   } cleanup{entries};
   for (size_t i = 0; i < entries.size(); ++i) {

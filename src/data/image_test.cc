@@ -11,7 +11,7 @@
 namespace slipway {
 namespace {
 
-const std::string kCorpus = SLIPWAY_SOURCE_DIR "/tests/corpus/image/";
+const std::string kCorpus = SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/";
 
 uint64_t digest(const Image& image) { return fnv1a(image.pixels.data(), image.pixels.size()); }
 

@@ -10,7 +10,7 @@
 namespace slipway {
 namespace {
 
-const std::string kCorpus = SLIPWAY_SOURCE_DIR "/tests/corpus/image/";
+const std::string kCorpus = SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/";
 
 bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 

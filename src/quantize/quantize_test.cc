@@ -20,7 +20,7 @@ std::string assets() {
   return folder != nullptr ? folder : SLIPWAY_SOURCE_DIR "/../shared/assets";
 }
 
-SampleSource ramps(Dims sample, DType dtype) {
+CalibrationSource ramps(Dims sample, DType dtype) {
   return {8, [sample, dtype](int64_t first, int64_t count) {
             Dims dims = sample;
             dims.insert(dims.begin(), count);

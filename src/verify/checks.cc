@@ -11,6 +11,7 @@ namespace slipway {
 namespace {
 
 constexpr double kSignificant = 0.05, kMiB = 1024 * 1024;
+constexpr double kCrowded = 30;  ///< preemptions a second and thread; an idle machine shows a few
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
 std::string mebibytes(double bytes) { return fmt::format("{:.2f} MiB", bytes / kMiB); }
@@ -183,6 +184,12 @@ class Judge {
     if (f.rounds < p_.performance.min_rounds) {
       verdict = Verdict::kInconclusive;
       more = fmt::format(" Fewer than {} rounds prove nothing; measure longer (--seconds).", p_.performance.min_rounds);
+    } else if (f.ratio_low > limit && f.threads > 1 && f.preemptions_per_s > kCrowded * f.threads) {
+      verdict = Verdict::kInconclusive;
+      more = fmt::format(
+          " Other work took the CPUs away {:.0f} times a second, which strikes {} threads that wait for each other "
+          "unevenly; measure on a quieter machine or with fewer threads.",
+          f.preemptions_per_s, f.threads);
     } else if (f.ratio_low > limit) {
       verdict = Verdict::kFail;
     } else if (!(f.ratio <= limit)) {

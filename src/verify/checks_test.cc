@@ -159,6 +159,21 @@ TEST(Checks, LatencyFailsOnlyAboveTheIntervalAndIsOpenWhenUnsure) {
   EXPECT_EQ(latency(1.5, 1.6, 1.7, 5), Verdict::kInconclusive);
 }
 
+TEST(Checks, LatencyOfThreadsOnACrowdedMachineIsOpen) {
+  const auto latency = [](int threads, double preemptions) {
+    return judged("performance.latency",
+                  [=](Report& r) {
+                    r.performance.threads = threads;
+                    r.performance.ratio = r.performance.ratio_low = 2;
+                    r.performance.preemptions_per_s = preemptions;
+                  })
+        .verdict;
+  };
+  EXPECT_EQ(latency(2, 5), Verdict::kFail);
+  EXPECT_EQ(latency(2, 200), Verdict::kInconclusive);
+  EXPECT_EQ(latency(1, 200), Verdict::kFail);
+}
+
 TEST(Checks, MemoryHasSlack) {
   const auto memory = [](double reference_mib, double candidate_mib) {
     return judged("performance.memory",

@@ -5,6 +5,7 @@
 #include "verify/measure.h"
 
 #include <malloc.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -86,6 +87,12 @@ void serve(int fd, const ChildProcess::Answer& answer) {
   }
 }
 
+int64_t preemptions() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
+}
+
 // The peak so far becomes what is resident now; where the kernel refuses, the parent's peak stays in the figure.
 void reset_peak() {
   ::malloc_trim(0);
@@ -147,7 +154,8 @@ ChildProcess::Answer measuring(const std::string& plan_path) {
               {"scratch_bytes", m.scratch_bytes},
               {"weight_bytes", m.weight_bytes}};
     }
-    const int64_t end = now_ns() + static_cast<int64_t>(request.at("seconds").get<double>() * 1e9);
+    const int64_t begin = now_ns(), preempted = preemptions();
+    const int64_t end = begin + static_cast<int64_t>(request.at("seconds").get<double>() * 1e9);
     const auto min_runs = request.at("min_runs").get<size_t>();
     std::vector<double> times_ms;
     times_ms.reserve(1 << 12);
@@ -157,8 +165,12 @@ ChildProcess::Answer measuring(const std::string& plan_path) {
       times_ms.push_back(static_cast<double>(after - before) * 1e-6);
       before = after;
     }
+    const double seconds = static_cast<double>(std::max<int64_t>(now_ns() - begin, 1)) * 1e-9;
     const uint64_t peak = peak_resident_bytes();
-    return {{"times_ms", times_ms}, {"peak_bytes", peak}, {"over_start_bytes", peak - std::min(peak, *start_bytes)}};
+    return {{"times_ms", times_ms},
+            {"peak_bytes", peak},
+            {"preemptions_per_s", static_cast<double>(preemptions() - preempted) / seconds},
+            {"over_start_bytes", peak - std::min(peak, *start_bytes)}};
   };
 }
 
@@ -229,7 +241,8 @@ MeasuredPlan::Round MeasuredPlan::run(double seconds, int64_t min_runs) {
   const json j = child_.ask({{"seconds", seconds}, {"min_runs", min_runs}});
   return {.times_ms = j.at("times_ms").get<std::vector<double>>(),
           .peak_bytes = j.at("peak_bytes"),
-          .peak_over_start_bytes = j.at("over_start_bytes")};
+          .peak_over_start_bytes = j.at("over_start_bytes"),
+          .preemptions_per_s = j.at("preemptions_per_s")};
 }
 
 }  // namespace slipway

@@ -44,6 +44,7 @@ class MeasuredPlan {
   struct Round {
     std::vector<double> times_ms;
     uint64_t peak_bytes = 0, peak_over_start_bytes = 0;  ///< resident
+    double preemptions_per_s = 0;                        ///< times that the kernel took a CPU away, all threads
   };
   MeasuredPlan(const std::string& plan_path, std::string label);
   const Opened& opened() const { return opened_; }

@@ -69,7 +69,7 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
   MeasuredPlan::Round a, b;
   pair.round(0, std::min(0.2, trial.options.seconds / 8), 3, a, b);  // warms up
   const int64_t start = now_ns();
-  std::vector<double> all_a, all_b, medians_a, medians_b;
+  std::vector<double> all_a, all_b, medians_a, medians_b, preempted_a, preempted_b;
   Progress progress("measuring latency", kRounds, trial.options.quiet);
   for (int i = 0; i < kRounds; ++i) {
     if (i > 4 && seconds_since(start) > 4 * trial.options.seconds) break;
@@ -78,6 +78,8 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
     all_b.insert(all_b.end(), b.times_ms.begin(), b.times_ms.end());
     medians_a.push_back(quantile(a.times_ms, 0.5));
     medians_b.push_back(quantile(b.times_ms, 0.5));
+    preempted_a.push_back(a.preemptions_per_s);
+    preempted_b.push_back(b.preemptions_per_s);
     progress.step();
   }
   p.rounds = static_cast<int64_t>(medians_a.size());
@@ -85,6 +87,7 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
   p.ratio = ratio.value;
   p.ratio_low = ratio.low;
   p.ratio_high = ratio.high;
+  p.preemptions_per_s = std::max(quantile(preempted_a, 0.5), quantile(preempted_b, 0.5));
   p.reference.warm = figures_of(std::move(all_a));
   p.candidate.warm = figures_of(std::move(all_b));
   const auto memory = [](const MeasuredPlan& plan, const MeasuredPlan::Round& last, ModelPerformance& m) {

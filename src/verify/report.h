@@ -129,6 +129,7 @@ struct PerformanceFigures {
   int64_t batch = 1, rounds = 0;
   ModelPerformance reference, candidate;
   double ratio = 0, ratio_low = 0, ratio_high = 0;  ///< of warm medians, with its bootstrap interval
+  double preemptions_per_s = 0;                     ///< of the more disturbed model, median of the rounds
   std::vector<Throughput> throughput;
 };
 

@@ -93,7 +93,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LatencyFigures, runs, mean_ms, min_ms, p50_ms
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelPerformance, cold, warm, build_ms, peak_bytes, arena_bytes, weight_bytes)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Throughput, batch, reference_per_s, candidate_per_s)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PerformanceFigures, threads, batch, rounds, reference, candidate, ratio, ratio_low,
-                                   ratio_high, throughput)
+                                   ratio_high, preemptions_per_s, throughput)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerCounts, layer, elements, nan, inf, denormal, saturated, all_zero)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ExtremeSide, output_nan, output_inf, nan, inf, denormal, saturated, first_nonfinite,
                                    layers)
