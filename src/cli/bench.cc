@@ -96,7 +96,10 @@ void run(const Options& o) {
     entries[i].model = o.models[i];
     prepare(entries[i], o);
   }
-  for (Entry& e : entries) e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model);
+  for (Entry& e : entries) {
+    e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model);
+    if (e.temporary) ::unlink(e.plan_path.c_str());  // the child has mapped it
+  }
   for (int round = 0; round <= o.rounds; ++round)  // round 0 warms up
     for (Entry& e : entries) {
       throw_if_interrupted();

@@ -156,6 +156,12 @@ void require_cpu(const std::string& path, const std::string& needed) {
 // The node must be one that its operator allows, with the outputs that follow from its inputs.
 void require_sound(const Graph& graph, const Node& node) {
   verify(graph);
+  for (ValueId id = 0; id < graph.value_limit(); ++id) {
+    const Value& v = graph.value(id);
+    if (!v.shape.is_static() || bits_of(v.dtype) == 0)
+      fail(ErrorCode::kInvalidModel, "a step's value has no fixed shape");
+    element_count(v.shape.to_dims());
+  }
   Graph inferred = graph;
   for (ValueId id : node.outputs)
     if (id != kNoValue) inferred.set_type(id, DType::kUndefined, Shape());

@@ -200,5 +200,25 @@ TEST_F(PlanFile, SignedNonsenseDoesNoWorseThanFail) {
   }
 }
 
+// The fuzz target's seeds, as they are and with their digest made to fit; they open where the CPU and oneDNN are
+// theirs.
+TEST(PlanCorpus, DoesNoWorseThanFail) {
+  constexpr uint64_t kSeed = 20240603;
+  Random random(kSeed);
+  const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/plan_file_fuzz";
+  int files = 0;
+  for (const std::string& name : list_folder(folder)) {
+    const std::string plan = read_text_file(join_path(folder, name));
+    ++files;
+    exercise_plan(plan);
+    for (int i = 0; i < 300 && !plan.empty(); ++i) {
+      std::string changed = plan;
+      changed[random.below(plan.size())] = static_cast<char>(random.below(256));
+      exercise_plan(with_valid_digest(changed));
+    }
+  }
+  EXPECT_GE(files, 3);
+}
+
 }  // namespace
 }  // namespace slipway
