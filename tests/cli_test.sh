@@ -74,11 +74,11 @@ interrupted() {
 
 works "--help" --help
 works "--version" --version
-for verb in inspect optimize build run bench quantize "data init" "data preview"; do
+for verb in inspect optimize build run bench quantize verify "data init" "data preview" "policy init"; do
   # shellcheck disable=SC2086
   works "$verb --help" $verb --help
   says "$verb --help shows an example" "Example"
-  says "$verb --help shows --json" "--json"
+  [ "$verb" = "policy init" ] || says "$verb --help shows --json" "--json"
 done
 
 works "inspect" inspect "$model"
