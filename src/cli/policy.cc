@@ -16,7 +16,10 @@ struct Options {
 
 void init(const Options& o) {
   if (o.output.empty()) {
-    fmt::print("{}", policy_template());
+    if (o.json)
+      print_json({{"text", policy_template()}, {"digest", policy_digest(Policy())}});
+    else
+      fmt::print("{}", policy_template());
     return;
   }
   if (file_exists(o.output) && !o.force)
@@ -39,17 +42,17 @@ void check(const Options& o) {
 }  // namespace
 
 void add_policy(Cli& cli) {
-  auto o = std::make_shared<Options>();
-  CLI::App* verb = add_verb(cli, "policy", "Write or check a policy: what a candidate model must keep",
-                            "  slipway policy init -o policy.yaml\n"
-                            "  slipway policy check policy.yaml",
-                            o->json);
+  CLI::App* verb = cli.app.add_subcommand("policy", "Write or check a policy: what a candidate model must keep");
   verb->require_subcommand(1);
-  CLI::App* write = verb->add_subcommand("init", "The defaults as a commented file");
+  Cli inner{*verb};
+  auto o = std::make_shared<Options>();
+  CLI::App* write =
+      add_verb(inner, "init", "The defaults as a commented file", "  slipway policy init -o policy.yaml", o->json);
   write->add_option("-o,--output", o->output, "File to write; without it, standard output");
   write->add_flag("--force", o->force, "Overwrite the file");
   write->callback([=] { init(*o); });
-  CLI::App* read = verb->add_subcommand("check", "Whether a file is a valid policy");
+  CLI::App* read =
+      add_verb(inner, "check", "Whether a file is a valid policy", "  slipway policy check policy.yaml", o->json);
   read->add_option("file", o->file, "Policy")->required();
   read->callback([=] { check(*o); });
 }
