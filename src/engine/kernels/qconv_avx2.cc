@@ -224,7 +224,7 @@ void finish_chunk(const QStrip& s, int64_t first, int64_t count, const __m256i* 
   const auto run = e.has_mid ? (e.has_residual ? finish_to<B, true, true> : finish_to<B, true, false>)
                              : (e.has_residual ? finish_to<B, false, true> : finish_to<B, false, false>);
   if (s.channels == width) return run(e, s.multiplier, sums, count, residual, y, s.pitch);
-  uint8_t padded[kChunk * width], out[kChunk * width * 4];
+  uint8_t padded[kChunk * width] = {}, out[kChunk * width * 4];
   const auto exist = static_cast<size_t>(s.channels);
   for (int64_t i = 0; i < count && residual; ++i) memcpy(padded + i * width, residual + i * s.pitch, exist);
   run(e, s.multiplier, sums, count, padded, out, width);
