@@ -19,7 +19,7 @@
 namespace {
 thread_local bool g_counting = false;
 thread_local int64_t g_blocks = 0, g_bytes = 0;
-void count(size_t bytes) {
+[[maybe_unused]] void count(size_t bytes) {
   if (!g_counting) return;
   ++g_blocks;
   g_bytes += static_cast<int64_t>(bytes);
