@@ -29,6 +29,18 @@ int main(int argc, char** argv) {
   add_quantize(cli);
   add_verify(cli);
   catch_interrupts();
+  if (argc > 1 && argv[1][0] != '-') {
+    std::string verbs;
+    bool known = false;
+    for (const CLI::App* verb : app.get_subcommands({})) {
+      verbs += " " + verb->get_name();
+      known = known || verb->get_name() == argv[1];
+    }
+    if (!known) {
+      std::fprintf(stderr, "slipway: There is no verb '%s'; there are:%s\n", argv[1], verbs.c_str());
+      return exit_status(ErrorCode::kInvalidArgument);
+    }
+  }
   try {
     app.parse(argc, argv);
     return cli.exit_code;

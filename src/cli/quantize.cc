@@ -61,6 +61,7 @@ void run(const Options& o) {
   const Graph model = load_onnx(o.model);
   const Dataset data = Dataset::open(o.data);
   for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
+  data.require_classes_of(model);
   Preprocess carried;
   std::vector<std::string> labels;
   if (load_preprocess(model, carried, labels))

@@ -22,11 +22,15 @@ struct Options {
 std::string stem(const std::string& path) { return path.ends_with(".onnx") ? path.substr(0, path.size() - 5) : path; }
 
 int run(const Options& o) {
+  if (o.threads < 1 || o.samples == 0 || !(o.seconds > 0))
+    fail(ErrorCode::kInvalidArgument, "Threads, samples and seconds must be positive: {}, {} and {}", o.threads,
+         o.samples, o.seconds);
   const std::string html = o.html.empty() ? stem(o.candidate) + ".report.html" : o.html;
   const std::string report_path = o.report.empty() ? stem(o.candidate) + ".report.json" : o.report;
   const Policy policy = o.policy.empty() ? Policy() : load_policy(o.policy);
   const Dataset data = Dataset::open(o.data);
   const Graph reference = load_onnx(o.reference), candidate = load_onnx(o.candidate);
+  data.require_classes_of(reference);
   require_writable(html);
   require_writable(report_path);
   Report report = verify({reference, o.reference}, {candidate, o.candidate}, data, policy,
@@ -67,15 +71,11 @@ void add_verify(Cli& cli) {
   verb->add_option("--policy", o->policy, "Policy (slipway policy init); without it, the defaults");
   verb->add_option("--report", o->html, "HTML report to write");
   verb->add_option("--report-json", o->report, "JSON report to write");
-  verb->add_option("--samples", o->samples, "Test samples to judge, spread evenly; all without it")
-      ->check(CLI::PositiveNumber);
+  verb->add_option("--samples", o->samples, "Test samples to judge, spread evenly; all without it");
   verb->add_option("--edge-case-samples", o->edge_case_samples, "Samples to spoil, for each kind of spoiling")
-      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  verb->add_option("--seconds", o->seconds, "Seconds of latency measurement")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  verb->add_option("--threads", o->threads, "Threads a run")->check(CLI::PositiveNumber)->capture_default_str();
+  verb->add_option("--seconds", o->seconds, "Seconds of latency measurement")->capture_default_str();
+  verb->add_option("--threads", o->threads, "Threads a run")->capture_default_str();
   verb->add_flag("--quick", o->quick, "At most 1000 samples, 200 spoiled ones and 1 second of measurement");
   verb->add_flag("--no-tune", o->no_tune, "Take the likely fastest candidates without timing them");
   verb->callback([=, &cli] { cli.exit_code = run(*o); });

@@ -283,7 +283,8 @@ std::string preprocess_text(const SampleSource& samples) {
       large ? "" : "# ", large ? "" : "# ", large ? "" : "# ");
   text += fmt::format(
       "  color: {:<16}# rgb, bgr, gray\n"
-      "  scale: 1/255           # 0..255 becomes 0..1; then (value - mean) / std\n",
+      "  scale: 1/255           # 0..255 becomes 0..1; then (value - mean) / std. With mean and std in 0..255: scale: "
+      "1\n",
       first.channels == 1 ? "gray" : "rgb");
   text += first.channels == 1 ? "  # mean: 0.5\n  # std: 0.5\n"
                               : "  # mean: [0.485, 0.456, 0.406]  # ImageNet's, as in torchvision\n"

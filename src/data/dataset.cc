@@ -230,6 +230,22 @@ std::string Dataset::sample_name(Split split, int64_t index) const {
 
 bool Dataset::has_labels() const { return !impl_->split(Split::kTest).labels.empty(); }
 const std::vector<std::string>& Dataset::class_names() const { return impl_->classes; }
+
+void Dataset::require_classes_of(const Graph& model) const {
+  if (class_names().empty() || !has_labels() || model.outputs().empty()) return;
+  const Shape& shape = model.value(model.outputs()[0]).shape;
+  if (shape.rank() < 2) return;
+  int64_t scores = 1;
+  for (size_t i = 1; i < shape.rank(); ++i) {
+    if (!shape[i].is_known()) return;
+    scores *= shape[i].value();
+  }
+  if (scores != static_cast<int64_t>(class_names().size()))
+    fail(ErrorCode::kInvalidArgument,
+         "The data file names {} classes and the model has {} scores; give `classes` in the model's order, and "
+         "`label_map` or `label_offset` where the labels are numbered otherwise: {}",
+         class_names().size(), scores, path());
+}
 const Preprocess& Dataset::preprocess() const { return impl_->description.preprocess; }
 bool Dataset::is_image() const { return impl_->is_image; }
 const std::string& Dataset::path() const { return impl_->path; }

@@ -43,6 +43,10 @@ class Dataset {
   /// too.
   const std::vector<std::string>& warnings() const;
 
+  /// Fails with kInvalidArgument unless the names of the classes, where given, are as many as a sample has scores in
+  /// the model's first output (where that is known): labels would be printed wrong.
+  void require_classes_of(const Graph& model) const;
+
   struct Impl;
 
  private:

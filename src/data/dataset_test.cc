@@ -179,5 +179,19 @@ TEST(Dataset, DigestFollowsWhatMatters) {
   EXPECT_NE(digest, open_text(folder, head + "test: {count: 3}\n").digest());
 }
 
+TEST(Dataset, ClassesMustBeAsManyAsTheModelsScores) {
+  TestFolder folder;
+  write_npy(folder.path("x.npy"), Tensor(DType::kFloat32, {4, 3}));
+  write_npy(folder.path("y.npy"), Tensor::of<int64_t>({4}, {0, 1, 1, 0}));
+  const Dataset data = open_text(folder, "format: npy\ninputs: x.npy\nlabels: y.npy\nclasses: [a, b]\n");
+  const auto model_with = [](int64_t scores) {
+    Graph model;
+    model.add_output(model.add_input("scores", DType::kFloat32, Shape({Dim("N"), Dim(scores)})));
+    return model;
+  };
+  data.require_classes_of(model_with(2));
+  EXPECT_THROW(data.require_classes_of(model_with(3)), Error);
+}
+
 }  // namespace
 }  // namespace slipway

@@ -53,6 +53,7 @@ class BatchingExecutor : public Executor {
     if (inputs.size() != graph_.inputs().size())
       fail(ErrorCode::kInvalidArgument, "The model takes {} inputs; {} were given", graph_.inputs().size(),
            inputs.size());
+    require_ranks(inputs);
     if (!batched_) return run_whole(inputs);
     const int64_t samples = inputs[0].rank() > 0 ? inputs[0].dims()[0] : 0;
     for (const Tensor& t : inputs)
@@ -83,6 +84,15 @@ class BatchingExecutor : public Executor {
 
  protected:
   virtual std::vector<Tensor> run_whole(std::span<const Tensor> inputs) = 0;
+  // Before anything is cut into batches, so that the message shows what was given.
+  void require_ranks(std::span<const Tensor> inputs) const {
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const Value& v = graph_.value(graph_.inputs()[i]);
+      if (v.shape.has_rank() && static_cast<int64_t>(v.shape.rank()) != inputs[i].rank())
+        fail(ErrorCode::kInvalidArgument, "An input does not match the model; '{}' wants {}{}, given {}{}", v.name,
+             to_string(v.dtype), to_string(v.shape), to_string(inputs[i].dtype()), to_string(inputs[i].dims()));
+    }
+  }
   Graph graph_;
   ExecutorOptions options_;
   int64_t batch_;

@@ -41,7 +41,7 @@ class Excluded {
         found = graph.node(id).alive && matches_name(graph.node(id), name);
       if (!found)
         fail(ErrorCode::kInvalidArgument,
-             "No node has a name that is to be excluded; `slipway inspect` lists the names: '{}'", name);
+             "No node has a name that is to be excluded; `slipway inspect MODEL --text` lists the names: '{}'", name);
     }
   }
 
