@@ -24,7 +24,9 @@ const Tactic& tactic_named(std::string_view name) {
 
 std::vector<Candidate> propose_candidates(const LowerContext& context) {
   std::vector<Candidate> candidates;
-  for (const Tactic& tactic : all_tactics()) tactic.propose(context, candidates);
+  const bool plain = !context.node.outputs.empty() && context.node.outputs[0] != kNoValue;
+  for (const Tactic& tactic : all_tactics())  // a node without its first output is left to the reference
+    if (plain || tactic.name == "reference") tactic.propose(context, candidates);
   return candidates;
 }
 

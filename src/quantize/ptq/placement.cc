@@ -5,6 +5,8 @@
 //  - through a residual Add (under an optional Relu or Clip): its branches are wanted, except a convolution's result
 //    that nothing else reads: the Add fuses into that convolution, so nothing may stand between;
 //  - nowhere else: a Conv's result is quantised after its activation, where a wish meets it, never in between.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false, in <regex> under sanitizers
+
 #include "quantize/ptq/placement.h"
 
 #include <algorithm>
