@@ -145,7 +145,7 @@ std::vector<uint8_t> run(const QConvTactic& tactic, const Case& c, const QConvPa
   const size_t size = c.spec.epilogue.output == QConvOutput::kFloat ? 4 : 1;
   Guarded y(y_elements(c.spec) * size), r(residual.size());
   std::memset(y.data(), 0xa5, y_elements(c.spec) * size);
-  std::memcpy(r.data(), residual.data(), residual.size());
+  if (!residual.empty()) std::memcpy(r.data(), residual.data(), residual.size());
   if (in_place) std::memcpy(y.data(), residual.data(), residual.size());
   const size_t scratch_bytes = tactic.scratch_bytes(c.spec, threads);
   Guarded scratch(scratch_bytes, 64);
