@@ -95,7 +95,8 @@ FloatClamp clamp_of(const Node& n) {
 
 class QConvKernel : public Kernel {
  public:
-  QConvKernel(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) {
+  QConvKernel(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs)
+      : threads_(c.threads) {
     const Variant v = parse_variant(candidate.variant);
     spec_ = spec_of(c, v.range);
     tactic_ = find_qconv_tactic(v.name);
@@ -112,7 +113,6 @@ class QConvKernel : public Kernel {
   }
 
   size_t scratch_bytes() const override { return tactic_->scratch_bytes(spec_, threads_); }
-  void set_threads(int threads) { threads_ = threads; }
 
   void run(const KernelArgs& args) const override {
     const void* residual = spec_.epilogue.has_residual ? args.inputs[kResidual] : nullptr;
@@ -128,7 +128,7 @@ class QConvKernel : public Kernel {
   const std::byte* packed_ = nullptr;
   FloatClamp clamp_;
   int64_t floats_ = 0;
-  int threads_ = 1;
+  int threads_;
 };
 
 QConvWeights weights_of(const LowerContext& c, const std::vector<float>& multiplier) {
@@ -197,9 +197,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) {
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) {
   if ((!c.node.is_fused("QConv") && !is_gemm(c.node)) || (!is_gemm(c.node) && c.input_dims(0).size() != 4))
     fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
-  auto kernel = std::make_unique<QConvKernel>(c, candidate, blobs);
-  kernel->set_threads(c.threads);
-  return kernel;
+  return std::make_unique<QConvKernel>(c, candidate, blobs);
 }
 
 }  // namespace

@@ -32,10 +32,6 @@ struct Region {
   Dims from, to, size, step, permutation;  ///< output axis k walks input axis permutation[k]
 };
 
-struct AxisStride {
-  int64_t stride, block_stride;  ///< per element, and per block of `block` elements (blocked channels)
-};
-
 int64_t channel_block(Layout layout) { return layout == Layout::kBlocked8 ? 8 : layout == Layout::kBlocked16 ? 16 : 1; }
 
 Dims layout_strides(Layout layout, const Dims& d) {  // for blocked: channels count blocks
