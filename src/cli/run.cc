@@ -11,6 +11,7 @@
 #include "data/image.h"
 #include "data/npy.h"
 #include "data/preprocess.h"
+#include "data/top_classes.h"
 #include "engine/executor.h"
 #include "engine/session.h"
 #include "model/onnx/onnx.h"
@@ -160,18 +161,6 @@ int run_test_data(const Options& o) {
   return good ? 0 : 1;
 }
 
-std::vector<double> as_probabilities(std::vector<double> scores) {
-  const double sum = std::accumulate(scores.begin(), scores.end(), 0.0);
-  const bool already =
-      std::abs(sum - 1) < 1e-3 && std::all_of(scores.begin(), scores.end(), [](double v) { return v >= 0; });
-  if (already) return scores;
-  const double top = *std::max_element(scores.begin(), scores.end());
-  double total = 0;
-  for (double& v : scores) total += v = std::exp(v - top);
-  for (double& v : scores) v /= total;
-  return scores;
-}
-
 void classify(const Options& o) {
   Model m = open_model(o);
   Preprocess how;
@@ -186,17 +175,11 @@ void classify(const Options& o) {
   Dims dims = sample.dims();
   dims.insert(dims.begin(), 1);
   const std::vector<Tensor> outputs = m.run(std::vector<Tensor>{sample.reshaped(dims)});
-  const auto scores = as_probabilities(to_doubles(outputs.at(0)));
-  std::vector<size_t> order(scores.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-  order.resize(std::min<size_t>(order.size(), static_cast<size_t>(std::max(o.top, 1))));
   json top = json::array();
   Table table({"class", "label", "confidence"});
-  for (size_t i : order) {
-    const std::string label = i < labels.size() ? labels[i] : "";
-    top.push_back({{"class", i}, {"label", label}, {"confidence", scores[i]}});
-    table.add({std::to_string(i), label, fmt::format("{:.2f} %", 100 * scores[i])});
+  for (const ClassConfidence& c : top_classes(outputs.at(0), labels, std::max(o.top, 1))) {
+    top.push_back({{"class", c.index}, {"label", c.label}, {"confidence", c.confidence}});
+    table.add({std::to_string(c.index), c.label, fmt::format("{:.2f} %", 100 * c.confidence)});
   }
   if (o.json)
     print_json({{"model", o.model}, {"image", o.image}, {"top", top}});

@@ -5,24 +5,13 @@
 #include <cmath>
 #include <map>
 
+#include "base/base64.h"
 #include "base/error.h"
 
 namespace slipway {
 namespace {
 
 constexpr int64_t kThumbnailSide = 96;
-
-std::string base64(std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k)
-      group = group << 8 | (i + k < bytes.size() ? std::to_integer<uint32_t>(bytes[i + k]) : 0);
-    for (size_t k = 0; k < 4; ++k) out += i + k > bytes.size() ? '=' : kDigits[group >> (18 - 6 * k) & 63];
-  }
-  return out;
-}
 
 std::string escaped(std::string_view text) {
   std::string out;
@@ -179,7 +168,7 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
         sample.prediction < 0 || sample.label < 0 ? ""
         : sample.wrong()                          ? " class=\"wrong\""
                                                   : " class=\"right\"",
-        name, base64(encode_png(thumbnail(data, split, sample.index))), escaped(class_label(data, sample.label)),
+        name, base64_encode(encode_png(thumbnail(data, split, sample.index))), escaped(class_label(data, sample.label)),
         sample.prediction < 0 ? "" : "<br>model: " + escaped(class_label(data, sample.prediction)), name);
   }
   return html + "</main></html>\n";

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <string>
 
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/half.h"
 #include "model/graph.h"
@@ -22,8 +23,6 @@
 
 namespace slipway {
 namespace {
-
-constexpr std::string_view kBase64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 std::string quoted(std::string_view text) {
   std::string out = "\"";
@@ -62,18 +61,6 @@ std::string real(float v) {
   std::string text = number(v);
   if (text.find_first_not_of("-0123456789") == std::string::npos) text += ".0";
   return text;
-}
-
-std::string base64(std::span<const std::byte> bytes) {
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k)
-      group = group << 8 | (i + k < bytes.size() ? static_cast<uint32_t>(bytes[i + k]) : 0u);
-    for (size_t k = 0; k < 4; ++k) out += i + k <= bytes.size() ? kBase64[group >> (18 - 6 * k) & 63] : '=';
-  }
-  return out;
 }
 
 template <typename T, typename F>
@@ -171,7 +158,7 @@ class Printer {
     if (t.elements() > options_.inline_elements && options_.elide) return "...";
     if (t.dtype() == DType::kString || (number_like && t.elements() <= options_.inline_elements))
       return "{" + elements(t) + "}";
-    return "base64 \"" + base64({t.raw(), t.bytes()}) + "\"";
+    return "base64 \"" + base64_encode(std::span(t.raw(), t.bytes())) + "\"";
   }
 
   std::string tensor(const Tensor& t) const { return type_text(t.dtype(), Shape::of(t.dims())) + " " + payload(t); }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "base/base64.h"
 #include "base/error.h"
 #include "base/half.h"
 #include "model/graph.h"
@@ -207,32 +208,15 @@ class Parser {
   }
 
   Tensor from_base64(DType dtype, Dims dims) {
-    const std::string text = string();
-    const size_t bytes = bytes_of(dtype, element_count(dims));
-    if (dtype == DType::kString || text.size() != (bytes + 2) / 3 * 4)
+    const auto bytes = base64_decode(string());
+    if (!bytes) lexer_.reject("the base64 before this is damaged");
+    if (dtype == DType::kString || bytes->size() != bytes_of(dtype, element_count(dims)))
       lexer_.reject("the length of the base64 before this differs from the shape");
     Tensor t(dtype, std::move(dims));
     std::byte* out = t.mutable_raw();
-    uint32_t group = 0;
-    for (size_t i = 0; i < text.size(); ++i) {
-      const char c = text[i];
-      const bool padding = c == '=' && i + 2 >= text.size() && (i % 4 == 2 ? text.back() == '=' : true);
-      const int digit = c >= 'A' && c <= 'Z'   ? c - 'A'
-                        : c >= 'a' && c <= 'z' ? c - 'a' + 26
-                        : is_digit(c)          ? c - '0' + 52
-                        : c == '+'             ? 62
-                        : c == '/'             ? 63
-                        : padding              ? 0
-                                               : -1;
-      if (digit < 0) lexer_.reject("the base64 before this holds another character");
-      group = group << 6 | static_cast<uint32_t>(digit);
-      if (i % 4 != 3) continue;
-      for (size_t k = 0; k < 3; ++k)
-        if (const size_t at = i / 4 * 3 + k; at < bytes) out[at] = static_cast<std::byte>(group >> (16 - 8 * k));
-      group = 0;
-    }
+    std::copy(bytes->begin(), bytes->end(), out);
     if (dtype == DType::kBool)
-      std::transform(out, out + bytes, out, [](std::byte b) { return std::min(b, std::byte{1}); });
+      std::transform(out, out + bytes->size(), out, [](std::byte b) { return std::min(b, std::byte{1}); });
     return t;
   }
 

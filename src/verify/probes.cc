@@ -2,6 +2,7 @@
 // machine, can tell whether it still is what was verified.
 #include <algorithm>
 
+#include "base/base64.h"
 #include "data/npy.h"
 #include "verify/trial.h"
 
@@ -10,19 +11,6 @@ namespace {
 
 constexpr int64_t kProbes = 32;
 constexpr size_t kMaxInputBytes = size_t{16} << 20;
-
-std::string base64(std::string_view bytes) {
-  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t triple = 0;
-    for (size_t k = 0; k < 3; ++k)
-      triple = triple << 8 | (i + k < bytes.size() ? static_cast<uint8_t>(bytes[i + k]) : 0u);
-    for (size_t k = 0; k < 4; ++k) text += i + k <= bytes.size() ? digits[triple >> (18 - 6 * k) & 63] : '=';
-  }
-  return text;
-}
 
 }  // namespace
 
@@ -38,9 +26,9 @@ void record_probes(Trial& trial, Report& report) {
   const Tensor input = stack(samples);
   Session session(trial.candidate.plan);
   report.probes.count = static_cast<int64_t>(samples.size());
-  report.probes.input = base64(npy_bytes(input));
+  report.probes.input = base64_encode(npy_bytes(input));
   for (const Tensor& output : run_samples(session, input, trial.unit))
-    report.probes.outputs.push_back(base64(npy_bytes(output)));
+    report.probes.outputs.push_back(base64_encode(npy_bytes(output)));
 }
 
 }  // namespace slipway

@@ -1,0 +1,36 @@
+#include "data/top_classes.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace slipway {
+namespace {
+
+TEST(TopClasses, SoftmaxOfScoresAndOrder) {
+  const auto top = top_classes(Tensor::of<float>({1, 4}, {1, 3, 3, -2}), {"a", "b", "c"}, 3);
+  ASSERT_EQ(top.size(), 3u);
+  EXPECT_EQ(top[0].index, 1);
+  EXPECT_EQ(top[0].label, "b");
+  EXPECT_EQ(top[1].index, 2);
+  EXPECT_EQ(top[2].index, 0);
+  const double total = std::exp(1 - 3.0) + 2 + std::exp(-2 - 3.0);
+  EXPECT_NEAR(top[0].confidence, 1 / total, 1e-12);
+}
+
+TEST(TopClasses, ProbabilitiesAreLeftAlone) {
+  const auto top = top_classes(Tensor::of<float>({3}, {0.25f, 0.5f, 0.25f}), {}, 9);
+  ASSERT_EQ(top.size(), 3u);
+  EXPECT_EQ(top[0].confidence, 0.5);
+  EXPECT_EQ(top[1].index, 0);
+}
+
+TEST(TopClasses, NaNNeverWinsAndEmptyIsEmpty) {
+  const float nan = std::nanf("");
+  const auto top = top_classes(Tensor::of<float>({3}, {nan, 0.1f, 0.2f}), {}, 1);
+  EXPECT_TRUE(top[0].index != 0 || std::isnan(top[0].confidence));
+  EXPECT_TRUE(top_classes(Tensor(DType::kFloat32, {0}), {}, 5).empty());
+}
+
+}  // namespace
+}  // namespace slipway

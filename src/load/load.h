@@ -1,0 +1,58 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "metrics/histogram.h"
+#include "serve/protocol.h"
+
+namespace slipway {
+
+/// What one load sends: the model's inputs of one request. For /predict, the encoded picture alone.
+struct LoadSample {
+  std::vector<WireTensor> inputs;
+  std::string picture;
+  std::shared_ptr<const void> owner;
+  int64_t at_us = -1;  ///< of a replay: when it is due, since the start
+};
+
+struct LoadOptions {
+  std::string url;             ///< http://host:port or grpc://host:port
+  std::string model, version;  ///< empty version: the live one
+  bool predict = false;        ///< POST /predict instead of infer
+  int concurrency = 1;         ///< closed loop; the most requests at once of an open one
+  double rate = 0;             ///< requests a second, open loop; 0: closed loop
+  bool poisson = false;        ///< exponential gaps instead of equal ones
+  double seconds = 10, warm_up_seconds = 1;
+  int64_t max_requests = 0;  ///< 0: by time alone
+  std::string admin_url;     ///< of the server, for its CPU and memory; empty: not shown
+  uint64_t seed = 1;
+  bool quiet = false;
+  /// Called with each good response's first output as floats (row of one request), for A/B comparison; may be empty.
+  std::function<void(size_t sample, std::span<const float> scores, int64_t version)> on_scores;
+};
+
+struct LoadResult {
+  int64_t requests = 0, late_starts = 0;  ///< answered; sent over 1 ms after they were due
+  std::map<std::string, int64_t> errors;  ///< by kind: "503", "connect", "timeout", …
+  double seconds = 0, throughput_per_s = 0, offered_per_s = 0;
+  Histogram latency_us;  ///< from the intended send time (open loop) or the send (closed)
+  Histogram service_us;  ///< from the actual send
+  double max_lateness_ms = 0;
+  bool kept_up = true;  ///< the generator sent at least 99 % of the requests within 10 ms of when they were due
+  struct Point {        ///< one second
+    double t_s = 0, throughput = 0, p50_ms = 0, p99_ms = 0, errors = 0, server_cpu = 0, server_rss_mb = 0;
+  };
+  std::vector<Point> series;
+};
+
+/// Fails with kInvalidArgument (URL, options), kIo when the server can't be reached at all. Ctrl-C ends it early with
+/// what was measured so far.
+LoadResult run_load(const LoadOptions& options, const std::vector<LoadSample>& samples);
+
+}  // namespace slipway

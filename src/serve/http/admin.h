@@ -1,0 +1,44 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace slipway {
+
+struct AdminRequest {
+  std::string method, path;                  ///< "GET", "/api/rollout/resnet/start"; the path without its query
+  std::map<std::string, std::string> query;  ///< percent-decoded
+  std::string body;
+};
+
+struct AdminReply {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+};
+
+/// The admin listener: metrics, dashboard, rollouts. Its own threads, so that it answers while the data plane is full.
+/// Handlers may block; an Error thrown becomes its HTTP status with {"error"}. Anything but GET needs
+/// Content-Type: application/json, which a page of another origin can't send unasked. With a token, every request but
+/// GET /metrics… needs `Authorization: Bearer TOKEN` (or ?token= for the dashboard).
+class AdminPlane {
+ public:
+  using Handler = std::function<AdminReply(const AdminRequest&)>;
+  /// Binds; 0 picks a free port. Fails with kIo when the port is in use, kInvalidArgument without a token on an address
+  /// that is not loopback.
+  AdminPlane(const std::string& host, uint16_t port, std::string token);
+  ~AdminPlane();
+  /// `path` is exact, or a prefix when it ends in '/'; the longest wins. Before start().
+  void handle(const std::string& method, const std::string& path, Handler handler);
+  void start();
+  void stop();
+  uint16_t port() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace slipway

@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace slipway {
+
+class Server;
+
+struct HttpOptions {
+  std::string host = "127.0.0.1";
+  uint16_t port = 8000;  ///< 0 picks a free one
+  int threads = 1;
+  uint64_t max_body_bytes = uint64_t{64} << 20;  ///< also of a body once unpacked
+  uint32_t max_header_bytes = 16 << 10;
+  int max_connections = 1024;
+  int64_t idle_timeout_ms = 60'000;  ///< between requests
+  int64_t read_timeout_ms = 20'000;  ///< for one request to arrive whole
+  std::string admin_token;           ///< opens load and unload; empty: only explicit control does
+};
+
+/// The data plane over HTTP/1.1: Open Inference Protocol v2, Triton's extensions, POST /predict.
+class HttpPlane {
+ public:
+  /// Binds and listens. Fails with kIo when the port is in use.
+  HttpPlane(Server& server, HttpOptions options);
+  ~HttpPlane();
+  void start();
+  /// Accepts no more; connections end after the response under way. `stop` ends what is left.
+  void drain();
+  void stop();
+  uint16_t port() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace slipway

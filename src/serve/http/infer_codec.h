@@ -1,0 +1,51 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serve/model_version.h"
+#include "serve/protocol.h"
+
+namespace slipway {
+
+/// Which outputs the caller wants in binary.
+struct OutputEncoding {
+  bool all_binary = false;
+  std::map<std::string, bool, std::less<>> binary = {};  ///< by output, over all_binary
+};
+
+struct DecodedInfer {
+  InferRequest request;
+  OutputEncoding encoding;
+  int64_t timeout_us = 0;        ///< parameter "timeout"; 0: none
+  std::string sticky_parameter;  ///< value of the parameter that the model's configuration names
+};
+
+/// An infer request's body, JSON alone or JSON followed by binary tensors (`header_bytes` of JSON, from
+/// Inference-Header-Content-Length; 0 is a raw tensor of the model's only input). `owner` keeps `body` alive; the
+/// tensors point into it where they can. `body` is followed by kBodyPadding readable bytes. Fails with kInvalidArgument
+/// naming the place: bad JSON, nesting, sizes that lie, numbers out of range for the type, NaN, unknown parameters'
+/// types.
+inline constexpr size_t kBodyPadding = 64;
+DecodedInfer decode_infer(std::span<const std::byte> body, std::optional<size_t> header_bytes,
+                          std::shared_ptr<const void> owner, const ModelVersion& version);
+
+/// A response's body: the JSON, then each tensor's bytes.
+struct EncodedInfer {
+  std::string json;
+  bool binary = false;                           ///< Inference-Header-Content-Length: json.size() is to be sent
+  std::vector<std::span<const std::byte>> tail;  ///< into the response's bytes
+};
+/// NaN and infinities, which JSON has not, are written as null. FP16 and BF16 go out binary or as numbers.
+EncodedInfer encode_infer(const InferResponse& response, const OutputEncoding& encoding);
+
+/// {"image": "<base64>"} → the picture's bytes. Fails with kInvalidArgument.
+std::vector<std::byte> decode_predict(std::span<const std::byte> body);
+
+}  // namespace slipway

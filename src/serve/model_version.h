@@ -1,0 +1,106 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/preprocess.h"
+#include "engine/plan.h"
+#include "model/graph.h"
+#include "serve/metrics.h"
+#include "serve/protocol.h"
+
+namespace slipway {
+
+struct BatchingOptions {
+  int64_t max_rows = 16;    ///< of one batch; 1: no batching
+  int64_t delay_us = 0;     ///< how long an idle instance waits for more
+  int64_t max_queue = 256;  ///< requests waiting; beyond, they are rejected
+};
+
+/// How to serve one model: the YAML beside it.
+struct ModelConfig {
+  BatchingOptions batching;
+  int instances = 1;                     ///< batches computed at the same time
+  int threads = 1;                       ///< of one batch
+  int64_t timeout_ms = 0;                ///< deadline of requests that bring none; 0: none
+  std::map<std::string, int64_t> dims;   ///< free dimensions but the first, by symbol
+  std::string sticky_header;             ///< assignment of the canary; empty: the request's id
+  std::string sticky_parameter;          ///< the same, from the request's parameters
+  std::optional<Preprocess> preprocess;  ///< where the ONNX file carries none
+  std::vector<std::string> labels;
+};
+
+/// A port in the protocol's terms: dims[0] is −1 where any number of rows is taken.
+struct Port {
+  std::string name;
+  DType dtype;
+  Dims dims;
+};
+
+/// What proof a version has.
+enum class Proof : uint8_t {
+  kPassed,      ///< a Report that passed, of these very bytes
+  kFailed,      ///< a Report that did not pass
+  kMissing,     ///< no Report
+  kMismatched,  ///< a Report of other bytes
+};
+const char* to_string(Proof proof);
+
+/// Everything needed to make a version warm.
+struct VersionSource {
+  std::string model;
+  int64_t version = 1;
+  Graph graph;
+  std::map<int64_t, std::shared_ptr<const Plan>> plans;  ///< by rows; empty: run by the reference (string tensors)
+  ModelConfig config;
+  std::string sha256;  ///< of the ONNX file
+  uint64_t file_bytes = 0;
+  Proof proof = Proof::kMissing;
+  std::string proof_reason;  ///< one sentence
+};
+
+/// One version of a model, warm: its plans, instances, queue and counters. Immutable but for the last two; shared by
+/// whoever still has requests on it, gone with the last of them.
+class ModelVersion {
+ public:
+  /// Starts the instances and runs each plan once, which also times it. Fails as Session does.
+  explicit ModelVersion(VersionSource source);
+  ~ModelVersion();
+  ModelVersion(const ModelVersion&) = delete;
+  ModelVersion& operator=(const ModelVersion&) = delete;
+
+  const std::string& model() const { return source_.model; }
+  int64_t version() const { return source_.version; }
+  const VersionSource& source() const { return source_; }
+  const ModelConfig& config() const { return source_.config; }
+  const std::vector<Port>& inputs() const { return inputs_; }
+  const std::vector<Port>& outputs() const { return outputs_; }
+  /// Rows of the largest batch; 0 when the model takes fixed shapes only.
+  int64_t max_rows() const { return max_rows_; }
+  /// Null when pictures are not what it takes.
+  const Preprocess* preprocess() const { return preprocess_ ? &*preprocess_ : nullptr; }
+  const std::vector<std::string>& labels() const { return labels_; }
+  uint64_t memory_bytes() const;  ///< weights and buffers
+
+  /// Checks the request against the ports (kInvalidArgument naming tensor, expected and given) and puts it in the
+  /// queue. `done` gets errors too, perhaps before submit() returns: kOverloaded when the queue is full or the deadline
+  /// can't be met, kDeadline once it passed.
+  void submit(InferRequest&& request, Variant variant, InferDone done);
+
+  VersionMetrics& metrics() const { return metrics_; }
+
+ private:
+  struct Engine;
+  VersionSource source_;
+  std::vector<Port> inputs_, outputs_;
+  int64_t max_rows_ = 0;
+  std::optional<Preprocess> preprocess_;
+  std::vector<std::string> labels_;
+  mutable VersionMetrics metrics_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace slipway

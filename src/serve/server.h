@@ -1,0 +1,106 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serve/model_version.h"
+#include "serve/protocol.h"
+
+namespace slipway {
+
+/// Where a model's traffic goes. A value, swapped whole: requests see either the old one or the new one.
+struct Routing {
+  int64_t stable = 0;       ///< version; 0: nothing is live
+  int64_t candidate = 0;    ///< version; 0: no rollout
+  int candidate_share = 0;  ///< of 10,000
+  bool operator==(const Routing&) const = default;
+};
+
+/// The bucket of 10,000 that a key falls into: the candidate gets those below its share, so raising it only adds users.
+int sticky_bucket(std::string_view model, std::string_view key);
+
+struct Target {
+  std::shared_ptr<ModelVersion> version;
+  Variant variant = Variant::kStable;
+};
+
+/// What those who watch (monitor, recorder) learn of each answered request; valid during the call only.
+struct Served {
+  const ModelVersion& version;
+  Variant variant;
+  const InferRequest& request;
+  const InferResponse& response;
+};
+
+struct ServerOptions {
+  std::string repository;         ///< empty: versions come by add() alone
+  std::string cache_dir;          ///< plans built here; empty: none are kept
+  bool explicit_control = false;  ///< load and unload are open to everyone who reaches the data ports
+  bool allow_unverified = false;  ///< a version without proof may replace the bytes of one that is live
+  bool tune = true;
+};
+
+/// One line of the repository's index.
+struct IndexEntry {
+  std::string model;
+  int64_t version = 0;  ///< 0: the model has no version yet
+  std::string state;    ///< "READY", "LOADING", "UNAVAILABLE"
+  std::string reason;
+};
+
+/// The models in memory and where their traffic goes; no transport. Loading makes a version warm, nothing more: only
+/// route() makes one live, and only a rollout calls it. Thread-safe.
+class Server {
+ public:
+  explicit Server(ServerOptions options);
+  ~Server();
+
+  /// Everything in the repository that is not loaded yet; a model that can't be loaded leaves its reason in the index.
+  void load_all();
+  /// Loads what is new of a model and what changed on disk. Fails with kNotFound, kInvalidModel, …: what was loaded
+  /// before stays. A live version whose bytes changed without proof is refused (kVerificationFailed).
+  void load(const std::string& model);
+  /// Takes a model (or one version) out of service; requests that it has are answered. Fails with kNotFound.
+  void unload(const std::string& model, int64_t version = 0);
+  /// A version that did not come from the repository.
+  void add(std::shared_ptr<ModelVersion> version);
+  std::vector<IndexEntry> index() const;
+  /// Versions of a model that are warm, ascending; of all models without a name.
+  std::vector<std::shared_ptr<ModelVersion>> versions(std::string_view model = {}) const;
+  std::vector<std::string> models() const;
+
+  /// One atomic swap. Fails with kNotFound when a version is not loaded.
+  void route(const std::string& model, const Routing& routing);
+  Routing routing(const std::string& model) const;
+
+  /// The version that answers: the one named, else by the routing and `sticky` (at random when empty). Without a
+  /// model's name, the only one. Fails with kNotFound, kInvalidArgument (a version that is no number), kOverloaded when
+  /// draining.
+  Target target(std::string_view model, std::string_view version, std::string_view sticky) const;
+  /// Answers through `done`, errors too; counts, and tells the observers.
+  void infer(const Target& target, InferRequest&& request, InferDone done);
+
+  using Observer = std::function<void(const Served&)>;
+  /// Before traffic starts. Called on the computing threads: must be quick.
+  void observe(Observer observer);
+
+  bool live() const { return true; }
+  /// Every model of the repository has a live version (or none was asked for), and the server is not draining.
+  bool ready() const;
+  bool ready(std::string_view model, std::string_view version) const;
+  /// No new requests from here on; returns when all are answered or `timeout_ms` has passed. True when all were.
+  bool drain(int64_t timeout_ms);
+  const ServerOptions& options() const;
+  int64_t in_flight() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace slipway
