@@ -89,8 +89,12 @@ bool read_sides(const StrictMap& map, const char* key, int64_t& height, int64_t&
   return sides.size() == 2;
 }
 
-void read_preprocess(const StrictMap& map, DataFile& data) {
-  Preprocess& how = data.preprocess;
+}  // namespace
+
+Preprocess read_preprocess(const StrictMap& top) {
+  const StrictMap map = top.map(
+      "preprocess", {"input", "resize", "crop", "interpolation", "color", "scale", "mean", "std", "layout", "dtype"});
+  Preprocess how;
   how.input = map.text("input");
   if (int64_t height = 0, width = 0; read_sides(map, "resize", height, width))
     how.resize_height = height, how.resize_width = width;
@@ -100,7 +104,6 @@ void read_preprocess(const StrictMap& map, DataFile& data) {
   how.interpolation =
       map.choice("interpolation", how.interpolation, {"nearest", "bilinear", "bicubic", "lanczos", "hamming", "box"});
   how.color = map.choice("color", how.color, {"rgb", "bgr", "gray"});
-  data.has_scale = map.has("scale");
   how.scale = map.real("scale", how.scale);
   how.mean = map.reals("mean");
   how.std = map.reals("std");
@@ -108,9 +111,10 @@ void read_preprocess(const StrictMap& map, DataFile& data) {
     fail(ErrorCode::kInvalidArgument, "A std of 0 divides by zero; leave the key out for 1: {}", map.place("std"));
   how.layout = map.choice("layout", how.layout, {"nchw", "nhwc"});
   how.dtype = map.choice("dtype", how.dtype, {"f32", "f16", "f64", "u8", "i8", "u16", "i16", "i32", "i64", "bool"});
+  return how;
 }
 
-std::vector<std::string> read_classes(const StrictMap& top, const std::string& folder) {
+std::vector<std::string> read_class_names(const StrictMap& top, const std::string& folder) {
   std::vector<std::string> classes;
   if (!top.has("classes")) return classes;
   if (top.node("classes").IsSequence()) {
@@ -129,8 +133,6 @@ std::vector<std::string> read_classes(const StrictMap& top, const std::string& f
          top.place("classes"));
   return classes;
 }
-
-}  // namespace
 
 DataFile parse_data_file(const std::string& text, const std::string& path) {
   const StrictMap top(
@@ -151,10 +153,9 @@ DataFile parse_data_file(const std::string& text, const std::string& path) {
   if (!data.calibration.exists && !data.test.exists)
     fail(ErrorCode::kInvalidArgument, "The data file names no samples; `slipway data init FOLDER` writes one: {}",
          path);
-  read_preprocess(top.map("preprocess", {"input", "resize", "crop", "interpolation", "color", "scale", "mean", "std",
-                                         "layout", "dtype"}),
-                  data);
-  data.classes = read_classes(top, folder);
+  data.preprocess = read_preprocess(top);
+  data.has_scale = top.has("preprocess") && top.node("preprocess")["scale"].IsDefined();
+  data.classes = read_class_names(top, folder);
   for (auto& [label, index] : top.pairs("label_map")) {
     int64_t value = -1;
     if (index.size() < 10 && !index.empty() &&

@@ -27,6 +27,12 @@ struct DataFile {
   int64_t label_offset = 0;                  ///< added to numeric labels
 };
 
+/// The keys `preprocess` (a mapping) and `classes` (a list, or a text file with one name a line, its path relative to
+/// `folder`) of a YAML file that may have them. Both fail with kInvalidArgument naming the place.
+class StrictMap;
+Preprocess read_preprocess(const StrictMap& top);
+std::vector<std::string> read_class_names(const StrictMap& top, const std::string& folder);
+
 /// Parses the YAML of a data file (docs: `slipway data init`). Opens only the file of class names, if one is named.
 /// Fails with kInvalidArgument naming file, line and key.
 DataFile parse_data_file(const std::string& text, const std::string& path);

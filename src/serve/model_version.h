@@ -49,6 +49,11 @@ enum class Proof : uint8_t {
 };
 const char* to_string(Proof proof);
 
+/// Whether the first axis of every input and output is free and the same, so that requests can be batched.
+bool takes_batches(const Graph& graph, const std::map<std::string, int64_t>& dims);
+/// Rows that plans are made for: 1, 4, 16, … and `max_rows`.
+std::vector<int64_t> plan_sizes(int64_t max_rows);
+
 /// Everything needed to make a version warm.
 struct VersionSource {
   std::string model;
@@ -78,7 +83,7 @@ class ModelVersion {
   const ModelConfig& config() const { return source_.config; }
   const std::vector<Port>& inputs() const { return inputs_; }
   const std::vector<Port>& outputs() const { return outputs_; }
-  /// Rows of the largest batch; 0 when the model takes fixed shapes only.
+  /// Rows of the largest batch that the configuration allows; 0 when the model takes fixed shapes only.
   int64_t max_rows() const { return max_rows_; }
   /// Null when pictures are not what it takes.
   const Preprocess* preprocess() const { return preprocess_ ? &*preprocess_ : nullptr; }
@@ -88,7 +93,8 @@ class ModelVersion {
   /// Checks the request against the ports (kInvalidArgument naming tensor, expected and given) and puts it in the
   /// queue. `done` gets errors too, perhaps before submit() returns: kOverloaded when the queue is full or the deadline
   /// can't be met, kDeadline once it passed.
-  void submit(InferRequest&& request, Variant variant, InferDone done);
+  using Answered = std::function<void(const InferRequest&, InferResponse&&)>;
+  void submit(InferRequest&& request, Variant variant, Answered done);
 
   VersionMetrics& metrics() const { return metrics_; }
 

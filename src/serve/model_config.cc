@@ -1,0 +1,61 @@
+// NAME/config.yaml: how to serve a model.
+#include "base/error.h"
+#include "base/file.h"
+#include "data/data_file.h"
+#include "data/strict_yaml.h"
+#include "serve/repository.h"
+
+namespace slipway {
+namespace {
+constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
+}
+
+ModelConfig parse_model_config(const std::string& text, const std::string& path) {
+  const StrictMap top(parse_yaml(text, path), path,
+                      {"batching", "instances", "threads", "timeout_ms", "dims", "sticky", "preprocess", "classes"});
+  ModelConfig config;
+  const StrictMap batching = top.map("batching", {"max_rows", "delay_us", "max_queue"});
+  BatchingOptions& b = config.batching;
+  b.max_rows = batching.integer("max_rows", b.max_rows, 1, 4096);
+  b.delay_us = batching.integer("delay_us", b.delay_us, 0, 10'000'000);
+  b.max_queue = batching.integer("max_queue", b.max_queue, 1, 1'000'000);
+  config.instances = static_cast<int>(top.integer("instances", config.instances, 1, 256));
+  config.threads = static_cast<int>(top.integer("threads", config.threads, 1, 1024));
+  config.timeout_ms = top.integer("timeout_ms", 0, 0, 86'400'000);
+  for (const auto& [name, size] : top.pairs("dims")) {
+    const bool number = !size.empty() && size.size() < 10 && size.find_first_not_of("0123456789") == std::string::npos;
+    if (!number || std::stoll(size) < 1)
+      fail(ErrorCode::kInvalidArgument, "A dimension needs a positive size: '{}: {}' at {}", name, size,
+           top.place("dims"));
+    config.dims[name] = std::stoll(size);
+  }
+  const StrictMap sticky = top.map("sticky", {"header", "parameter"});
+  config.sticky_header = sticky.text("header");
+  config.sticky_parameter = sticky.text("parameter");
+  if (top.has("preprocess")) config.preprocess = read_preprocess(top);
+  config.labels = read_class_names(top, parent_folder(path));
+  return config;
+}
+
+ModelConfig load_model_config(const std::string& repository, const std::string& model) {
+  const std::string path = join_path(join_path(repository, model), "config.yaml");
+  return file_exists(path) ? parse_model_config(read_text_file(path, kMaxConfigBytes), path) : ModelConfig();
+}
+
+std::string model_config_template() {
+  return R"(# How Slipway serves this model; every key may be left out. NAME/config.yaml in the repository.
+batching:
+  max_rows: 16       # rows of a batch, where the model's first axis is free; plans that do not pay are dropped
+  delay_us: 0        # how long an idle instance waits for more requests
+  max_queue: 256     # requests waiting; beyond, they are refused (503)
+instances: 1         # batches computed at the same time
+threads: 1           # of one batch
+timeout_ms: 0        # deadline of requests that bring none (504); 0: none
+# dims: {sequence: 128}                # free dimensions but the first
+# sticky: {header: X-User, parameter: user}   # what keeps a caller on one version during a rollout; else the request's id
+# preprocess: {resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}  # where the ONNX file has none
+# classes: labels.txt                  # or a list
+)";
+}
+
+}  // namespace slipway

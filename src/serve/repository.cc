@@ -1,0 +1,212 @@
+// The model repository on disk, and how a version in it becomes plans for this machine. A plan is taken as published,
+// from the cache, or built; whatever its origin, it must reproduce the Report's probes.
+#include "serve/repository.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "base/base64.h"
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "data/npy.h"
+#include "engine/session.h"
+#include "model/onnx/onnx.h"
+#include "verify/trial.h"
+
+namespace slipway {
+namespace {
+
+std::string onnx_path(const std::string& folder) { return join_path(folder, "model.onnx"); }
+
+bool has_strings(const Graph& graph) {
+  for (const auto* ids : {&graph.inputs(), &graph.outputs()})
+    for (const ValueId id : *ids)
+      if (graph.value(id).dtype == DType::kString) return true;
+  return false;
+}
+
+Tensor probe_tensor(const std::string& text) {
+  const auto bytes = base64_decode(text);
+  if (!bytes) fail(ErrorCode::kInvalidArgument, "The probes of a report are damaged; verify the model again.");
+  const auto owner = std::make_shared<std::vector<std::byte>>(*bytes);
+  return parse_npy({owner, *owner}, "the report's probes");
+}
+
+/// The largest difference over the expected tensor's largest magnitude; infinite where shapes differ or NaN appears.
+double relative_difference(const Tensor& expected, const Tensor& got) {
+  if (expected.dims() != got.dims()) return std::numeric_limits<double>::infinity();
+  const std::vector<double> a = to_doubles(expected), b = to_doubles(got);
+  double largest = 0, difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::isnan(a[i]) && std::isnan(b[i])) continue;
+    const double d = a[i] == b[i] ? 0 : std::abs(a[i] - b[i]);
+    if (!(d <= difference)) difference = d;
+    if (std::isfinite(a[i])) largest = std::max(largest, std::abs(a[i]));
+  }
+  return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference / std::max(largest, 1e-30);
+}
+
+struct ProbeSet {
+  Tensor input;
+  std::vector<Tensor> outputs;
+  double max_variation = 0;
+};
+
+void require_probes(const ProbeSet& probes, const std::shared_ptr<const Plan>& plan, int64_t unit,
+                    const std::string& what) {
+  Session session(plan);
+  const std::vector<Tensor> outputs = run_samples(session, probes.input, unit);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const double difference = i < probes.outputs.size() ? relative_difference(probes.outputs[i], outputs[i])
+                                                        : std::numeric_limits<double>::infinity();
+    if (!(difference <= probes.max_variation))
+      fail(
+          ErrorCode::kVerificationFailed,
+          "The model's plan does not give what was verified; verify it on this machine: {}, output {} is off by {:.2g} "
+          "of its range, {:.2g} is allowed",
+          what, i, difference, probes.max_variation);
+  }
+}
+
+class PlanSource {
+ public:
+  PlanSource(const ServerOptions& options, const VersionSource& version, std::string folder)
+      : options_(options), version_(version), folder_(std::move(folder)) {}
+
+  /// Only what a passed report vouches for is taken from the repository as it is.
+  std::shared_ptr<const Plan> get(int64_t rows, bool take_published) {
+    const std::string published = join_path(folder_, "model.plan");
+    if (rows == 1 && take_published && file_exists(published))
+      if (auto plan = open(published)) return plan;
+    const std::string cached =
+        options_.cache_dir.empty() ? "" : join_path(join_path(options_.cache_dir, "plans"), key(rows) + ".plan");
+    if (!cached.empty() && file_exists(cached))
+      if (auto plan = open(cached)) return plan;
+    log_info("{}/{}: building the plan for {} row{}", version_.model, version_.version, rows, rows == 1 ? "" : "s");
+    const std::string timings = options_.cache_dir.empty() ? "" : join_path(options_.cache_dir, "timings.json");
+    auto plan = Plan::build(version_.graph, {.batch = rows,
+                                             .dims = version_.config.dims,
+                                             .threads = version_.config.threads,
+                                             .tune = options_.tune,
+                                             .timing_cache = timings});
+    if (cached.empty()) return plan;
+    try {
+      make_folders(parent_folder(cached));
+      plan->save(cached);
+      return Plan::open(cached);  // mapped, so that its weights are the page cache's
+    } catch (const Error& error) {
+      log_warning("The plan can't be kept in the cache: {}", error.what());
+      return plan;
+    }
+  }
+
+ private:
+  std::shared_ptr<const Plan> open(const std::string& path) {
+    try {
+      auto plan = Plan::open(path);
+      if (plan->threads() == version_.config.threads) return plan;
+    } catch (const Error& error) {
+      log_info("{}/{}: {}", version_.model, version_.version, error.what());
+    }
+    return nullptr;
+  }
+  std::string key(int64_t rows) const {
+    std::string text = fmt::format("{} {} {} {} {} {} {}", SLIPWAY_VERSION, version_.sha256, rows,
+                                   version_.config.threads, options_.tune, cpu_name(), to_string(cpu_features()));
+    for (const auto& [name, size] : version_.config.dims) text += fmt::format(" {}={}", name, size);
+    return sha256_hex(text).substr(0, 32);
+  }
+
+  const ServerOptions& options_;
+  const VersionSource& version_;
+  std::string folder_;
+};
+
+/// The proof that the report beside a model gives; the report itself when there is one of these bytes.
+std::optional<Report> read_proof(const std::string& folder, VersionSource& source) {
+  const std::string path = join_path(folder, "report.json");
+  if (!file_exists(path)) {
+    source.proof = Proof::kMissing;
+    source.proof_reason = "There is no report.json beside the model; run slipway verify.";
+    return std::nullopt;
+  }
+  try {
+    Report report = load_report(path);
+    if (report.candidate.sha256 != source.sha256) {
+      source.proof = Proof::kMismatched;
+      source.proof_reason = "The report judged another file: its digest is not this model's.";
+      return std::nullopt;
+    }
+    source.proof = report.verdict == Verdict::kPass ? Proof::kPassed : Proof::kFailed;
+    source.proof_reason = report.reason;
+    return report;
+  } catch (const Error& error) {
+    source.proof = Proof::kMismatched;
+    source.proof_reason = fmt::format("The report can't be read: {}", error.what());
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> repository_models(const std::string& repository) {
+  if (!is_folder(repository))
+    fail(ErrorCode::kNotFound, "There is no such folder; name the repository: {}", repository);
+  std::vector<std::string> models;
+  for (const std::string& name : list_folder(repository))
+    if (is_folder(join_path(repository, name))) models.push_back(name);
+  return models;
+}
+
+std::vector<int64_t> repository_versions(const std::string& repository, const std::string& model) {
+  std::vector<int64_t> versions;
+  for (const std::string& name : list_folder(join_path(repository, model))) {
+    int64_t version = 0;
+    const char* end = name.data() + name.size();
+    if (name[0] != '0' && std::from_chars(name.data(), end, version) == std::from_chars_result{end, std::errc()} &&
+        version > 0 && file_exists(onnx_path(join_path(join_path(repository, model), name))))
+      versions.push_back(version);
+  }
+  std::sort(versions.begin(), versions.end());
+  return versions;
+}
+
+std::string version_folder(const std::string& repository, const std::string& model, int64_t version) {
+  return join_path(join_path(repository, model), std::to_string(version));
+}
+
+VersionSource read_version(const ServerOptions& options, const std::string& model, int64_t version) {
+  const std::string folder = version_folder(options.repository, model, version);
+  const std::string path = onnx_path(folder);
+  VersionSource source{.model = model, .version = version, .config = load_model_config(options.repository, model)};
+  source.sha256 = sha256_of_file(path);
+  source.file_bytes = file_bytes(path);
+  source.graph = load_onnx(path);
+  const std::optional<Report> report = read_proof(folder, source);
+  if (has_strings(source.graph)) return source;
+
+  std::optional<ProbeSet> probes;
+  if (report && report->probes.count > 0) {
+    probes.emplace();
+    probes->input = probe_tensor(report->probes.input);
+    for (const std::string& output : report->probes.outputs) probes->outputs.push_back(probe_tensor(output));
+    probes->max_variation = report->policy.stability.max_variation;
+  }
+  const bool batches = takes_batches(source.graph, source.config.dims);
+  PlanSource plans(options, source, folder);
+  for (const int64_t rows : batches ? plan_sizes(source.config.batching.max_rows) : std::vector<int64_t>{1}) {
+    auto plan = plans.get(rows, probes.has_value());
+    // A model of fixed shapes may take several samples at once.
+    const int64_t unit =
+        batches ? rows : std::max<int64_t>(plan->inputs().at(0).dims.empty() ? 1 : plan->inputs()[0].dims[0], 1);
+    if (probes) require_probes(*probes, plan, unit, fmt::format("{}/{} for {} rows", model, version, rows));
+    source.plans[rows] = std::move(plan);
+  }
+  return source;
+}
+
+}  // namespace slipway

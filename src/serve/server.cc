@@ -1,0 +1,367 @@
+// The models in memory. Requests read one immutable table (models, versions, routing) that every change replaces whole;
+// versions that left it are destroyed by a thread of their own once nobody has requests on them, never by a thread of
+// theirs.
+#include "serve/server.h"
+
+#include <algorithm>
+#include <charconv>
+#include <condition_variable>
+#include <random>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "serve/repository.h"
+
+namespace slipway {
+namespace {
+
+constexpr int kBuckets = 10'000;
+constexpr auto kReapInterval = std::chrono::milliseconds(20);
+
+struct ModelEntry {
+  std::map<int64_t, std::shared_ptr<ModelVersion>> versions;
+  Routing routing;
+};
+using Table = std::map<std::string, ModelEntry, std::less<>>;
+
+const std::shared_ptr<ModelVersion>* find_version(const ModelEntry& entry, int64_t version) {
+  const auto found = entry.versions.find(version);
+  return found == entry.versions.end() ? nullptr : &found->second;
+}
+
+int64_t parse_version(std::string_view text) {
+  int64_t version = 0;
+  const auto end = text.data() + text.size();
+  if (std::from_chars(text.data(), end, version) != std::from_chars_result{end, std::errc()} || version < 1)
+    fail(ErrorCode::kInvalidArgument, "A version is a positive number: '{}'", text.substr(0, 32));
+  return version;
+}
+
+int random_bucket() {
+  thread_local Random random(std::random_device{}());
+  return static_cast<int>(random.below(kBuckets));
+}
+
+std::string names_in(const Table& table) {
+  std::string names;
+  for (const auto& [name, entry] : table) names += (names.empty() ? "" : ", ") + name;
+  return names.empty() ? "none" : names;
+}
+
+}  // namespace
+
+int sticky_bucket(std::string_view model, std::string_view key) {
+  const uint64_t hash = fnv1a(key.data(), key.size(), fnv1a(model.data(), model.size()));
+  return static_cast<int>(Random(hash).next() % kBuckets);
+}
+
+struct Server::Impl {
+  explicit Impl(ServerOptions o) : options(std::move(o)) {}
+
+  std::shared_ptr<const Table> table() const {
+    const std::lock_guard lock(table_mutex);
+    return current;
+  }
+  /// Replaces the table by what `change` makes of a copy; versions that it drops are retired.
+  template <typename Change>
+  void change_table(const Change& change) {
+    const std::lock_guard writers(change_mutex);
+    auto next = std::make_shared<Table>(*table());
+    change(*next);
+    std::shared_ptr<const Table> old = std::move(next);
+    {
+      const std::lock_guard lock(table_mutex);
+      current.swap(old);
+    }
+    for (const auto& [name, entry] : *old)
+      for (const auto& [number, version] : entry.versions) {
+        const auto now = table();
+        const auto kept = now->find(name);
+        const auto* same = kept == now->end() ? nullptr : find_version(kept->second, number);
+        if (same == nullptr || *same != version) retire(version);
+      }
+  }
+  void retire(std::shared_ptr<ModelVersion> version) {
+    const std::lock_guard lock(reap_mutex);
+    retired.push_back(std::move(version));
+    reap.notify_one();
+  }
+  void run_reaper();
+  void set_state(const std::string& model, int64_t version, std::string state, std::string reason) {
+    const std::lock_guard lock(index_mutex);
+    states[{model, version}] = {model, version, std::move(state), std::move(reason)};
+  }
+
+  ServerOptions options;
+  std::mutex load_mutex;    ///< one load or unload at a time
+  std::mutex change_mutex;  ///< one writer of the table
+  mutable std::mutex table_mutex;
+  std::shared_ptr<const Table> current = std::make_shared<Table>();
+  mutable std::mutex index_mutex;
+  std::map<std::pair<std::string, int64_t>, IndexEntry> states;
+  std::vector<Observer> observers;
+  std::atomic<int64_t> in_flight{0};
+  std::atomic<bool> draining{false};
+  std::mutex idle_mutex;
+  std::condition_variable idle;
+
+  std::mutex reap_mutex;
+  std::condition_variable reap;
+  std::vector<std::shared_ptr<ModelVersion>> retired;
+  bool stopping = false;
+  std::thread reaper;
+};
+
+void Server::Impl::run_reaper() {
+  std::unique_lock lock(reap_mutex);
+  while (!stopping) {
+    if (retired.empty())
+      reap.wait(lock);
+    else
+      reap.wait_for(lock, kReapInterval);
+    std::vector<std::shared_ptr<ModelVersion>> done;
+    for (auto& version : retired)
+      if (version.use_count() == 1) done.push_back(std::move(version));
+    std::erase(retired, nullptr);
+    lock.unlock();
+    done.clear();
+    lock.lock();
+  }
+}
+
+Server::Server(ServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
+  impl_->reaper = std::thread([impl = impl_.get()] { impl->run_reaper(); });
+}
+
+Server::~Server() {
+  drain(10'000);
+  {
+    const std::lock_guard lock(impl_->reap_mutex);
+    impl_->stopping = true;
+  }
+  impl_->reap.notify_all();
+  impl_->reaper.join();
+}
+
+void Server::add(std::shared_ptr<ModelVersion> version) {
+  const std::string model = version->model();
+  const int64_t number = version->version();
+  impl_->change_table([&](Table& table) { table[model].versions[number] = std::move(version); });
+  impl_->set_state(model, number, "READY", "");
+}
+
+void Server::load_all() {
+  for (const std::string& model : repository_models(impl_->options.repository)) {
+    try {
+      load(model);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kInterrupted) throw;
+      log_error("{}: {}", model, error.what());
+    }
+  }
+}
+
+void Server::load(const std::string& model) {
+  const std::lock_guard loading(impl_->load_mutex);
+  const std::string& repository = impl_->options.repository;
+  const std::vector<std::string> known =
+      repository.empty() ? std::vector<std::string>() : repository_models(repository);
+  if (std::find(known.begin(), known.end(), model) == known.end())
+    fail(ErrorCode::kNotFound, "The repository has no such model: '{}'", model.substr(0, 64));
+  const std::vector<int64_t> numbers = repository_versions(repository, model);
+  if (numbers.empty()) {
+    impl_->set_state(model, 0, "UNAVAILABLE", "There is no version folder with a model.onnx.");
+    fail(ErrorCode::kNotFound, "The model has no version; put one at {}/1/model.onnx", model);
+  }
+  std::optional<Error> failure;
+  for (const int64_t number : numbers) {
+    const auto before = impl_->table();
+    const auto entry = before->find(model);
+    const auto* old = entry == before->end() ? nullptr : find_version(entry->second, number);
+    if (old == nullptr) impl_->set_state(model, number, "LOADING", "");
+    try {
+      VersionSource source = read_version(impl_->options, model, number);
+      const bool is_live =
+          old != nullptr && (entry->second.routing.stable == number || entry->second.routing.candidate == number);
+      if (is_live && source.sha256 != (*old)->source().sha256 && source.proof != Proof::kPassed &&
+          !impl_->options.allow_unverified)
+        fail(
+            ErrorCode::kVerificationFailed,
+            "The bytes of a live version changed and nothing proves the new ones; publish them as a new version: {}/{}",
+            model, number);
+      add(std::make_shared<ModelVersion>(std::move(source)));
+      log_info("{}/{} is warm", model, number);
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kInterrupted) throw;
+      impl_->set_state(model, number, old == nullptr ? "UNAVAILABLE" : "READY",
+                       old == nullptr ? error.what() : std::string("The last reload failed: ") + error.what());
+      log_error("{}/{}: {}", model, number, error.what());
+      failure = error;
+    }
+  }
+  // Versions that are gone from disk leave, unless traffic goes to them.
+  impl_->change_table([&](Table& table) {
+    const auto entry = table.find(model);
+    if (entry == table.end()) return;
+    std::erase_if(entry->second.versions, [&](const auto& v) {
+      const Routing& r = entry->second.routing;
+      return v.first != r.stable && v.first != r.candidate &&
+             std::find(numbers.begin(), numbers.end(), v.first) == numbers.end();
+    });
+  });
+  {
+    const std::lock_guard lock(impl_->index_mutex);
+    std::erase_if(impl_->states, [&](const auto& state) {
+      const auto& [name, number] = state.first;
+      return name == model && std::find(numbers.begin(), numbers.end(), number) == numbers.end() &&
+             state.second.state != "READY";
+    });
+  }
+  if (failure) throw *failure;
+}
+
+void Server::unload(const std::string& model, int64_t version) {
+  const std::lock_guard loading(impl_->load_mutex);
+  bool found = false;
+  std::vector<int64_t> gone;
+  impl_->change_table([&](Table& table) {
+    const auto entry = table.find(model);
+    if (entry == table.end()) return;
+    for (const auto& [number, loaded] : entry->second.versions)
+      if (version == 0 || number == version) gone.push_back(number);
+    found = !gone.empty();
+    Routing& routing = entry->second.routing;
+    for (const int64_t number : gone) {
+      entry->second.versions.erase(number);
+      if (routing.candidate == number) routing.candidate = 0, routing.candidate_share = 0;
+      if (routing.stable == number) routing.stable = 0;
+    }
+    if (entry->second.versions.empty()) table.erase(entry);
+  });
+  if (!found) fail(ErrorCode::kNotFound, "The model is not loaded: '{}'", model.substr(0, 64));
+  for (const int64_t number : gone) impl_->set_state(model, number, "UNAVAILABLE", "unloaded");
+}
+
+std::vector<IndexEntry> Server::index() const {
+  const std::lock_guard lock(impl_->index_mutex);
+  std::vector<IndexEntry> entries;
+  for (const auto& [key, entry] : impl_->states) entries.push_back(entry);
+  return entries;
+}
+
+std::vector<std::shared_ptr<ModelVersion>> Server::versions(std::string_view model) const {
+  std::vector<std::shared_ptr<ModelVersion>> all;
+  for (const auto table = impl_->table(); const auto& [name, entry] : *table)
+    if (model.empty() || name == model)
+      for (const auto& [number, version] : entry.versions) all.push_back(version);
+  return all;
+}
+
+std::vector<std::string> Server::models() const {
+  std::vector<std::string> names;
+  for (const auto table = impl_->table(); const auto& [name, entry] : *table) names.push_back(name);
+  return names;
+}
+
+void Server::route(const std::string& model, const Routing& routing) {
+  SLIPWAY_CHECK(routing.candidate_share >= 0 && routing.candidate_share <= kBuckets);
+  impl_->change_table([&](Table& table) {
+    const auto entry = table.find(model);
+    for (const int64_t version : {routing.stable, routing.candidate})
+      if (version != 0 && (entry == table.end() || !entry->second.versions.contains(version)))
+        fail(ErrorCode::kNotFound, "The version is not loaded: {}/{}", model, version);
+    if (entry != table.end()) entry->second.routing = routing;
+  });
+}
+
+Routing Server::routing(const std::string& model) const {
+  const auto table = impl_->table();
+  const auto entry = table->find(model);
+  return entry == table->end() ? Routing() : entry->second.routing;
+}
+
+Target Server::target(std::string_view model, std::string_view version, std::string_view sticky) const {
+  if (impl_->draining) fail(ErrorCode::kOverloaded, "The server is shutting down; ask another one.");
+  const auto table = impl_->table();
+  if (model.empty() && table->size() != 1)
+    fail(ErrorCode::kInvalidArgument, "A model must be named, for the server has not exactly one; there are: {}",
+         names_in(*table));
+  const auto entry = model.empty() ? table->begin() : table->find(model);
+  if (entry == table->end())
+    fail(ErrorCode::kNotFound, "The server has no such model; there are: {}; asked: '{}'", names_in(*table),
+         model.substr(0, 64));
+  const auto& [name, loaded] = *entry;
+  if (!version.empty()) {
+    const auto* pinned = find_version(loaded, parse_version(version));
+    if (pinned == nullptr)
+      fail(ErrorCode::kNotFound, "The model has no such version: {}/{}", name, version.substr(0, 32));
+    return {*pinned, Variant::kPinned};
+  }
+  const Routing& routing = loaded.routing;
+  if (routing.candidate != 0 && routing.candidate_share > 0 &&
+      (sticky.empty() ? random_bucket() : sticky_bucket(name, sticky)) < routing.candidate_share)
+    return {*find_version(loaded, routing.candidate), Variant::kCandidate};
+  const auto* stable = find_version(loaded, routing.stable);
+  if (stable == nullptr)
+    fail(ErrorCode::kNotFound, "No version of the model is live; promote one by a rollout, or name a version: '{}'",
+         name);
+  return {*stable, Variant::kStable};
+}
+
+void Server::infer(const Target& target, InferRequest&& request, InferDone done) {
+  impl_->in_flight.fetch_add(1);
+  if (request.arrival_ns == 0) request.arrival_ns = now_ns();
+  if (request.deadline_ns == 0 && target.version->config().timeout_ms > 0)
+    request.deadline_ns = request.arrival_ns + target.version->config().timeout_ms * 1'000'000;
+  ModelVersion& version = *target.version;
+  version.submit(std::move(request), target.variant,
+                 [this, target, done = std::move(done)](const InferRequest& asked, InferResponse&& response) {
+                   for (const Observer& observe : impl_->observers)
+                     observe({*target.version, target.variant, asked, response});
+                   done(std::move(response));
+                   if (impl_->in_flight.fetch_sub(1) == 1 && impl_->draining) {
+                     const std::lock_guard lock(impl_->idle_mutex);
+                     impl_->idle.notify_all();
+                   }
+                 });
+}
+
+void Server::observe(Observer observer) { impl_->observers.push_back(std::move(observer)); }
+
+bool Server::ready() const {
+  if (impl_->draining) return false;
+  {
+    const std::lock_guard lock(impl_->index_mutex);
+    for (const auto& [key, entry] : impl_->states)
+      if (entry.state == "LOADING") return false;
+  }
+  const auto table = impl_->table();
+  return std::all_of(table->begin(), table->end(), [](const auto& entry) { return entry.second.routing.stable != 0; });
+}
+
+bool Server::ready(std::string_view model, std::string_view version) const {
+  if (impl_->draining) return false;
+  const auto table = impl_->table();
+  const auto entry = table->find(model);
+  if (entry == table->end()) fail(ErrorCode::kNotFound, "The server has no such model: '{}'", model.substr(0, 64));
+  if (version.empty()) return entry->second.routing.stable != 0;
+  if (find_version(entry->second, parse_version(version)) == nullptr)
+    fail(ErrorCode::kNotFound, "The model has no such version: '{}'", version.substr(0, 32));
+  return true;
+}
+
+bool Server::drain(int64_t timeout_ms) {
+  impl_->draining = true;
+  std::unique_lock lock(impl_->idle_mutex);
+  return impl_->idle.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return impl_->in_flight == 0; });
+}
+
+const ServerOptions& Server::options() const { return impl_->options; }
+int64_t Server::in_flight() const { return impl_->in_flight; }
+
+}  // namespace slipway
