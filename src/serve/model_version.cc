@@ -70,11 +70,20 @@ bool takes_batches(const Graph& graph, const std::map<std::string, int64_t>& dim
   }
 }
 
-std::vector<int64_t> plan_sizes(int64_t max_rows) {
+std::vector<int64_t> plan_sizes(const Graph& graph, const ModelConfig& config) {
   std::vector<int64_t> sizes;
+  const int64_t max_rows = takes_batches(graph, config.dims) ? config.batching.max_rows : 1;
   for (int64_t rows = 1; rows < max_rows; rows *= 4) sizes.push_back(rows);
-  sizes.push_back(std::max<int64_t>(max_rows, 1));
+  sizes.push_back(max_rows);
   return sizes;
+}
+
+int64_t plan_batch(const Graph& graph, int64_t rows) {
+  for (const ValueId id : graph.inputs()) {
+    const Shape& shape = graph.value(id).shape;
+    if (shape.has_rank() && shape.rank() > 0) return shape[0].is_known() ? shape[0].value() : rows;
+  }
+  return rows;
 }
 
 struct ModelVersion::Engine {

@@ -51,8 +51,10 @@ const char* to_string(Proof proof);
 
 /// Whether the first axis of every input and output is free and the same, so that requests can be batched.
 bool takes_batches(const Graph& graph, const std::map<std::string, int64_t>& dims);
-/// Rows that plans are made for: 1, 4, 16, … and `max_rows`.
-std::vector<int64_t> plan_sizes(int64_t max_rows);
+/// Rows that plans are made for: 1, 4, 16, … and the most that the configuration allows; 1 for a model of fixed shapes.
+std::vector<int64_t> plan_sizes(const Graph& graph, const ModelConfig& config);
+/// BuildOptions::batch of a plan for `rows`: the model's own first dimension where that is fixed.
+int64_t plan_batch(const Graph& graph, int64_t rows);
 
 /// Everything needed to make a version warm.
 struct VersionSource {

@@ -88,7 +88,7 @@ class PlanSource {
       if (auto plan = open(cached)) return plan;
     log_info("{}/{}: building the plan for {} row{}", version_.model, version_.version, rows, rows == 1 ? "" : "s");
     const std::string timings = options_.cache_dir.empty() ? "" : join_path(options_.cache_dir, "timings.json");
-    auto plan = Plan::build(version_.graph, {.batch = rows,
+    auto plan = Plan::build(version_.graph, {.batch = plan_batch(version_.graph, rows),
                                              .dims = version_.config.dims,
                                              .threads = version_.config.threads,
                                              .tune = options_.tune,
@@ -196,14 +196,12 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
     for (const std::string& output : report->probes.outputs) probes->outputs.push_back(probe_tensor(output));
     probes->max_variation = report->policy.stability.max_variation;
   }
-  const bool batches = takes_batches(source.graph, source.config.dims);
   PlanSource plans(options, source, folder);
-  for (const int64_t rows : batches ? plan_sizes(source.config.batching.max_rows) : std::vector<int64_t>{1}) {
+  for (const int64_t rows : plan_sizes(source.graph, source.config)) {
     auto plan = plans.get(rows, probes.has_value());
-    // A model of fixed shapes may take several samples at once.
-    const int64_t unit =
-        batches ? rows : std::max<int64_t>(plan->inputs().at(0).dims.empty() ? 1 : plan->inputs()[0].dims[0], 1);
-    if (probes) require_probes(*probes, plan, unit, fmt::format("{}/{} for {} rows", model, version, rows));
+    if (probes)
+      require_probes(*probes, plan, plan_batch(source.graph, rows),
+                     fmt::format("{}/{} for {} rows", model, version, rows));
     source.plans[rows] = std::move(plan);
   }
   return source;

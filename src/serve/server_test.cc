@@ -1,0 +1,208 @@
+#include "serve/server.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <thread>
+
+#include "base/clock.h"
+#include "engine/engine_testing.h"
+#include "model/evaluate.h"
+#include "serve/serve_testing.h"
+
+namespace slipway {
+namespace {
+
+template <typename Body>
+ErrorCode code_of(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode::kInternal;
+}
+
+TEST(Server, AnswersEveryRowCountAsTheReferenceDoes) {
+  Random random(1);
+  const Graph graph = scaling_graph(2);
+  auto server = make_server({make_version(graph)});
+  for (int64_t rows = 1; rows < 40; ++rows) {
+    const Tensor x = random_tensor(DType::kFloat32, {rows, 4}, random);
+    const InferResponse r = infer_and_wait(*server, request_of(x, "id7"));
+    ASSERT_FALSE(r.error) << r.message;
+    EXPECT_EQ(r.id, "id7");
+    EXPECT_EQ(r.version, 1);
+    EXPECT_EQ(difference(to_tensor(r.outputs.at(0)), evaluate(graph, std::span(&x, 1))[0]), "");
+  }
+}
+
+TEST(Server, ManyCallersAtOnceEachGetTheirOwnAnswer) {
+  auto server = make_server({make_version(scaling_graph(3), "m", 1, {.batching = {.max_rows = 8}, .instances = 2})});
+  std::vector<std::thread> callers;
+  std::atomic<int> wrong{0};
+  for (int c = 0; c < 8; ++c)
+    callers.emplace_back([&, c] {
+      for (int i = 0; i < 200; ++i) {
+        const auto v = static_cast<float>(c * 1000 + i);
+        const InferResponse r = infer_and_wait(*server, request_of(Tensor::of<float>({1, 4}, {v, 0, 0, v})));
+        const Tensor y = r.error ? Tensor() : to_tensor(r.outputs.at(0));
+        if (r.error || y.values<float>()[0] != 3 * v + 1 || y.values<float>()[1] != 1) ++wrong;
+      }
+    });
+  for (auto& caller : callers) caller.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_EQ(server->versions("m")[0]->metrics().variants[0].requests, 1600);
+  EXPECT_EQ(server->in_flight(), 0);
+}
+
+TEST(Server, RequestsThatDoNotFitAreTheCallersFault) {
+  auto server = make_server({make_version(scaling_graph(1))});
+  const auto answer = [&](auto change) {
+    InferRequest request = request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4}));
+    change(request);
+    return infer_and_wait(*server, std::move(request));
+  };
+  using R = InferRequest;
+  for (const auto& r :
+       {answer([](R& q) { q.inputs[0].name = "z"; }), answer([](R& q) { q.inputs.clear(); }),
+        answer([](R& q) { q.inputs[0].dtype = DType::kInt32; }), answer([](R& q) {
+          q.inputs[0].dims = {1, 5};
+        }),
+        answer([](R& q) { q.inputs[0].dims = {4}; }), answer([](R& q) {
+          q.inputs[0].dims = {-1, 4};
+        }),
+        answer([](R& q) {
+          q.inputs[0].dims = {0, 4};
+        }),
+        answer([](R& q) {
+          q.inputs[0].dims = {int64_t{1} << 62, 4};
+        }),
+        answer([](R& q) { q.inputs[0].bytes = q.inputs[0].bytes.first(15); }),
+        answer([](R& q) { q.inputs.push_back(q.inputs[0]); }), answer([](R& q) { q.outputs = {"nope"}; })}) {
+    ASSERT_TRUE(r.error);
+    EXPECT_EQ(http_status(*r.error), 400) << r.message;
+  }
+  EXPECT_EQ(code_of([&] { server->target("nope", "", ""); }), ErrorCode::kNotFound);
+  EXPECT_EQ(code_of([&] { server->target("m", "7", ""); }), ErrorCode::kNotFound);
+  EXPECT_EQ(code_of([&] { server->target("m", "x", ""); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(Server, OnlyRoutingMakesAVersionLiveAndSharesAreSticky) {
+  Server server({});
+  server.add(make_version(scaling_graph(1), "m", 1));
+  EXPECT_FALSE(server.ready());
+  EXPECT_EQ(code_of([&] { server.target("m", "", ""); }), ErrorCode::kNotFound);
+  EXPECT_EQ(server.target("m", "1", "").variant, Variant::kPinned);
+  EXPECT_EQ(code_of([&] { server.route("m", {.stable = 2}); }), ErrorCode::kNotFound);
+  server.add(make_version(scaling_graph(2), "m", 2));
+  server.route("m", {.stable = 1, .candidate = 2, .candidate_share = 1000});
+  EXPECT_TRUE(server.ready());
+  int candidates = 0;
+  std::vector<bool> before;
+  for (int user = 0; user < 5000; ++user) {
+    const Target t = server.target("m", "", "user" + std::to_string(user));
+    EXPECT_EQ(t.version->version(), t.variant == Variant::kCandidate ? 2 : 1);
+    before.push_back(t.variant == Variant::kCandidate);
+    candidates += before.back();
+  }
+  EXPECT_NEAR(candidates, 500, 100);
+  server.route("m", {.stable = 1, .candidate = 2, .candidate_share = 5000});
+  for (int user = 0; user < 5000; ++user)
+    if (before[static_cast<size_t>(user)]) {
+      ASSERT_EQ(server.target("m", "", "user" + std::to_string(user)).variant, Variant::kCandidate);
+    }
+}
+
+TEST(Server, UnloadAnswersWhatItHasAndDestroysOffTheComputingThreads) {
+  auto server = make_server({make_version(scaling_graph(1))});
+  std::weak_ptr<ModelVersion> version = server->versions("m")[0];
+  std::vector<std::unique_ptr<Answer>> answers;
+  for (int i = 0; i < 50; ++i) {
+    answers.push_back(std::make_unique<Answer>());
+    server->infer(server->target("m", "", ""), request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4})),
+                  answers.back()->done());
+  }
+  server->unload("m");
+  for (auto& answer : answers) EXPECT_FALSE(answer->wait().error);
+  EXPECT_EQ(code_of([&] { server->target("m", "", ""); }), ErrorCode::kNotFound);
+  for (int i = 0; i < 500 && !version.expired(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(version.expired());
+}
+
+// A matrix product large enough that requests pile up behind it.
+Graph slow_graph() {
+  Graph g;
+  g.opsets[""] = 13;
+  const ValueId x = g.add_input("x", DType::kFloat32, Shape({Dim(1), Dim(1200), Dim(1200)}));
+  const ValueId y = g.add_node({.op_type = "MatMul", .name = "a", .inputs = {x, x}}, "a");
+  g.add_output(g.add_node({.op_type = "MatMul", .name = "b", .inputs = {y, x}}, "y"));
+  infer_shapes(g);
+  return g;
+}
+
+TEST(Server, DeadlinesAndAFullQueueAreAnsweredWhileComputing) {
+  auto server = make_server({make_version(slow_graph(), "m", 1, {.batching = {.max_queue = 2}})});
+  const Tensor x(DType::kFloat32, {1, 1200, 1200});
+  std::vector<std::unique_ptr<Answer>> answers;
+  const auto send = [&](int64_t deadline_ns) {
+    answers.push_back(std::make_unique<Answer>());
+    InferRequest request = request_of(x);
+    request.deadline_ns = deadline_ns;
+    server->infer(server->target("m", "", ""), std::move(request), answers.back()->done());
+  };
+  for (int i = 0; i < 6; ++i) send(0);
+  int overloaded = 0;
+  for (auto& answer : answers) {
+    const InferResponse& r = answer->wait();
+    overloaded += r.error == ErrorCode::kOverloaded;
+    EXPECT_TRUE(!r.error || r.retry_after_s >= 1);
+  }
+  EXPECT_GE(overloaded, 3);
+  EXPECT_LT(overloaded, 6);
+  answers.clear();
+  // Too late already: refused before it is computed, or answered by the deadline.
+  send(now_ns() + 1000);
+  const InferResponse& late = answers[0]->wait();
+  EXPECT_TRUE(late.error == ErrorCode::kOverloaded || late.error == ErrorCode::kDeadline);
+}
+
+TEST(Server, DrainRefusesNewRequestsAndWaitsForTheOthers) {
+  auto server = make_server({make_version(slow_graph())});
+  const Target target = server->target("m", "", "");
+  Answer answer;
+  server->infer(target, request_of(Tensor(DType::kFloat32, {1, 1200, 1200})), answer.done());
+  EXPECT_TRUE(server->drain(60'000));
+  EXPECT_EQ(answer.count(), 1);
+  EXPECT_FALSE(server->ready());
+  EXPECT_EQ(code_of([&] { server->target("m", "", ""); }), ErrorCode::kOverloaded);
+}
+
+TEST(Server, ObserversSeeRequestAndResponse) {
+  auto server = make_server({make_version(scaling_graph(1))});
+  std::atomic<int> seen{0};
+  server->observe([&](const Served& s) {
+    if (s.request.id == "a" && s.response.outputs.size() == 1 && s.variant == Variant::kStable) ++seen;
+  });
+  infer_and_wait(*server, request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4}), "a"));
+  EXPECT_EQ(seen, 1);
+}
+
+TEST(Server, StringsRunByTheReference) {
+  auto server = make_server({make_version(identity_graph(DType::kString, Shape({Dim("N")})))});
+  const Tensor x = Tensor::of_strings({2}, {"hello", std::string("a\0b", 3)});
+  const InferResponse r = infer_and_wait(*server, request_of(x));
+  ASSERT_FALSE(r.error) << r.message;
+  EXPECT_TRUE(to_tensor(r.outputs.at(0)).identical(x));
+}
+
+TEST(Server, AModelOfFixedShapeTakesThatShape) {
+  auto server = make_server({make_version(identity_graph(DType::kInt64, Shape({Dim(3), Dim(2)})))});
+  const Tensor x = Tensor::of<int64_t>({3, 2}, {1, 2, 3, 4, 5, 6});
+  EXPECT_TRUE(to_tensor(infer_and_wait(*server, request_of(x)).outputs.at(0)).identical(x));
+  EXPECT_TRUE(infer_and_wait(*server, request_of(x.reshaped({2, 3}))).error);
+}
+
+}  // namespace
+}  // namespace slipway
