@@ -107,6 +107,7 @@ struct Server::Impl {
   std::vector<Observer> observers;
   std::atomic<int64_t> in_flight{0};
   std::atomic<bool> draining{false};
+  std::atomic<bool> loaded{options.repository.empty()};  ///< load_all() is through
   std::mutex idle_mutex;
   std::condition_variable idle;
 
@@ -164,6 +165,7 @@ void Server::load_all() {
       log_error("{}: {}", model, error.what());
     }
   }
+  impl_->loaded = true;
 }
 
 void Server::load(const std::string& model) {
@@ -334,7 +336,7 @@ void Server::infer(const Target& target, InferRequest&& request, InferDone done)
 void Server::observe(Observer observer) { impl_->observers.push_back(std::move(observer)); }
 
 bool Server::ready() const {
-  if (impl_->draining) return false;
+  if (impl_->draining || !impl_->loaded) return false;
   {
     const std::lock_guard lock(impl_->index_mutex);
     for (const auto& [key, entry] : impl_->states)
