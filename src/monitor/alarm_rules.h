@@ -16,7 +16,7 @@ struct AlarmRules {
   int64_t window_s = 60;
   int64_t for_s = 10;
   double resolve_ratio = 0.8;
-  std::string webhook;  ///< http://host:port/path that gets a POST for each change; empty: none
+  std::string webhook;  ///< http://host:port/path: a POST for each change, and each minute while firing; empty: none
 };
 
 /// Fails with kNotFound, or kInvalidArgument naming file, line and key.

@@ -2,6 +2,7 @@
 // that is run until the one deadline, so that no step can block beyond it.
 #include "serve/http/admin_client.h"
 
+#include <algorithm>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -21,7 +22,7 @@ using Tcp = asio::ip::tcp;
 constexpr uint64_t kMaxReplyBytes = uint64_t{64} << 20;
 
 struct Address {
-  std::string host, port, prefix;
+  std::string host, port, prefix, query;
   std::string authority() const { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
 };
 
@@ -38,7 +39,10 @@ Address parse_url(const std::string& url) {
   else if (rest.find("://") != std::string_view::npos)
     refuse();
   Address a;
-  rest = rest.substr(0, rest.find_first_of("?#"));
+  rest = rest.substr(0, rest.find('#'));
+  const size_t question = std::min(rest.find('?'), rest.size());
+  a.query = rest.substr(question);
+  rest = rest.substr(0, question);
   const size_t slash = rest.find('/');
   if (slash != std::string_view::npos) a.prefix = rest.substr(slash);
   while (a.prefix.ends_with('/')) a.prefix.pop_back();
@@ -100,7 +104,8 @@ http::request<http::string_body> request_of(const Address& address, const std::s
   http::request<http::string_body> request;
   request.version(11);
   request.method_string(method);
-  request.target(address.prefix + target);
+  const std::string path = address.prefix + (target.empty() ? address.query : target);
+  request.target(path.starts_with('/') ? path : "/" + path);
   request.set(http::field::host, address.authority() + ":" + address.port);
   request.set(http::field::user_agent, "slipway/" SLIPWAY_VERSION);
   request.set(http::field::connection, "close");

@@ -73,6 +73,13 @@ TEST(AdminClient, SendsTokenAndBodyAndReturnsAnyStatus) {
   EXPECT_TRUE(server.seen.ends_with("\r\n\r\n{\"a\":1}"));
 }
 
+TEST(AdminClient, AWholeUrlNeedsNoTarget) {
+  OneReply server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(admin_call(server.url + "?a=b", "POST", "", "{}", "", 5000).status, 200);
+  server.join();
+  EXPECT_TRUE(server.seen.starts_with("POST /?a=b HTTP/1.1\r\n")) << server.seen;
+}
+
 TEST(AdminClient, SaysWhatIsWrong) {
   for (const char* url : {"", "ftp://x:1", "http://", "http://x:", "http://x:0", "http://x:70000", "http://[::1", "a b",
                           "http://u@x:80", "http://x:8\r\n"})
