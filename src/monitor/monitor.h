@@ -29,8 +29,16 @@ class Monitor {
   void tick();
   /// tick() in a thread of its own, until destroyed.
   void start();
+  /// Since the version was loaded. Fails with kNotFound when it is not.
   Observation observation(const std::string& model, int64_t version, Variant variant) const;
   std::vector<Alarm> alarms() const;  ///< pending and firing
+  /// What the dashboard shows now: process, models, versions, alarms; `rollouts` (JSON text) goes in as it is.
+  std::string status_json(const std::string& rollouts = {}) const;
+  /// The series' points after `since_ms`, of the process, of everything, of each model and version.
+  std::string series_json(int64_t since_ms = 0) const;
+  std::string alarms_json() const;
+  /// prometheus_text(), then live scores and alarms in the same format.
+  std::string metrics_text() const;
   /// GET / (the dashboard), /api/status, /api/series?since=, /api/alarms, /metrics. `extra` adds the rollouts' state to
   /// /api/status under "rollouts", as JSON text.
   void serve_on(AdminPlane& admin, std::function<std::string()> extra = {});
