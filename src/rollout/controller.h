@@ -42,7 +42,7 @@ struct RolloutState {
   int look = 0;                       ///< looks taken in this step
   int64_t looked_n = 0;               ///< candidate's requests in the last one
   int64_t next_look_n = 0;            ///< and in the next one
-  bool final_look = false;            ///< the one that is due when the step's minima are met was taken
+  bool ready_look = false;            ///< the one that is due when the step's minima are met was taken
   int64_t moved_ns = 0, moved_n = 0;  ///< the candidate last answered, or had nothing waiting
   double memory_ratio_at_start = 0;
   std::shared_ptr<const Observation> live_start, candidate_start;  ///< counters when the step began

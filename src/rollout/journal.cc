@@ -16,7 +16,9 @@ namespace {
 constexpr int kFormat = 1;
 constexpr const char* kSchema = R"(
 CREATE TABLE IF NOT EXISTS live (
-  model TEXT PRIMARY KEY, version INTEGER NOT NULL, sha256 TEXT NOT NULL, override_reason TEXT NOT NULL) WITHOUT ROWID;
+  id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL,
+  override_reason TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS live_of_model ON live (model, id);
 CREATE TABLE IF NOT EXISTS rollout (
   model TEXT PRIMARY KEY, phase TEXT NOT NULL, live INTEGER NOT NULL, candidate INTEGER NOT NULL,
   candidate_sha256 TEXT NOT NULL, override_reason TEXT NOT NULL, reason TEXT NOT NULL, step INTEGER NOT NULL,
@@ -123,6 +125,7 @@ Journal::~Journal() = default;
 void Journal::write(const Change& change) {
   const std::lock_guard lock(impl_->mutex);
   sqlite3* db = impl_->db;
+  if (impl_->options.at_commit) impl_->options.at_commit();
   impl_->run("BEGIN IMMEDIATE", "written");
   try {
     const auto done = [&](Statement& statement) {
@@ -131,7 +134,7 @@ void Journal::write(const Change& change) {
       if (statement.failed()) impl_->broken("written");
     };
     if (change.live) {
-      Statement s(db, "INSERT OR REPLACE INTO live VALUES (?, ?, ?, ?)");
+      Statement s(db, "INSERT INTO live (model, version, sha256, override_reason) VALUES (?, ?, ?, ?)");
       s.bind(change.model).bind(change.live->version).bind(change.live->sha256).bind(change.live->override_reason);
       done(s);
     }
@@ -152,16 +155,19 @@ void Journal::write(const Change& change) {
     if (sqlite3_get_autocommit(db) == 0) sqlite3_exec(db, "ROLLBACK", nullptr, nullptr, nullptr);
     throw;
   }
+  if (impl_->options.at_commit) impl_->options.at_commit();
 }
 
-std::map<std::string, LiveRecord> Journal::live() const {
+std::vector<LiveRecord> Journal::live(const std::string& model) const {
   const std::lock_guard lock(impl_->mutex);
-  std::map<std::string, LiveRecord> records;
-  Statement s(impl_->db, "SELECT model, version, sha256, override_reason FROM live");
-  for (; s.step(); s.next_row()) {
-    const std::string model = s.text();
-    LiveRecord& r = records[model];
+  std::vector<LiveRecord> records;
+  Statement s(impl_->db,
+              "SELECT version, sha256, override_reason FROM live WHERE id IN "
+              "(SELECT max(id) FROM live WHERE model = ? GROUP BY version, sha256) ORDER BY id DESC");
+  for (s.bind(model); s.step(); s.next_row()) {
+    LiveRecord r;
     r.version = s.number(), r.sha256 = s.text(), r.override_reason = s.text();
+    records.push_back(std::move(r));
   }
   if (s.failed()) impl_->broken("read");
   return records;

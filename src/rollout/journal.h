@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,8 +36,9 @@ struct JournalEvent {
 };
 
 struct JournalOptions {
-  std::string path;       ///< ":memory:" for none
-  int64_t max_bytes = 0;  ///< of the file; 0: as the disk allows
+  std::string path;                      ///< ":memory:" for none
+  int64_t max_bytes = 0;                 ///< of the file; 0: as the disk allows
+  std::function<void()> at_commit = {};  ///< called before and after each transaction: where tests pull the plug
 };
 
 /// What must survive: live versions, rollouts and their history, in SQLite (WAL, synchronous=FULL). write() is one
@@ -49,14 +51,15 @@ class Journal {
 
   struct Change {
     std::string model;
-    std::optional<LiveRecord> live = std::nullopt;  ///< version 0: nothing is live
+    std::optional<LiveRecord> live = std::nullopt;  ///< from now on
     std::optional<RolloutRecord> rollout = std::nullopt;
     std::vector<JournalEvent> events = {};
   };
   /// Fails with kIo (a full disk, …): then nothing of it is there, unless the disk broke while it was made durable.
   void write(const Change& change);
 
-  std::map<std::string, LiveRecord> live() const;
+  /// The versions that a model had live, newest first, each once; empty: it never had one.
+  std::vector<LiveRecord> live(const std::string& model) const;
   std::map<std::string, RolloutRecord> rollouts() const;
   /// Newest first; of all models without a name.
   std::vector<JournalEvent> history(const std::string& model, int64_t limit) const;
