@@ -8,7 +8,7 @@
 #include <type_traits>
 
 #include "base/error.h"
-#include "serve/grpc/wire.h"
+#include "serve/grpc/wire_format.h"
 
 namespace slipway {
 namespace {

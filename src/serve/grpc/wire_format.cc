@@ -1,5 +1,5 @@
 // Protocol Buffers' wire format: a message is a row of (key, value); a key is a varint of field number and type.
-#include "serve/grpc/wire.h"
+#include "serve/grpc/wire_format.h"
 
 #include <bit>
 #include <cstring>
