@@ -3,6 +3,7 @@
 // completion queue that it waits on. Inferences are submitted by the polling thread and finished by the computing one.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server_builder.h>
+#include <grpcpp/support/async_unary_call.h>
 
 #include <atomic>
 #include <condition_variable>

@@ -15,7 +15,8 @@ using Bytes = std::span<const std::byte>;
 using Kind = ControlMethod::Kind;
 namespace health = grpc::health::v1;
 
-constexpr size_t kMaxRequestBytes = 1 << 20;  ///< none of them needs more, and a parsed message is larger than its bytes
+constexpr size_t kMaxRequestBytes =
+    1 << 20;  ///< none of them needs more, and a parsed message is larger than its bytes
 constexpr const char* kExtensions[] = {"binary_tensor_data", "model_configuration", "model_repository", "parameters",
                                        "statistics"};
 
@@ -47,8 +48,7 @@ void server_ready(Server& server, const inference::ServerReadyRequest&, inferenc
   response.set_ready(server.ready());
 }
 
-void model_ready(Server& server, const inference::ModelReadyRequest& request,
-                 inference::ModelReadyResponse& response) {
+void model_ready(Server& server, const inference::ModelReadyRequest& request, inference::ModelReadyResponse& response) {
   try {
     response.set_ready(server.ready(request.name(), request.version()));
   } catch (const Error& error) {
@@ -202,8 +202,7 @@ void check_health(Server& server, const health::HealthCheckRequest& request, hea
   if (!request.service().empty() && request.service() != "inference.GRPCInferenceService")
     fail(ErrorCode::kNotFound, "There is no such service; ask for inference.GRPCInferenceService or none: '{}'",
          request.service());
-  response.set_status(server.ready() ? health::HealthCheckResponse::SERVING
-                                     : health::HealthCheckResponse::NOT_SERVING);
+  response.set_status(server.ready() ? health::HealthCheckResponse::SERVING : health::HealthCheckResponse::NOT_SERVING);
 }
 
 template <auto method>

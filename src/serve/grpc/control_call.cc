@@ -27,9 +27,9 @@ class ControlCall final : public CallEvent {
   void start() {
     method_ = find_control_method(call_->context.method());
     if (method_ == nullptr)
-      return finish({grpc::StatusCode::UNIMPLEMENTED,
-                     "The server has no such method; it has those of its inference.proto: '" +
-                         call_->context.method().substr(0, 128) + "'"});
+      return finish(
+          {grpc::StatusCode::UNIMPLEMENTED, "The server has no such method; it has those of its inference.proto: '" +
+                                                call_->context.method().substr(0, 128) + "'"});
     if (method_->kind == ControlMethod::Kind::kLoading && !may_load(context_, call_->context))
       return finish({grpc::StatusCode::PERMISSION_DENIED,
                      "Loading and unloading need the admin token in the metadata 'authorization: Bearer TOKEN', or a "

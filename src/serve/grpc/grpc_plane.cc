@@ -1,6 +1,6 @@
-// The gRPC server: one listener, a completion queue and a polling thread each of `threads`. What must hold: a completion
-// queue is shut down only after the last call object is gone, since a computing thread may still finish one; gRPC aborts
-// on an operation that is started later.
+// The gRPC server: one listener, a completion queue and a polling thread each of `threads`. What must hold: a
+// completion queue is shut down only after the last call object is gone, since a computing thread may still finish one;
+// gRPC aborts on an operation that is started later.
 #include "serve/grpc/grpc_plane.h"
 
 #include <grpc/support/log.h>

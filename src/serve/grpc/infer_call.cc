@@ -2,8 +2,8 @@
 // submits; the computing thread sends response and status as one batch; the second event ends the call. A client that
 // went away meanwhile makes that batch fail, and nothing else.
 #include <grpc/support/time.h>
-#include <grpcpp/impl/codegen/rpc_method.h>
-#include <grpcpp/impl/codegen/rpc_service_method.h>
+#include <grpcpp/impl/rpc_method.h>
+#include <grpcpp/impl/rpc_service_method.h>
 
 #include <algorithm>
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "base/error.h"
 #include "serve/grpc/wire_format.h"
@@ -126,8 +127,9 @@ int64_t checked_elements(const WireTensor& tensor) {
   int64_t count = 1;
   for (int64_t d : tensor.dims)
     if (d < 0 || __builtin_mul_overflow(count, d, &count) || count > kMaxElements)
-      fail(ErrorCode::kInvalidArgument, "An input's shape is negative or too large; give it as it is: input '{}' has {}",
-           tensor.name, to_string(tensor.dims));
+      fail(ErrorCode::kInvalidArgument,
+           "An input's shape is negative or too large; give it as it is: input '{}' has {}", tensor.name,
+           to_string(tensor.dims));
   return count;
 }
 
@@ -285,19 +287,38 @@ struct Rewritten {
   std::vector<std::vector<std::byte>> tensors;
 };
 
-void take_typed(std::vector<InputTensor>& inputs, InferMessage& message) {
-  auto rewritten = std::make_shared<Rewritten>();
-  rewritten->message = std::move(message.request.owner);
-  for (InputTensor& input : inputs) {
-    const int64_t count = checked_elements(input.tensor);
-    const ContentsField field = contents_field(input.tensor);
-    if (is_float(input.tensor.dtype))
-      input.tensor.bytes = packed_floats(input, field, bytes_of(input.tensor.dtype, count));
-    if (!input.tensor.bytes.empty()) continue;
-    rewritten->tensors.push_back(read_typed(input, field, count));
-    input.tensor.bytes = rewritten->tensors.back();
+/// Replaces the message as the tensors' owner when the first tensor is rewritten.
+class Rewriter {
+ public:
+  explicit Rewriter(InferRequest& request) : request_(request) {}
+  void take(WireTensor& tensor, std::vector<std::byte> bytes) {
+    if (rewritten_ == nullptr) {
+      rewritten_ = std::make_shared<Rewritten>();
+      rewritten_->message = std::exchange(request_.owner, rewritten_);
+    }
+    tensor.bytes = rewritten_->tensors.emplace_back(std::move(bytes));
   }
-  message.request.owner = std::move(rewritten);
+  /// Kernels may read the bytes as elements, so they lie as elements must.
+  void align(WireTensor& tensor) {
+    const auto size = static_cast<size_t>(std::max(bits_of(tensor.dtype) / 8, 1));
+    if (reinterpret_cast<uintptr_t>(tensor.bytes.data()) % size != 0)
+      take(tensor, {tensor.bytes.begin(), tensor.bytes.end()});
+  }
+
+ private:
+  InferRequest& request_;
+  std::shared_ptr<Rewritten> rewritten_;
+};
+
+void take_typed(InputTensor& input, Rewriter& rewriter) {
+  const int64_t count = checked_elements(input.tensor);
+  const ContentsField field = contents_field(input.tensor);
+  if (is_float(input.tensor.dtype))
+    input.tensor.bytes = packed_floats(input, field, bytes_of(input.tensor.dtype, count));
+  if (input.tensor.bytes.empty())
+    rewriter.take(input.tensor, read_typed(input, field, count));
+  else
+    rewriter.align(input.tensor);
 }
 
 int64_t read_timeout(const MessageParameter& parameter) {
@@ -380,10 +401,12 @@ InferMessage decode_infer_message(Bytes bytes, std::shared_ptr<const void> owner
   for (const MessageParameter& p : message.parameters) {
     if (p.name == "timeout") message.timeout_us = read_timeout(p);
     if (p.name.starts_with("sequence_"))
-      fail(ErrorCode::kUnsupported, "Sequences are not offered; send requests that stand alone: parameter '{}'", p.name);
+      fail(ErrorCode::kUnsupported, "Sequences are not offered; send requests that stand alone: parameter '{}'",
+           p.name);
   }
+  Rewriter rewriter(request);
   if (raw.empty()) {
-    take_typed(inputs, message);
+    for (InputTensor& input : inputs) take_typed(input, rewriter);
   } else {
     const auto typed = std::find_if(inputs.begin(), inputs.end(), [](const InputTensor& i) { return i.typed; });
     if (typed != inputs.end())
@@ -393,7 +416,10 @@ InferMessage decode_infer_message(Bytes bytes, std::shared_ptr<const void> owner
     if (raw.size() != inputs.size())
       fail(ErrorCode::kInvalidArgument, "The request has {} raw_input_contents for {} inputs; send one for each",
            raw.size(), inputs.size());
-    for (size_t i = 0; i < raw.size(); ++i) inputs[i].tensor.bytes = raw[i];
+    for (size_t i = 0; i < raw.size(); ++i) {
+      inputs[i].tensor.bytes = raw[i];
+      rewriter.align(inputs[i].tensor);
+    }
   }
   for (InputTensor& input : inputs) request.inputs.push_back(std::move(input.tensor));
   return message;

@@ -29,9 +29,10 @@ struct InferMessage {
 };
 
 /// Reads a ModelInferRequest in place: raw tensors, and typed ones that lie in memory as tensors do, are views into
-/// `message`, which `owner` keeps alive. Fails with kInvalidArgument naming tensor and reason (raw and typed contents at
-/// once, counts that differ, numbers out of the type's range, …), kUnsupported for shared memory, sequences and
-/// classification. Whether the tensors are those that the model takes is for others to check.
+/// `message`, which `owner` keeps alive; those whose elements are not aligned there are copied. Fails with
+/// kInvalidArgument naming tensor and reason (raw and typed contents at once, counts that differ, numbers out of the
+/// type's range, …), kUnsupported for shared memory, sequences and classification. Whether the tensors are those that
+/// the model takes is for others to check.
 InferMessage decode_infer_message(std::span<const std::byte> message, std::shared_ptr<const void> owner);
 
 /// What to send, one after the other: text of its own, then bytes of the response.
