@@ -38,6 +38,7 @@ class Judge {
     outputs();
     performance();
     stability();
+    if (r_.simulation.done) simulation();
     conclude();
   }
 
@@ -268,6 +269,78 @@ class Judge {
          static_cast<double>(p_.stability.max_new_nonfinite), "at most", "",
          fresh == 0 ? "No extreme of the input that the original survives makes the candidate's output NaN or infinite."
                     : fmt::format("{} of the judged extremes break the candidate only.{}", fresh, where)});
+  }
+
+  void simulation() {
+    const SimulationFigures& s = r_.simulation;
+    const bool brief = s.seconds < p_.simulation.min_seconds;
+    served_errors(brief);
+    served_latency();
+    if (s.comparison.labels) served_accuracy();
+    if (p_.simulation.max_memory_slope_mib_per_hour) {
+      const double limit = *p_.simulation.max_memory_slope_mib_per_hour;
+      const bool unknown = !(std::isfinite(s.soak.slope_low) && std::isfinite(s.soak.slope_high));
+      add({"simulation.memory", "Growth of the server's memory",
+           unknown                      ? Verdict::kInconclusive
+           : s.soak.slope_low > limit   ? Verdict::kFail
+           : s.soak.slope_high <= limit ? Verdict::kPass
+                                        : Verdict::kInconclusive,
+           s.soak.slope_mib_per_hour, limit, "at most", "MiB/h",
+           fmt::format(
+               "In {:.0f} s of steady load the server's memory moved by {:.3g} MiB an hour (95 % interval {:.3g} "
+               "to {:.3g}).{}",
+               s.soak.seconds, s.soak.slope_mib_per_hour, s.soak.slope_low, s.soak.slope_high,
+               s.soak.slope_low > limit || s.soak.slope_high <= limit ? "" : " A longer soak tells more.")});
+    }
+  }
+
+  void served_errors(bool brief) {
+    const SimulationFigures& s = r_.simulation;
+    int64_t requests = s.soak.requests + s.replay.requests + 2 * s.comparison.samples;
+    int64_t errors = s.soak.errors + s.replay.errors + s.comparison.errors;
+    for (const SimulatedLoad& load : s.loads) {
+      requests += load.requests;
+      errors += load.errors;
+    }
+    const double rate = requests == 0 ? 1 : static_cast<double>(errors) / static_cast<double>(requests);
+    const bool good = rate <= p_.simulation.max_error_rate;
+    add({"simulation.errors", "Errors while served",
+         !good   ? Verdict::kFail
+         : brief ? Verdict::kInconclusive
+                 : Verdict::kPass,
+         100 * rate, 100 * p_.simulation.max_error_rate, "at most", "%",
+         fmt::format("{} of {} requests to the served candidate failed, in {:.1f} s of load and soak.{}", errors,
+                     requests, s.seconds,
+                     good && brief ? fmt::format(" Less than {:g} s prove little.", p_.simulation.min_seconds) : "")});
+  }
+
+  void served_latency() {
+    const SimulatedComparison& c = r_.simulation.comparison;
+    const double limit = p_.simulation.max_p99_ratio;
+    const bool unknown = !(c.p99_ratio > 0);
+    add({"simulation.latency", "p99 latency while served",
+         unknown || (c.p99_ratio > limit && c.p99_ratio_low <= limit) ? Verdict::kInconclusive
+                                                                      : pass_if(c.p99_ratio <= limit),
+         c.p99_ratio, limit, "at most", "x",
+         fmt::format("Served in turns, the candidate's p99 is {:.3f} ms against {:.3f} ms: {:.2f} of the original's "
+                     "(95 % interval {:.2f} to {:.2f}); the medians' ratio is {:.3f} ({:.3f} to {:.3f}, Mann–Whitney p "
+                     "= {:.2g}, {} rounds).",
+                     c.candidate_p99_ms, c.reference_p99_ms, c.p99_ratio, c.p99_ratio_low, c.p99_ratio_high, c.ratio,
+                     c.ratio_low, c.ratio_high, c.mann_whitney_p, c.rounds)});
+    r_.simulation.comparison.latency = r_.checks.back().verdict;
+  }
+
+  void served_accuracy() {
+    const SimulatedComparison& c = r_.simulation.comparison;
+    const double limit = p_.accuracy.max_drop_points;
+    const bool lost = !(c.drop_points < limit || c.drop_points <= 0);
+    add({"simulation.accuracy", "Top-1 accuracy lost while served", pass_if(!(lost && c.mcnemar_p < kSignificant)),
+         c.drop_points, limit, "below", "points",
+         fmt::format("Served in turns on {} samples, top-1 went from {} to {} (right only in the original {}, only in "
+                     "the candidate {}, McNemar p = {:.2g}).",
+                     c.samples, percent(c.reference_accuracy), percent(c.candidate_accuracy), c.only_reference_right,
+                     c.only_candidate_right, c.mcnemar_p)});
+    r_.simulation.comparison.accuracy = r_.checks.back().verdict;
   }
 
   // The first sentence in full, the other checks by their titles.

@@ -210,8 +210,91 @@ TEST(Checks, Stability) {
   EXPECT_EQ(extreme(true, 3).verdict, Verdict::kPass);
 }
 
+/// Of a simulation that passes.
+SimulationFigures good_simulation() {
+  return {.done = true,
+          .seconds = 20,
+          .loads = {{.name = "closed loop, 1 connection", .requests = 900, .p99_ms = 2},
+                    {.name = "open loop", .rate_per_s = 70, .requests = 600}},
+          .soak = {.seconds = 10,
+                   .requests = 500,
+                   .slope_low = -1,
+                   .slope_high = 3,
+                   .t_s = {1, 2},
+                   .memory_mib = {9, 9},
+                   .p99_ms = {1, 1}},
+          .replay = {.requests = 400, .compared = 200, .classes = true, .agreement = 0.99},
+          .comparison = {.samples = 500, .rounds = 20, .labels = true, .p99_ratio = 1.1, .p99_ratio_low = 0.7}};
+}
+
+TEST(Checks, SimulationIsJudgedOnceDone) {
+  Report none = good_report();
+  judge(none);
+  for (const Check& c : none.checks) EXPECT_FALSE(c.id.starts_with("simulation.")) << c.id;
+  const auto simulated = [](const char* id, const auto& change) {
+    return judged(id,
+                  [&](Report& r) {
+                    r.simulation = good_simulation();
+                    change(r);
+                  })
+        .verdict;
+  };
+  EXPECT_EQ(simulated("simulation.errors", [](Report&) {}), Verdict::kPass);
+  EXPECT_EQ(simulated("simulation.errors", [](Report& r) { r.simulation.loads[1].errors = 30; }), Verdict::kFail);
+  EXPECT_EQ(simulated("simulation.errors", [](Report& r) { r.simulation.comparison.errors = 30; }), Verdict::kFail);
+  EXPECT_EQ(simulated("simulation.errors", [](Report& r) { r.simulation.seconds = 1; }), Verdict::kInconclusive);
+  EXPECT_EQ(simulated("simulation.latency", [](Report& r) { r.simulation.comparison.p99_ratio = 2.5; }),
+            Verdict::kInconclusive);
+  EXPECT_EQ(simulated("simulation.latency",
+                      [](Report& r) {
+                        r.simulation.comparison.p99_ratio = 4;
+                        r.simulation.comparison.p99_ratio_low = 2.1;
+                      }),
+            Verdict::kFail);
+  EXPECT_EQ(simulated("simulation.latency", [](Report& r) { r.simulation.comparison.p99_ratio = NAN; }),
+            Verdict::kInconclusive);
+  const auto lose = [](double p) {
+    return [p](Report& r) {
+      r.simulation.comparison.drop_points = 3;
+      r.simulation.comparison.mcnemar_p = p;
+    };
+  };
+  EXPECT_EQ(simulated("simulation.accuracy", lose(0.001)), Verdict::kFail);
+  EXPECT_EQ(simulated("simulation.accuracy", lose(0.4)), Verdict::kPass);
+  const auto grow = [](double low, double high) {
+    return [=](Report& r) {
+      r.policy.simulation.max_memory_slope_mib_per_hour = 10;
+      r.simulation.soak.slope_low = low;
+      r.simulation.soak.slope_high = high;
+    };
+  };
+  EXPECT_EQ(simulated("simulation.memory", grow(11, 30)), Verdict::kFail);
+  EXPECT_EQ(simulated("simulation.memory", grow(-5, 30)), Verdict::kInconclusive);
+  EXPECT_EQ(simulated("simulation.memory", grow(-5, 9)), Verdict::kPass);
+  EXPECT_EQ(simulated("simulation.memory", grow(-INFINITY, INFINITY)), Verdict::kInconclusive);
+}
+
+TEST(Report, FromBeforeThereWasASimulationIsRead) {
+  nlohmann::json j = to_json(good_report());
+  j.erase("simulation");
+  j["policy"].erase("simulation");
+  const Report back = report_from_json(j, "r.json");
+  EXPECT_FALSE(back.simulation.done);
+  EXPECT_EQ(back.policy, Policy());
+}
+
+TEST(Report, TextShowsTheSimulation) {
+  Report r = good_report();
+  r.simulation = good_simulation();
+  judge(r);
+  const std::string text = report_text(r);
+  for (const char* part : {"served, closed loop, 1 connection", "same top-1 99.00 %", "p99 is"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+}
+
 TEST(Report, JsonReadsBackWhole) {
   Report r = good_report();
+  r.simulation = good_simulation();
   judge(r);
   r.outputs[0].kl_mean = NAN;
   r.performance.ratio_high = INFINITY;

@@ -75,6 +75,14 @@ std::vector<Key> keys_of(Policy& p) {
             "inputs that may give NaN or infinity in the candidate but not in the original"),
       optional("stability", "max_saturated_percent", p.stability.max_saturated_percent, 0, 100,
                "codes of a layer at the end of their range, on real samples"),
+      number("simulation", "max_error_rate", p.simulation.max_error_rate, 0, 1,
+             "share of the served requests that may fail under load, soak, replay and A/B comparison"),
+      number("simulation", "max_p99_ratio", p.simulation.max_p99_ratio, 0, kAny,
+             "candidate / original, served in turns; fails when the interval's lower end is above"),
+      optional("simulation", "max_memory_slope_mib_per_hour", p.simulation.max_memory_slope_mib_per_hour, 0, kAny,
+               "growth of the server's memory; fails when the interval's lower end is above"),
+      number("simulation", "min_seconds", p.simulation.min_seconds, 0, kAny,
+             "of load and soak; with fewer a pass becomes inconclusive"),
   };
 }
 
@@ -99,8 +107,9 @@ Policy parse_policy(const std::string& text, const std::string& name) {
   Policy policy;
   const std::vector<Key> keys = keys_of(policy);
   if (text.find_first_not_of(" \t\r\n") == std::string::npos) return policy;
-  const StrictMap top(parse_yaml(text, name), name, {"accuracy", "output", "performance", "stability"});
-  for (const std::string_view section : {"accuracy", "output", "performance", "stability"}) {
+  const std::vector<std::string_view> sections{"accuracy", "output", "performance", "stability", "simulation"};
+  const StrictMap top(parse_yaml(text, name), name, sections);
+  for (const std::string_view section : sections) {
     if (!top.has(section)) continue;
     std::vector<std::string_view> known;
     for (const Key& k : keys)
@@ -122,7 +131,8 @@ Policy load_policy(const std::string& path) { return parse_policy(read_text_file
 std::string policy_template() {
   Policy policy;
   std::string text =
-      "# What a candidate model must keep of the original to pass `slipway verify`. The values are the defaults.\n"
+      "# What a candidate model must keep of the original to pass `slipway verify`, and when simulated before release\n"
+      "# by `slipway ship`. The values are the defaults.\n"
       "# A figure whose key is commented out is reported and not judged.\n";
   std::string section;
   for (const Key& k : keys_of(policy)) {

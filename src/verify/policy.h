@@ -36,6 +36,13 @@ struct Policy {
     std::optional<double> max_saturated_percent;  ///< of a layer's codes on real samples
     bool operator==(const Stability&) const = default;
   } stability;
+  struct Simulation {
+    double max_error_rate = 0.001;  ///< of the requests of load, soak, replay and A/B comparison
+    double max_p99_ratio = 2;       ///< candidate / original, served: fails when the interval's lower end is above
+    std::optional<double> max_memory_slope_mib_per_hour;  ///< fails when the interval's lower end is above
+    double min_seconds = 5;                               ///< of load and soak; below, a pass becomes inconclusive
+    bool operator==(const Simulation&) const = default;
+  } simulation;
   bool operator==(const Policy&) const = default;
 };
 

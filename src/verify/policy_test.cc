@@ -14,8 +14,9 @@ std::string refusal(const std::string& text) {
 TEST(Policy, TemplateHoldsTheDefaults) {
   const std::string text = policy_template();
   EXPECT_EQ(parse_policy(text, "p.yaml"), Policy());
-  for (const char* part : {"max_drop_points: 1", "min_cosine: 0.99", "max_latency_ratio: 1.05",
-                           "max_memory_increase_percent: 5", "# max_kl:", "  #"})
+  for (const char* part :
+       {"max_drop_points: 1", "min_cosine: 0.99", "max_latency_ratio: 1.05", "max_memory_increase_percent: 5",
+        "max_p99_ratio: 2", "# max_memory_slope_mib_per_hour:", "# max_kl:", "  #"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 }
 
@@ -28,8 +29,12 @@ TEST(Policy, ReadsEveryKindOfValue) {
   const Policy p = parse_policy(
       "accuracy: {max_drop_points: 0.5, min_agreement: 0.98, min_samples: 10}\n"
       "output: {max_kl: 0.01}\n"
-      "stability: {require_reproducible: false}\n",
+      "stability: {require_reproducible: false}\n"
+      "simulation: {max_error_rate: 0.02, max_memory_slope_mib_per_hour: 40}\n",
       "p.yaml");
+  EXPECT_EQ(p.simulation.max_error_rate, 0.02);
+  EXPECT_EQ(p.simulation.max_memory_slope_mib_per_hour, 40);
+  EXPECT_EQ(p.simulation.max_p99_ratio, 2);
   EXPECT_EQ(p.accuracy.max_drop_points, 0.5);
   EXPECT_EQ(p.accuracy.min_agreement, 0.98);
   EXPECT_EQ(p.accuracy.min_samples, 10);

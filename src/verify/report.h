@@ -174,6 +174,55 @@ struct Probes {
   std::vector<std::string> outputs;
 };
 
+/// One load on the candidate as it is served. Times from the intended send time where the loop is open.
+struct SimulatedLoad {
+  std::string name;       ///< "closed loop, 4 connections"
+  double rate_per_s = 0;  ///< of an open loop; 0: closed
+  int64_t connections = 1, requests = 0, errors = 0;
+  double seconds = 0, throughput_per_s = 0, p50_ms = 0, p95_ms = 0, p99_ms = 0;
+  bool kept_up = true;  ///< the generator did, not the server
+};
+
+/// The server's memory under a steady load: Theil and Sen's slope with its 95 % interval.
+struct SimulatedSoak {
+  double seconds = 0;
+  int64_t requests = 0, errors = 0;
+  double slope_mib_per_hour = 0, slope_low = 0, slope_high = 0, slope_p = 1;
+  std::vector<double> t_s, memory_mib, p99_ms;  ///< of one length
+};
+
+/// The same requests to both models, their first outputs compared.
+struct SimulatedReplay {
+  std::string source;  ///< the recording's path; empty: samples of the test split
+  int64_t requests = 0, errors = 0, compared = 0;
+  bool classes = false;  ///< the outputs have more than one element, so that a top-1 exists
+  double agreement = 0;  ///< share of equal top-1
+  double max_difference = 0, max_relative_difference = 0;  ///< of one element; over the original's largest magnitude
+};
+
+/// Both models on the same samples, in turns: A is the original, B the candidate.
+struct SimulatedComparison {
+  int64_t samples = 0, rounds = 0, errors = 0;
+  bool labels = false;
+  double reference_accuracy = 0, candidate_accuracy = 0, drop_points = 0, mcnemar_p = 1;
+  int64_t only_reference_right = 0, only_candidate_right = 0;
+  Verdict accuracy = Verdict::kPass;
+  double reference_p50_ms = 0, candidate_p50_ms = 0, ratio = 0, ratio_low = 0, ratio_high = 0;
+  double mann_whitney_u = 0, mann_whitney_p = 1;  ///< over the rounds' medians
+  double reference_p99_ms = 0, candidate_p99_ms = 0, p99_ratio = 0, p99_ratio_low = 0, p99_ratio_high = 0;
+  Verdict latency = Verdict::kPass;
+};
+
+/// Stage 4: the candidate behind a server, before release.
+struct SimulationFigures {
+  bool done = false;
+  double seconds = 0;  ///< of load and soak
+  std::vector<SimulatedLoad> loads;
+  SimulatedSoak soak;
+  SimulatedReplay replay;
+  SimulatedComparison comparison;
+};
+
 /// Every figure of a verification, its threshold, verdict, and the digests of what it judged.
 struct Report {
   std::string tool, date, cpu, cpu_features;
@@ -190,6 +239,7 @@ struct Report {
   LayerFigures layers;
   PerformanceFigures performance;
   StabilityFigures stability;
+  SimulationFigures simulation;
   Probes probes;
 };
 

@@ -156,6 +156,31 @@
     section("Numerical stability", "Counts are over the values of all layers.", wide(extremes), variations, saturation);
   }
 
+  function simulation() {
+    const s = R.simulation;
+    if (!s || !s.done) return;
+    const c = s.comparison, r = s.replay, k = s.soak;
+    const quantiles = ["p50_ms", "p95_ms", "p99_ms"], shades = ["55", "99", "ff"];
+    const loads = wide(chart("Latency of the served candidate by load, ms", { type: "bar", data: { labels: s.loads.map((l) => l.name),
+      datasets: quantiles.map((q, i) => ({ label: q.slice(0, 3), data: s.loads.map((l) => l[q]), backgroundColor: css("--candidate") + shades[i] })) },
+      options: options(axis(""), axis("ms", { beginAtZero: true })) }, 240));
+    const loadTable = wide(card("Load", table(["load", ">requests", ">errors", ">per second", ">p50 ms", ">p95 ms", ">p99 ms"], s.loads.map((l) =>
+      [l.name + (l.kept_up ? "" : " (the generator did not keep up)"), l.requests, h("span", { class: l.errors ? "bad" : "" }, l.errors), rate(l.throughput_per_s), fix(l.p50_ms, 3), fix(l.p95_ms, 3), fix(l.p99_ms, 3)]))));
+    const soak = k.t_s.length > 1 ? chart(`Soak, ${fix(k.seconds, 0)} s: the server's memory, MiB`, { type: "line",
+      data: { datasets: [{ label: "resident", data: k.t_s.map((x, i) => ({ x, y: k.memory_mib[i] })), borderColor: css("--candidate"), backgroundColor: css("--candidate"), pointRadius: 2, borderWidth: 2 }] },
+      options: options(axis("s", { type: "linear" }), axis("MiB", { beginAtZero: true }), { plugins: { legend: { display: false } } }) }) : null;
+    const latency = chart("A/B: both models served in turns, ms", { type: "bar", data: { labels: ["median", "p99"], datasets: sides([c.reference_p50_ms, c.reference_p99_ms], [c.candidate_p50_ms, c.candidate_p99_ms]) },
+      options: options(axis(""), axis("ms", { beginAtZero: true })) });
+    const mark = (v) => h("span", { class: "mark " + v }, v);
+    const rows = [["median latency", c.rounds + " rounds", fix(c.reference_p50_ms, 3) + " ms", fix(c.candidate_p50_ms, 3) + " ms", `ratio ${fix(c.ratio, 3)} (${fix(c.ratio_low, 3)} to ${fix(c.ratio_high, 3)}), U = ${sci(c.mann_whitney_u)}`, sci(c.mann_whitney_p), "–"],
+      ["p99 latency", c.samples, fix(c.reference_p99_ms, 3) + " ms", fix(c.candidate_p99_ms, 3) + " ms", `ratio ${fix(c.p99_ratio, 2)} (${fix(c.p99_ratio_low, 2)} to ${fix(c.p99_ratio_high, 2)})`, "–", mark(c.latency)]];
+    if (c.labels) rows.push(["top-1 accuracy", c.samples, pct(c.reference_accuracy), pct(c.candidate_accuracy), `right only in the original ${c.only_reference_right}, only in the candidate ${c.only_candidate_right}`, sci(c.mcnemar_p), mark(c.accuracy)]);
+    const note = "The candidate behind a server of its own, before release." + (r.compared ? ` Replay of ${r.requests} requests (${r.source ? short(r.source, 60) : "test samples"}): ` +
+      (r.classes ? `same top-1 as the original on ${pct(r.agreement)}, ` : "") + `largest difference of an output ${sci(r.max_difference)}.` : "") +
+      ` Memory over the soak: ${sci(k.slope_mib_per_hour)} MiB an hour (95 % interval ${sci(k.slope_low)} to ${sci(k.slope_high)}).`;
+    section("Simulated before release", note, loads, loadTable, soak, latency, wide(card("A/B comparison", table(["figure", ">n", ">original", ">candidate", "statistic", ">p", "verdict"], rows))));
+  }
+
   function provenance() {
     const model = (name, m) => [[name, h("code", {}, m.path)], ["", `${m.precision}, ${m.nodes} nodes, ${m.parameters.toLocaleString("en")} parameters`], ["SHA-256", h("code", {}, m.sha256)], ["plan's choices", h("code", {}, m.plan_digest)]];
     const plain = (rows) => h("div", { class: "scroll" }, h("table", { class: "facts" }, h("tbody", {}, rows.map(([k, v]) => h("tr", {}, h("th", {}, k), h("td", {}, v))))));
@@ -171,7 +196,7 @@
     drawn.forEach((c) => c.destroy());
     charts.length = 0;
     Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
-    tiles(); accuracy(); layers(); performance(); stability(); provenance();
+    tiles(); accuracy(); layers(); performance(); stability(); simulation(); provenance();
     drawn = charts.map(([canvas, config]) => new Chart(canvas, config));
   }
   draw();

@@ -67,7 +67,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Performance, max_latency_ratio, confi
                                    max_memory_increase_percent, memory_slack_mib, max_file_increase_percent)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Stability, require_reproducible, max_variation, max_new_nonfinite,
                                    max_saturated_percent)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, accuracy, output, performance, stability)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Simulation, max_error_rate, max_p99_ratio, max_memory_slope_mib_per_hour,
+                                   min_seconds)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, accuracy, output, performance, stability, simulation)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Check, id, title, verdict, figure, threshold, bound, unit, sentence)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelFacts, path, sha256, file_bytes, nodes, parameters, nonfinite_weights,
                                    nonfinite_place, precision, plan_digest)
@@ -101,10 +103,22 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Extreme, name, judged, reference, candidate)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Variation, what, reference_equal, candidate_equal, reference_relative,
                                    candidate_relative)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StabilityFigures, extremes, saturation, variations)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedLoad, name, rate_per_s, connections, requests, errors, seconds,
+                                   throughput_per_s, p50_ms, p95_ms, p99_ms, kept_up)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedSoak, seconds, requests, errors, slope_mib_per_hour, slope_low, slope_high,
+                                   slope_p, t_s, memory_mib, p99_ms)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedReplay, source, requests, errors, compared, classes, agreement,
+                                   max_difference, max_relative_difference)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedComparison, samples, rounds, errors, labels, reference_accuracy,
+                                   candidate_accuracy, drop_points, mcnemar_p, only_reference_right,
+                                   only_candidate_right, accuracy, reference_p50_ms, candidate_p50_ms, ratio, ratio_low,
+                                   ratio_high, mann_whitney_u, mann_whitney_p, reference_p99_ms, candidate_p99_ms,
+                                   p99_ratio, p99_ratio_low, p99_ratio_high, latency)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulationFigures, done, seconds, loads, soak, replay, comparison)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Probes, count, samples, input, outputs)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Report, tool, date, cpu, cpu_features, verdict, reason, seconds, reference,
                                    candidate, data, policy_path, policy_digest, policy, checks, accuracy, outputs,
-                                   layers, performance, stability, probes)
+                                   layers, performance, stability, simulation, probes)
 
 json to_json(const Report& report) {
   json j;
@@ -119,6 +133,9 @@ Report report_from_json(const json& source, const std::string& name) {
     json j = source;
     if (j.value("slipway_report", 0) != kFormat)
       fail(ErrorCode::kInvalidArgument, "This is no report of `slipway verify`, or one of another version: {}", name);
+    if (!j.contains("simulation")) j["simulation"] = SimulationFigures();  // reports from before there was one
+    if (json& policy = j.at("policy"); policy.is_object() && !policy.contains("simulation"))
+      policy["simulation"] = Policy::Simulation();
     nulls_to_nan(j);
     return j.get<Report>();
   } catch (const json::exception& e) {

@@ -17,6 +17,20 @@ std::string row(const std::string& what, const std::string& original, const std:
   return fmt::format("  {:<30} {:>14} {:>14}\n", what, original, candidate);
 }
 
+std::string simulation_text(const SimulationFigures& s) {
+  std::string text;
+  for (const SimulatedLoad& l : s.loads)
+    text += fmt::format("  served, {:<34} {:>9.1f} /s  p50 {:.3f}  p95 {:.3f}  p99 {:.3f} ms{}\n", l.name,
+                        l.throughput_per_s, l.p50_ms, l.p95_ms, l.p99_ms,
+                        l.errors > 0 ? fmt::format("  {} errors", l.errors) : "");
+  if (s.done && s.replay.compared > 0)
+    text += fmt::format("  replayed {} requests ({}): {}largest difference {:.3g}\n", s.replay.requests,
+                        s.replay.source.empty() ? "test samples" : s.replay.source,
+                        s.replay.classes ? fmt::format("same top-1 {:.2f} %, ", 100 * s.replay.agreement) : "",
+                        s.replay.max_difference);
+  return text;
+}
+
 }  // namespace
 
 std::string report_text(const Report& r) {
@@ -45,7 +59,7 @@ std::string report_text(const Report& r) {
        static_cast<double>(p.candidate.peak_bytes) / kMiB);
   line("file", number(" MiB", 2), static_cast<double>(r.reference.file_bytes) / kMiB,
        static_cast<double>(r.candidate.file_bytes) / kMiB);
-  text += "\n";
+  text += simulation_text(r.simulation) + "\n";
   for (const Check& c : r.checks) text += fmt::format("{}  {}\n", mark(c.verdict), c.sentence);
   if (!r.accuracy.note.empty()) text += r.accuracy.note + "\n";
   for (const std::string& warning : r.data.warnings) text += "warning: " + warning + "\n";

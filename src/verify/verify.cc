@@ -173,6 +173,7 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
   compare_layers(trial, report);
   examine_stability(trial, report);
   record_probes(trial, report);
+  if (!options.save_plan.empty()) write_file(options.save_plan, MappedFile(trial.candidate.plan_path).bytes());
   judge(report);
   report.seconds = static_cast<double>(now_ns() - start) * 1e-9;
   return report;

@@ -19,6 +19,7 @@ struct VerifyOptions {
   std::string timing_cache = {};     ///< see BuildOptions
   bool tune = true;                  ///< judge the plans that would be served; tests do without
   bool quiet = false;                ///< no progress
+  std::string save_plan = {};        ///< where the candidate's plan goes, the one that was judged; empty: nowhere
 };
 
 /// A model and the ONNX file that it came from, whose bytes and digest the Report records.
