@@ -115,10 +115,8 @@ HttpReply AdminPlane::Impl::serve(const HttpRequest& http) {
   if (method != "GET" && !is_json(http.header("content-type")))
     return error_reply(415, "Changes need the header Content-Type: application/json");
   const auto* body = reinterpret_cast<const char*>(http.body.data());
-  AdminReply made = handler->second({.method = method,
-                                     .path = target.path,
-                                     .query = target.query,
-                                     .body = std::string(body, http.body.size())});
+  AdminReply made = handler->second(
+      {.method = method, .path = target.path, .query = target.query, .body = std::string(body, http.body.size())});
   return {.status = made.status, .content_type = std::move(made.content_type), .body = std::move(made.body)};
 }
 

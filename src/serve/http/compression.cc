@@ -24,9 +24,8 @@ std::string_view trimmed(std::string_view s) {
 }
 
 bool same(std::string_view a, std::string_view lower) {
-  return std::equal(a.begin(), a.end(), lower.begin(), lower.end(), [](char x, char y) {
-    return std::tolower(static_cast<unsigned char>(x)) == y;
-  });
+  return std::equal(a.begin(), a.end(), lower.begin(), lower.end(),
+                    [](char x, char y) { return std::tolower(static_cast<unsigned char>(x)) == y; });
 }
 
 struct EndInflate {

@@ -44,10 +44,10 @@ using asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr auto kSweepPeriod = std::chrono::milliseconds(100);
-constexpr int64_t kLingerNs = 2'000'000'000;       // for the peer to take a last response
-constexpr int64_t kKeepMemoryNs = 1'000'000'000;   // an idle connection keeps its body buffer that long
-constexpr int kRefusedConnections = 64;            // over the limit, these still hear why
-constexpr size_t kPackBytes = 1024;                // smaller responses are not packed
+constexpr int64_t kLingerNs = 2'000'000'000;      // for the peer to take a last response
+constexpr int64_t kKeepMemoryNs = 1'000'000'000;  // an idle connection keeps its body buffer that long
+constexpr int kRefusedConnections = 64;           // over the limit, these still hear why
+constexpr size_t kPackBytes = 1024;               // smaller responses are not packed
 constexpr size_t kPartsPerCall = 64;
 
 class Connection;
@@ -125,8 +125,8 @@ void Connection::start(bool refuse) {
   io_->connections.insert(shared_from_this());
   if (refuse) {
     begin_answer();
-    HttpReply reply = error_reply(503, fmt::format("The server has no room for another connection; it takes {}",
-                                                   options().max_connections));
+    HttpReply reply = error_reply(
+        503, fmt::format("The server has no room for another connection; it takes {}", options().max_connections));
     reply.close = true;
     respond(std::move(reply));
   }
@@ -185,10 +185,9 @@ void Connection::hand_over() {
 void Connection::read(std::span<std::byte> room) {
   reading_ = true;
   const bool discard = room.data() == discarded_.data();
-  socket_.async_read_some(asio::buffer(room.data(), room.size()),
-                          [self = shared_from_this(), discard](const error_code& ec, size_t count) {
-                            self->on_read(ec, count, discard);
-                          });
+  socket_.async_read_some(
+      asio::buffer(room.data(), room.size()),
+      [self = shared_from_this(), discard](const error_code& ec, size_t count) { self->on_read(ec, count, discard); });
 }
 
 void Connection::on_read(const error_code& ec, size_t count, bool discard) {
@@ -226,8 +225,8 @@ void Connection::sweep(int64_t now) {
     }
   } else if (now - request_began_ns_ > options().read_timeout_ms * 1'000'000) {
     begin_answer();
-    HttpReply reply = error_reply(
-        408, fmt::format("The request took too long to arrive; it must be here within {} ms", options().read_timeout_ms));
+    HttpReply reply = error_reply(408, fmt::format("The request took too long to arrive; it must be here within {} ms",
+                                                   options().read_timeout_ms));
     reply.close = true;
     respond(std::move(reply));
   }
@@ -331,8 +330,8 @@ tcp::endpoint resolve(asio::io_context& context, const ListenOptions& options) {
   const auto found = resolver.resolve(options.host, std::to_string(options.port),
                                       tcp::resolver::passive | tcp::resolver::numeric_service, ec);
   if (ec || found.empty())
-    fail(ErrorCode::kInvalidArgument, "The host to listen on is no address of this machine; give one like 127.0.0.1: {}",
-         options.host);
+    fail(ErrorCode::kInvalidArgument,
+         "The host to listen on is no address of this machine; give one like 127.0.0.1: {}", options.host);
   return found.begin()->endpoint();
 }
 

@@ -301,8 +301,7 @@ void HttpPlane::Impl::predict_picture(std::shared_ptr<HttpExchange> exchange, co
 void HttpPlane::Impl::repository_index(HttpExchange& exchange) {
   const nlohmann::json body = control_body(exchange.request());
   const auto ready = body.find("ready");
-  if (ready != body.end() && !ready->is_boolean())
-    fail(ErrorCode::kInvalidArgument, "\"ready\" must be true or false");
+  if (ready != body.end() && !ready->is_boolean()) fail(ErrorCode::kInvalidArgument, "\"ready\" must be true or false");
   exchange.respond(json_reply(repository_index_json(server, ready != body.end() && ready->get<bool>())));
 }
 
@@ -310,10 +309,11 @@ void HttpPlane::Impl::change_repository(std::shared_ptr<HttpExchange> exchange, 
   const HttpRequest& http = exchange->request();
   if (!server.options().explicit_control && !bearer_matches(http, admin_token))
     return exchange->respond(error_reply(
-        403, admin_token.empty()
-                 ? "Models are not loaded or unloaded from here; start the server with --model-control explicit or with "
-                   "an admin token"
-                 : "Loading and unloading need the header Authorization: Bearer and the server's admin token"));
+        403,
+        admin_token.empty()
+            ? "Models are not loaded or unloaded from here; start the server with --model-control explicit or with "
+              "an admin token"
+            : "Loading and unloading need the header Authorization: Bearer and the server's admin token"));
   const nlohmann::json body = control_body(http);
   if (const auto parameters = body.find("parameters"); parameters != body.end()) {
     if (!parameters->is_object()) fail(ErrorCode::kInvalidArgument, "\"parameters\" must be an object");

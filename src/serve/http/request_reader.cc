@@ -28,13 +28,15 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 using beast::error_code;
 
-constexpr size_t kSlackBytes = 4096;            // beyond a head: small bodies arrive with it in one read
-constexpr size_t kKeptBodyBytes = 1 << 20;      // a larger buffer is not kept for the next request
+constexpr size_t kSlackBytes = 4096;        // beyond a head: small bodies arrive with it in one read
+constexpr size_t kKeptBodyBytes = 1 << 20;  // a larger buffer is not kept for the next request
 constexpr std::string_view kChunked = "chunked";
 
 std::string_view view(beast::string_view s) { return {s.data(), s.size()}; }
 
-bool same_word(std::string_view a, std::string_view b) { return beast::iequals({a.data(), a.size()}, {b.data(), b.size()}); }
+bool same_word(std::string_view a, std::string_view b) {
+  return beast::iequals({a.data(), a.size()}, {b.data(), b.size()});
+}
 
 class Parser final : public http::basic_parser<true> {
  public:
@@ -100,7 +102,8 @@ struct RequestReader::Impl {
 
   void refuse(error_code ec) {
     if (ec == http::error::body_limit)
-      return refuse(413, fmt::format("The body is too large; the server takes at most {} bytes", limits.max_body_bytes));
+      return refuse(413,
+                    fmt::format("The body is too large; the server takes at most {} bytes", limits.max_body_bytes));
     if (ec == http::error::header_limit) return refuse_head();
     refuse(400, fmt::format("This is no HTTP/1.1 request that can be understood: {}", ec.message()));
   }
