@@ -1,0 +1,142 @@
+// The admin listener: one thread for its connections, two more for the handlers, which may block.
+//
+// Without a token it listens on loopback alone, and only to requests whose Host is loopback too: a web page whose name
+// was pointed at 127.0.0.1 in the meantime would otherwise pass as this machine (DNS rebinding).
+#include <algorithm>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <cctype>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "serve/http/admin.h"
+#include "serve/http/http_listener.h"
+
+namespace slipway {
+
+namespace {
+
+constexpr HttpLimits kLimits{.max_body_bytes = 1 << 20, .max_header_bytes = 16 << 10};
+
+bool is_loopback(const std::string& host) {
+  if (host == "localhost") return true;
+  boost::system::error_code ec;
+  const auto address = boost::asio::ip::make_address(host, ec);
+  return !ec && address.is_loopback();
+}
+
+/// "[::1]:8002" → "::1", "localhost:8002" → "localhost".
+std::string host_name(std::string_view host) {
+  if (host.starts_with('[')) return std::string(host.substr(1, std::min(host.find(']'), host.size()) - 1));
+  return std::string(host.substr(0, host.find(':')));
+}
+
+bool is_json(std::string_view content_type) {
+  std::string type(content_type.substr(0, content_type.find(';')));
+  while (!type.empty() && type.back() == ' ') type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return std::tolower(c); });
+  return type == "application/json";
+}
+
+}  // namespace
+
+struct AdminPlane::Impl {
+  using Methods = std::map<std::string, Handler>;
+
+  Impl(const std::string& host, uint16_t port, std::string t)
+      : token(std::move(t)),
+        listener({.host = host, .port = port, .limits = kLimits, .max_connections = 128},
+                 [this](std::shared_ptr<HttpExchange> exchange) {
+                   boost::asio::post(workers, [this, e = std::move(exchange)] { e->respond(answer(e->request())); });
+                 }) {}
+
+  HttpReply answer(const HttpRequest& http) noexcept;
+  HttpReply serve(const HttpRequest& http);
+  bool admitted(const HttpRequest& http, const RequestTarget& target) const;
+  const Methods* find(const std::string& path) const;
+
+  std::string token;
+  std::map<std::string, Methods> handlers;
+  boost::asio::thread_pool workers{2};
+  HttpListener listener;
+};
+
+HttpReply AdminPlane::Impl::answer(const HttpRequest& http) noexcept {
+  try {
+    return serve(http);
+  } catch (const Error& error) {
+    return error_reply(http_status(error.code()), error.what());
+  } catch (const std::exception& error) {
+    log_error("An admin request failed inside the server: {}", error.what());
+    return error_reply(500, fmt::format("The request failed inside the server: {}", error.what()));
+  }
+}
+
+bool AdminPlane::Impl::admitted(const HttpRequest& http, const RequestTarget& target) const {
+  if (bearer_matches(http, token)) return true;
+  const auto given = target.query.find("token");
+  return given != target.query.end() && same_secret(given->second, token);
+}
+
+const AdminPlane::Impl::Methods* AdminPlane::Impl::find(const std::string& path) const {
+  const Methods* best = nullptr;
+  size_t longest = 0;
+  for (const auto& [pattern, methods] : handlers) {
+    const bool matches = pattern == path || (pattern.ends_with('/') && path.starts_with(pattern));
+    if (!matches || pattern.size() <= longest) continue;
+    best = &methods;
+    longest = pattern.size();
+  }
+  return best;
+}
+
+HttpReply AdminPlane::Impl::serve(const HttpRequest& http) {
+  const RequestTarget target = parse_target(http.target);
+  if (token.empty()) {
+    if (http.has_header("host") && !is_loopback(host_name(http.header("host"))))
+      return error_reply(403, "Without a token the admin port answers to localhost only; start the server with one");
+  } else if (!target.path.starts_with("/metrics") && !admitted(http, target)) {
+    HttpReply reply = error_reply(401, "The admin port needs the header Authorization: Bearer and its token");
+    reply.headers = "WWW-Authenticate: Bearer\r\n";
+    return reply;
+  }
+  const Methods* methods = find(target.path);
+  if (!methods) return error_reply(404, fmt::format("There is nothing at this address: {}", target.path));
+  const std::string method(http.method == "HEAD" ? "GET" : http.method);
+  const auto handler = methods->find(method);
+  if (handler == methods->end()) {
+    std::string allowed;
+    for (const auto& [name, unused] : *methods) allowed += (allowed.empty() ? "" : ", ") + name;
+    HttpReply reply = error_reply(405, fmt::format("This address takes {} only", allowed));
+    reply.headers = fmt::format("Allow: {}\r\n", allowed);
+    return reply;
+  }
+  if (method != "GET" && !is_json(http.header("content-type")))
+    return error_reply(415, "Changes need the header Content-Type: application/json");
+  const auto* body = reinterpret_cast<const char*>(http.body.data());
+  AdminReply made = handler->second(
+      {.method = method, .path = target.path, .query = target.query, .body = std::string(body, http.body.size())});
+  return {.status = made.status, .content_type = std::move(made.content_type), .body = std::move(made.body)};
+}
+
+AdminPlane::AdminPlane(const std::string& host, uint16_t port, std::string token) {
+  if (token.empty() && !is_loopback(host))
+    fail(ErrorCode::kInvalidArgument,
+         "The admin port needs a token on an address that others reach; give one, or listen on 127.0.0.1: {}", host);
+  impl_ = std::make_unique<Impl>(host, port, std::move(token));
+}
+AdminPlane::~AdminPlane() { stop(); }
+
+void AdminPlane::handle(const std::string& method, const std::string& path, Handler handler) {
+  impl_->handlers[path][method] = std::move(handler);
+}
+
+void AdminPlane::start() { impl_->listener.start(); }
+void AdminPlane::stop() {
+  impl_->listener.stop();
+  impl_->workers.join();
+}
+uint16_t AdminPlane::port() const { return impl_->listener.port(); }
+
+}  // namespace slipway

@@ -1,0 +1,476 @@
+// Connections on Asio: each thread has an io_context of its own, the acceptor deals sockets out in turn.
+//
+// A connection has two sides. The read side belongs to its thread. The write side belongs, between the hand-over of a
+// request (kBusy is set) and the end of its response (kBusy is cleared), to whoever answers: a computing thread writes
+// the response itself, with one system call and no detour, and no wake-up of the connection's thread unless input waits
+// (kInputWaiting) or the socket takes no more. While an answer is under way at most one read is outstanding, so that
+// the next request usually finds it armed.
+//
+// No timers per connection: ten times a second each thread looks over its connections' clocks. A connection that we end
+// is half-closed and read empty for a moment: a reset would destroy the response on its way.
+#include "serve/http/http_listener.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cerrno>
+#include <chrono>
+#include <new>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "serve/http/compression.h"
+
+namespace slipway {
+
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+constexpr auto kSweepPeriod = std::chrono::milliseconds(100);
+constexpr int64_t kLingerNs = 2'000'000'000;      // for the peer to take a last response
+constexpr int64_t kKeepMemoryNs = 1'000'000'000;  // an idle connection keeps its body buffer that long
+constexpr int kRefusedConnections = 64;           // over the limit, these still hear why
+constexpr size_t kPackBytes = 1024;               // smaller responses are not packed
+constexpr size_t kPartsPerCall = 64;
+
+class Connection;
+
+/// What all threads of a listener share.
+struct Shared {
+  ListenOptions options;
+  HttpListener::Handler handler;
+  std::atomic<bool> draining{false}, stopping{false};
+  std::atomic<int> connections{0}, in_flight{0};
+};
+
+struct IoThread {
+  explicit IoThread(std::shared_ptr<Shared> s) : shared(std::move(s)) {}
+  std::shared_ptr<Shared> shared;
+  asio::io_context context{1};
+  asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
+  asio::steady_timer timer{context};
+  std::set<std::shared_ptr<Connection>> connections;  // touched by the thread alone
+  std::thread thread;
+};
+
+class Connection final : public HttpExchange, public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(std::shared_ptr<IoThread> io, tcp::socket socket)
+      : io_(std::move(io)), socket_(std::move(socket)), fd_(socket_.native_handle()), reader_(options().limits) {}
+  ~Connection() { shared().connections.fetch_sub(1); }
+
+  void start(bool refuse);
+  void sweep(int64_t now);
+  void end();
+
+  const HttpRequest& request() const override { return reader_.request(); }
+  void respond(HttpReply&& reply) override;
+
+ private:
+  enum : unsigned { kBusy = 1, kInputWaiting = 2, kClosing = 4 };
+
+  Shared& shared() { return *io_->shared; }
+  const ListenOptions& options() { return io_->shared->options; }
+
+  // The connection's thread.
+  void pump();
+  void read(std::span<std::byte> room);
+  void on_read(const error_code& ec, size_t count, bool discard);
+  void begin_answer();
+  void hand_over();
+  void wait_to_write();
+
+  // Whoever answers.
+  void compose(HttpReply&& reply);
+  void flush();
+  void finish(bool broken);
+
+  std::shared_ptr<IoThread> io_;
+  tcp::socket socket_;
+  const int fd_;
+  RequestReader reader_;
+  std::atomic<unsigned> state_{0};
+  std::atomic<int64_t> answered_ns_{now_ns()};
+
+  bool reading_ = false, at_eof_ = false, answered_ = false, write_waits_ = false;
+  int64_t request_began_ns_ = 0, write_waits_since_ns_ = 0;
+  std::array<std::byte, 512> discarded_;
+
+  HttpReply reply_;
+  std::string head_;
+  std::vector<iovec> parts_;
+  size_t next_part_ = 0;
+  bool close_ = false;
+};
+
+void Connection::start(bool refuse) {
+  if (shared().stopping) return;
+  io_->connections.insert(shared_from_this());
+  if (refuse) {
+    begin_answer();
+    HttpReply reply = error_reply(
+        503, fmt::format("The server has no room for another connection; it takes {}", options().max_connections));
+    reply.close = true;
+    respond(std::move(reply));
+  }
+  pump();
+}
+
+void Connection::pump() {
+  for (;;) {
+    if (state_.load(std::memory_order_acquire) & kBusy) {
+      if (!reading_ && !at_eof_ && reader_.idle() && !reader_.room().empty()) return read(reader_.room());
+      if (reading_ || (state_.fetch_or(kInputWaiting, std::memory_order_acq_rel) & kBusy)) return;
+    }
+    state_.fetch_and(~kInputWaiting, std::memory_order_acq_rel);
+    if (at_eof_) return end();
+    if (reading_) return;
+    if (state_.load(std::memory_order_acquire) & kClosing) return read(discarded_);
+    if (std::exchange(answered_, false)) reader_.next();
+    if (request_began_ns_ == 0 && !reader_.idle()) request_began_ns_ = now_ns();
+    switch (reader_.state()) {
+      case RequestReader::State::kHead:
+      case RequestReader::State::kBody:
+        if (reader_.wants_continue()) {
+          constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+          if (::send(fd_, kContinue.data(), kContinue.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return end();
+        }
+        return read(reader_.room());
+      case RequestReader::State::kComplete:
+      case RequestReader::State::kRefused:
+        hand_over();
+    }
+  }
+}
+
+void Connection::begin_answer() {
+  answered_ = true;
+  request_began_ns_ = 0;
+  shared().in_flight.fetch_add(1);
+  state_.fetch_or(kBusy, std::memory_order_acq_rel);
+}
+
+void Connection::hand_over() {
+  begin_answer();
+  if (reader_.state() == RequestReader::State::kRefused) return respond(HttpReply(reader_.refusal()));
+  try {
+    shared().handler(shared_from_this());
+  } catch (const Error& error) {
+    respond(error_reply(http_status(error.code()), error.what()));
+  } catch (const std::bad_alloc&) {
+    respond(error_reply(503, "There is no memory for the request now; try again later"));
+  } catch (const std::exception& error) {
+    log_error("A request failed inside the server: {}", error.what());
+    respond(error_reply(500, fmt::format("The request failed inside the server: {}", error.what())));
+  }
+}
+
+void Connection::read(std::span<std::byte> room) {
+  reading_ = true;
+  const bool discard = room.data() == discarded_.data();
+  socket_.async_read_some(
+      asio::buffer(room.data(), room.size()),
+      [self = shared_from_this(), discard](const error_code& ec, size_t count) { self->on_read(ec, count, discard); });
+}
+
+void Connection::on_read(const error_code& ec, size_t count, bool discard) {
+  reading_ = false;
+  at_eof_ = ec || shared().stopping;
+  if (!ec && !discard) reader_.received(count);
+  pump();
+}
+
+void Connection::end() {
+  if (state_.load(std::memory_order_acquire) & kBusy) {
+    ::shutdown(fd_, SHUT_RDWR);  // what is being answered is thrown away when it is done
+  } else if (reading_) {
+    error_code ignored;
+    socket_.cancel(ignored);
+    at_eof_ = true;
+  } else {
+    io_->connections.erase(shared_from_this());
+  }
+}
+
+void Connection::sweep(int64_t now) {
+  const unsigned state = state_.load(std::memory_order_acquire);
+  const int64_t answered = answered_ns_.load(std::memory_order_relaxed);
+  if (state & kBusy) {
+    if (write_waits_ && now - write_waits_since_ns_ > options().read_timeout_ms * 1'000'000) end();
+  } else if (state & kClosing) {
+    if (now - answered > kLingerNs) end();
+  } else if (request_began_ns_ == 0) {
+    if (!reader_.idle()) return;
+    if (now - answered > options().idle_timeout_ms * 1'000'000 || (shared().draining && answered_)) {
+      end();
+    } else if (now - answered > kKeepMemoryNs) {
+      reader_.release_memory();
+    }
+  } else if (now - request_began_ns_ > options().read_timeout_ms * 1'000'000) {
+    begin_answer();
+    HttpReply reply = error_reply(408, fmt::format("The request took too long to arrive; it must be here within {} ms",
+                                                   options().read_timeout_ms));
+    reply.close = true;
+    respond(std::move(reply));
+  }
+}
+
+void Connection::respond(HttpReply&& reply) {
+  try {
+    compose(std::move(reply));
+  } catch (const std::bad_alloc&) {
+    return finish(true);
+  }
+  flush();
+}
+
+void Connection::compose(HttpReply&& reply) {
+  reply_ = std::move(reply);
+  const HttpRequest& asked = request();
+  close_ = reply_.close || !asked.keep_alive || shared().draining.load(std::memory_order_relaxed);
+  parts_.clear();
+  next_part_ = 0;
+  uint64_t bytes = reply_.body.size();
+  for (const auto part : reply_.tail) bytes += part.size();
+  if (bytes > kPackBytes) {
+    const ContentCoding coding = accepted_coding(asked.header("accept-encoding"));
+    if (coding != ContentCoding::kIdentity) {
+      std::vector<std::span<const std::byte>> plain{std::as_bytes(std::span(reply_.body))};
+      plain.insert(plain.end(), reply_.tail.begin(), reply_.tail.end());
+      reply_.body = pack(coding, plain);
+      reply_.tail.clear();
+      reply_.headers += fmt::format("Content-Encoding: {}\r\nVary: Accept-Encoding\r\n", to_string(coding));
+      bytes = reply_.body.size();
+    }
+  }
+  head_ = reply_head(reply_, bytes, close_ ? "close" : asked.http_1_0 ? "keep-alive" : "");
+  parts_.push_back({head_.data(), head_.size()});
+  if (asked.method == "HEAD") return;
+  if (!reply_.body.empty()) parts_.push_back({reply_.body.data(), reply_.body.size()});
+  for (const auto part : reply_.tail)
+    if (!part.empty()) parts_.push_back({const_cast<std::byte*>(part.data()), part.size()});
+}
+
+void Connection::flush() {
+  while (next_part_ < parts_.size()) {
+    msghdr message{};
+    message.msg_iov = &parts_[next_part_];
+    message.msg_iovlen = std::min(kPartsPerCall, parts_.size() - next_part_);
+    const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) return finish(true);
+      asio::post(io_->context, [self = shared_from_this()] { self->wait_to_write(); });
+      return;
+    }
+    size_t left = static_cast<size_t>(sent);
+    while (next_part_ < parts_.size() && left >= parts_[next_part_].iov_len) left -= parts_[next_part_++].iov_len;
+    if (left) {
+      parts_[next_part_].iov_base = static_cast<char*>(parts_[next_part_].iov_base) + left;
+      parts_[next_part_].iov_len -= left;
+    }
+  }
+  finish(false);
+}
+
+void Connection::wait_to_write() {
+  write_waits_ = true;
+  write_waits_since_ns_ = now_ns();
+  socket_.async_wait(tcp::socket::wait_write, [self = shared_from_this()](const error_code&) {
+    self->write_waits_ = false;
+    self->flush();
+  });
+}
+
+void Connection::finish(bool broken) {
+  reply_ = {};
+  answered_ns_.store(now_ns(), std::memory_order_relaxed);
+  if (broken || close_) {
+    ::shutdown(fd_, broken ? SHUT_RDWR : SHUT_WR);
+    state_.fetch_or(kClosing, std::memory_order_acq_rel);
+  }
+  Shared& all = shared();
+  if (state_.fetch_and(~kBusy, std::memory_order_acq_rel) & kInputWaiting)
+    asio::post(io_->context, [self = shared_from_this()] { self->pump(); });
+  all.in_flight.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+void sweep(const std::shared_ptr<IoThread>& io, const std::function<void()>& also) {
+  io->timer.expires_after(kSweepPeriod);
+  io->timer.async_wait([io, also](const error_code& ec) {
+    if (ec || io->shared->stopping) return;
+    const std::vector<std::shared_ptr<Connection>> all(io->connections.begin(), io->connections.end());
+    const int64_t now = now_ns();
+    for (const auto& connection : all) connection->sweep(now);
+    if (also) also();
+    sweep(io, also);
+  });
+}
+
+tcp::endpoint resolve(asio::io_context& context, const ListenOptions& options) {
+  tcp::resolver resolver(context);
+  error_code ec;
+  const auto found = resolver.resolve(options.host, std::to_string(options.port),
+                                      tcp::resolver::passive | tcp::resolver::numeric_service, ec);
+  if (ec || found.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "The host to listen on is no address of this machine; give one like 127.0.0.1: {}", options.host);
+  return found.begin()->endpoint();
+}
+
+}  // namespace
+
+struct HttpListener::Impl {
+  std::shared_ptr<Shared> shared;
+  std::vector<std::shared_ptr<IoThread>> threads;
+  std::unique_ptr<tcp::acceptor> acceptor;
+  uint16_t port = 0;
+  size_t next_thread = 0;
+  bool accepting = false, started = false;
+
+  void listen() {
+    const ListenOptions& options = shared->options;
+    const tcp::endpoint endpoint = resolve(threads[0]->context, options);
+    acceptor = std::make_unique<tcp::acceptor>(threads[0]->context);
+    error_code ec;
+    acceptor->open(endpoint.protocol(), ec);
+    if (!ec) acceptor->set_option(tcp::acceptor::reuse_address(true), ec);
+    if (!ec) acceptor->bind(endpoint, ec);
+    if (!ec) acceptor->listen(asio::socket_base::max_listen_connections, ec);
+    if (ec == asio::error::address_in_use)
+      fail(ErrorCode::kIo, "The port is in use; choose another one, or 0 for any that is free: {}:{}", options.host,
+           options.port);
+    if (ec)
+      fail(ErrorCode::kIo, "The server can't listen there; choose another host or port: {}:{}: {}", options.host,
+           options.port, ec.message());
+    acceptor->non_blocking(true);
+    port = acceptor->local_endpoint().port();
+  }
+
+  void admit(tcp::socket socket, const std::shared_ptr<IoThread>& io) {
+    const int now_open = shared->connections.fetch_add(1) + 1;
+    if (now_open > shared->options.max_connections + kRefusedConnections) {
+      shared->connections.fetch_sub(1);
+      return;
+    }
+    error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);
+    socket.non_blocking(true, ignored);
+    auto connection = std::make_shared<Connection>(io, std::move(socket));
+    const bool refuse = now_open > shared->options.max_connections;
+    asio::dispatch(io->context, [connection, refuse] { connection->start(refuse); });
+  }
+
+  void accept() {
+    accepting = true;
+    const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
+    acceptor->async_accept(io->context, [this, io](const error_code& ec, tcp::socket socket) {
+      accepting = false;
+      if (!acceptor->is_open() || shared->draining) return;
+      if (ec == asio::error::connection_aborted) return accept();
+      if (ec) return log_warning("No connection can be accepted now; raise the limit of open files: {}", ec.message());
+      admit(std::move(socket), io);
+      accept();
+    });
+  }
+
+  void end_accepting() {
+    if (!acceptor->is_open()) return;
+    // Those whom the kernel has already let in get their answer.
+    for (;;) {
+      const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
+      error_code ec;
+      tcp::socket socket = acceptor->accept(io->context, ec);
+      if (ec) break;
+      admit(std::move(socket), io);
+    }
+    error_code ignored;
+    acceptor->close(ignored);
+  }
+};
+
+HttpListener::HttpListener(ListenOptions options, Handler handler) : impl_(new Impl) {
+  impl_->shared = std::make_shared<Shared>();
+  impl_->shared->options = std::move(options);
+  impl_->shared->handler = std::move(handler);
+  for (int i = 0; i < std::max(1, impl_->shared->options.threads); ++i)
+    impl_->threads.push_back(std::make_shared<IoThread>(impl_->shared));
+  impl_->listen();
+}
+
+HttpListener::~HttpListener() { stop(); }
+
+void HttpListener::start() {
+  Impl* impl = impl_.get();
+  SLIPWAY_CHECK(!std::exchange(impl->started, true));
+  impl->accept();
+  for (const auto& io : impl->threads) {
+    std::function<void()> also;
+    if (io == impl->threads[0])
+      also = [impl] {
+        if (!impl->accepting && !impl->shared->draining) impl->accept();
+      };
+    sweep(io, also);
+    io->thread = std::thread([io] { io->context.run(); });
+  }
+}
+
+void HttpListener::drain() {
+  Impl* impl = impl_.get();
+  if (!impl->started || impl->shared->draining.exchange(true)) return;
+  asio::post(impl->threads[0]->context, [impl] { impl->end_accepting(); });
+  for (const auto& io : impl->threads)
+    asio::post(io->context, [io] {
+      const std::vector<std::shared_ptr<Connection>> all(io->connections.begin(), io->connections.end());
+      for (const auto& connection : all) connection->sweep(now_ns());
+    });
+}
+
+void HttpListener::stop() {
+  Impl* impl = impl_.get();
+  if (!impl->started || impl->shared->stopping.exchange(true)) return;
+  impl->shared->draining = true;
+  const auto end_all = [impl](bool last) {
+    for (const auto& io : impl->threads)
+      asio::post(io->context, [impl, io, last] {
+        error_code ignored;
+        if (io == impl->threads[0]) impl->acceptor->close(ignored);
+        const std::vector<std::shared_ptr<Connection>> all(io->connections.begin(), io->connections.end());
+        for (const auto& connection : all) connection->end();
+        if (last) {
+          io->timer.cancel();
+          io->work.reset();
+        }
+      });
+  };
+  end_all(false);
+  while (impl->shared->in_flight.load(std::memory_order_acquire) > 0)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  end_all(true);
+  for (const auto& io : impl->threads) {
+    io->thread.join();
+    io->connections.clear();
+  }
+}
+
+uint16_t HttpListener::port() const { return impl_->port; }
+int HttpListener::connections() const { return impl_->shared->connections.load(); }
+
+}  // namespace slipway
