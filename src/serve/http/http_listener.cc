@@ -205,6 +205,7 @@ void Connection::end() {
     socket_.cancel(ignored);
     at_eof_ = true;
   } else {
+    ::shutdown(fd_, SHUT_RDWR);  // somebody may still hold the exchange
     io_->connections.erase(shared_from_this());
   }
 }

@@ -116,7 +116,7 @@ TEST(Compression, DamageIsFound) {
     packed += '?';
     EXPECT_THROW(unpack(coding, bytes(), 5000), Error) << "the checksum";
   }
-  const std::string raw = "\x4b\x4c\x4a\x06\x00";  // "abc" as bare deflate
+  const std::string raw("\x4b\x4c\x4a\x06\x00", 5);  // "abc" as bare deflate
   EXPECT_EQ(unpack(ContentCoding::kDeflate, std::as_bytes(std::span(raw)), 100)->size, 3u);
 }
 

@@ -1,0 +1,95 @@
+#include <atomic>
+#include <thread>
+
+#include "base/error.h"
+#include "serve/http/admin.h"
+#include "serve/http/http_testing.h"
+
+namespace slipway {
+namespace {
+
+void add_routes(AdminPlane& plane) {
+  plane.handle("GET", "/metrics", [](const AdminRequest&) { return AdminReply{200, "text/plain", "up 1\n"}; });
+  plane.handle("GET", "/", [](const AdminRequest& r) { return AdminReply{.body = "\"root " + r.path + "\""}; });
+  plane.handle("GET", "/api/", [](const AdminRequest& r) { return AdminReply{.body = "\"api " + r.path + "\""}; });
+  plane.handle("POST", "/api/echo", [](const AdminRequest& r) {
+    const auto x = r.query.find("x");
+    return AdminReply{.body = r.body + (x == r.query.end() ? "" : x->second)};
+  });
+  plane.handle("POST", "/api/fail", [](const AdminRequest&) -> AdminReply {
+    fail(ErrorCode::kNotFound, "There is no such rollout");
+  });
+}
+
+constexpr const char* kJson = "Content-Type: application/json\r\n";
+
+TEST(AdminPlane, TheLongestPathAnswers) {
+  AdminPlane plane("127.0.0.1", 0, "");
+  add_routes(plane);
+  plane.start();
+  TestClient client(plane.port());
+  const TestResponse metrics = client.get("/metrics");
+  EXPECT_EQ(metrics.body, "up 1\n");
+  EXPECT_EQ(metrics.headers.at("content-type"), "text/plain");
+  EXPECT_EQ(client.get("/x/y").body, "\"root /x/y\"");
+  EXPECT_EQ(client.get("/api/rollout/a%20b").body, "\"api /api/rollout/a b\"");
+  EXPECT_EQ(client.post("/api/echo?x=%21", "{}", kJson).body, "{}!");
+  const TestResponse failed = client.post("/api/fail", "", kJson);
+  EXPECT_EQ(failed.status, 404);
+  EXPECT_EQ(failed.body, "{\"error\":\"There is no such rollout\"}");
+  const TestResponse wrong = client.get("/api/echo");
+  EXPECT_EQ(wrong.status, 405);
+  EXPECT_EQ(wrong.headers.at("allow"), "POST");
+  client.send("HEAD /metrics HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(client.receive(true).headers.at("content-length"), "5");
+  EXPECT_EQ(client.post("/api/echo", std::string((1 << 20) + 1, ' '), kJson).status, 413);
+}
+
+TEST(AdminPlane, OtherOriginsCannotChangeAnything) {
+  AdminPlane plane("127.0.0.1", 0, "");
+  add_routes(plane);
+  plane.start();
+  TestClient client(plane.port());
+  EXPECT_EQ(client.post("/api/echo", "{}", "Content-Type: text/plain\r\n").status, 415);
+  EXPECT_EQ(client.post("/api/echo", "{}").status, 415);
+  EXPECT_EQ(client.post("/api/echo", "{}", "Content-Type: Application/JSON ; charset=utf-8\r\n").status, 200);
+  EXPECT_EQ(client.ask("GET / HTTP/1.1\r\nHost: rebound.example:8002\r\n\r\n").status, 403);
+  EXPECT_EQ(client.ask("GET / HTTP/1.1\r\nHost: [::1]:8002\r\n\r\n").status, 200);
+}
+
+TEST(AdminPlane, TheTokenOpensIt) {
+  EXPECT_THROW(AdminPlane("0.0.0.0", 0, ""), Error);
+  AdminPlane plane("0.0.0.0", 0, "s3cret");
+  add_routes(plane);
+  plane.start();
+  TestClient client(plane.port());
+  EXPECT_EQ(client.get("/metrics").status, 200);
+  const TestResponse refused = client.get("/");
+  EXPECT_EQ(refused.status, 401);
+  EXPECT_TRUE(refused.body.starts_with("{\"error\":"));
+  EXPECT_EQ(client.get("/", "Authorization: Bearer s3cre\r\n").status, 401);
+  EXPECT_EQ(client.get("/", "Authorization: Bearer s3cretx\r\n").status, 401);
+  EXPECT_EQ(client.get("/?token=other").status, 401);
+  EXPECT_EQ(client.get("/", "Authorization: bearer s3cret\r\n").status, 200);
+  EXPECT_EQ(client.get("/?token=s3cret").status, 200);
+  EXPECT_EQ(client.post("/api/echo", "{}", kJson).status, 401);
+}
+
+TEST(AdminPlane, AHandlerThatBlocksDoesNotHoldUpMetrics) {
+  AdminPlane plane("127.0.0.1", 0, "");
+  add_routes(plane);
+  std::atomic<bool> release{false};
+  plane.handle("POST", "/slow", [&](const AdminRequest&) {
+    while (!release) std::this_thread::yield();
+    return AdminReply{};
+  });
+  plane.start();
+  TestClient slow(plane.port()), quick(plane.port());
+  slow.send("POST /slow HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n");
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(quick.get("/metrics").status, 200);
+  release = true;
+  EXPECT_EQ(slow.receive().status, 200);
+}
+
+}  // namespace
+}  // namespace slipway
