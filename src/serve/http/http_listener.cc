@@ -44,7 +44,7 @@ using asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr auto kSweepPeriod = std::chrono::milliseconds(100);
-constexpr int64_t kLingerNs = 2'000'000'000;      // for the peer to take a last response
+constexpr int64_t kLingerNs = 1'000'000'000;      // for the peer to take a last response
 constexpr int64_t kKeepMemoryNs = 1'000'000'000;  // an idle connection keeps its body buffer that long
 constexpr int kRefusedConnections = 64;           // over the limit, these still hear why
 constexpr size_t kPackBytes = 1024;               // smaller responses are not packed
