@@ -1,9 +1,9 @@
 // Floats as text. A float v = c·2^q stands for all reals between the midpoints to its neighbours. Schubfach (Giulietti,
 // 2020) scales v and both midpoints by 10^-k, k = floor(log10(width)), so that at least one and at most a few integers
 // lie between them; candidates are the two around v, and the two multiples of ten around it, which are shorter. The
-// products with 10^-k need only its 64 leading bits, rounded up, and a sticky bit ("round to odd"); quarters are kept so
-// that midpoints are exact.
-// Invariant: kPowers[i] = floor(10^(i + kFirstPower) · 2^s) + 1 with the s that makes it 64 bits long.
+// products with 10^-k need only its 64 leading bits, rounded up, and a sticky bit ("round to odd"); quarters are kept
+// so that midpoints are exact. Invariant: kPowers[i] = floor(10^(i + kFirstPower) · 2^s) + 1 with the s that makes it
+// 64 bits long.
 #include "serve/http/float_text.h"
 
 #include <array>
@@ -90,16 +90,13 @@ Decimal shortest(uint32_t bits) {
   const uint32_t value = scale_to_odd(power, middle << shift);
   const uint32_t high = scale_to_odd(power, right << shift) - open;
 
-  const uint32_t s = value / 4;
-  if (s >= 10) {
-    const uint32_t tens = s / 10;
-    const bool below = low <= 40 * tens, above = 40 * tens + 40 <= high;
-    if (below != above) return {tens + above, k + 1};
-  }
+  // Which case applies is as good as random: conditional moves instead of branches.
+  const uint32_t s = value / 4, tens = s / 10, half = 4 * s + 2;
+  const bool tens_below = low <= 40 * tens, tens_above = 40 * tens + 40 <= high;
   const bool below = low <= 4 * s, above = 4 * s + 4 <= high;
-  if (below != above) return {s + above, k};
-  const uint32_t half = 4 * s + 2;
-  return {s + (value > half || (value == half && (s & 1) != 0)), k};
+  const bool up = below != above ? above : value > half || (value == half && (s & 1) != 0);
+  const bool shorter = (s >= 10) & (tens_below != tens_above);
+  return {shorter ? tens + tens_above : s + up, k + shorter};
 }
 
 /// The digits of a number below 10^8 as bytes 0 … 9, the first one lowest: halves, quarters, eighths side by side.
@@ -113,48 +110,51 @@ uint64_t eight_digits(uint32_t number) {
 
 char* write_null(char* out) { return static_cast<char*>(std::memcpy(out, "null", 4)) + 4; }
 
+constexpr uint64_t kZeros = 0x3030303030303030;
+
 }  // namespace
 
 char* write_float(char* out, float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value), magnitude = bits & 0x7fffffff;
   if (magnitude >= 0x7f800000) return write_null(out);
-  if (bits != magnitude) *out++ = '-';
+  *out = '-';
+  out += bits >> 31;
   if (magnitude == 0) return *out = '0', out + 1;
   const Decimal decimal = shortest(magnitude);
 
-  // Nine digits, without the zeros at both ends. They stay in a register and are stored 16 bytes at a time; what is too
-  // much gets written over.
+  // Up to nine digits, without the zeros at both ends: the first one, and the rest in a register, the next one lowest.
+  // Stores are of eight bytes; what is too much gets written over.
   const uint32_t ninth = decimal.digits / 100'000'000;
   const uint64_t eight = eight_digits(decimal.digits % 100'000'000);
-  const int first = ninth != 0 ? 0 : 1 + std::countr_zero(eight) / 8, trailing = std::countl_zero(eight) / 8;
-  const int count = 9 - trailing - first, exponent = decimal.exponent + trailing;
+  const int skipped = std::countr_zero(eight | uint64_t{1} << 63) / 8, trailing = std::countl_zero(eight) / 8;
+  const char first = static_cast<char>('0' + (ninth != 0 ? ninth : eight >> 8 * skipped & 15));
+  const uint64_t rest = kZeros + (ninth != 0 ? eight : eight >> 8 * skipped >> 8);
+  const int count = (ninth != 0 ? 9 : 8 - skipped) - trailing, exponent = decimal.exponent + trailing;
   const int point = count + exponent;  // digits before the point
-  const Uint128 text = (Uint128{eight + 0x3030303030303030} << 8 | ('0' + ninth)) >> 8 * first;
-  const auto copy = [&](int from, int size) {
-    const Uint128 rest = text >> 8 * from;
-    std::memcpy(out, &rest, sizeof rest);
-    out += size;
-  };
-  if (exponent >= 0 && point <= 16) {
-    copy(0, count);
-    std::memcpy(out, "0000000000000000", 16);
-    out += exponent;
-  } else if (point > 0 && point < count) {
-    copy(0, point);
-    *out++ = '.';
-    copy(point, count - point);
-  } else if (point <= 0 && point > -5) {
-    std::memcpy(out, "0.0000000000000", 16);
-    out += 2 - point;
-    copy(0, count);
-  } else {
-    copy(0, 1);
-    if (count > 1) *out++ = '.';
-    copy(1, count - 1);
-    *out++ = 'e';
-    out = std::to_chars(out, out + 4, point - 1).ptr;
+  const auto store = [](char* to, uint64_t text) { std::memcpy(to, &text, sizeof text); };
+
+  if (point > -5 && point < count) {  // 12.34, 0.1234, 0.0001234
+    const bool below_one = point < 1;
+    const int at = below_one ? 2 - point : 0;
+    store(out, kZeros);
+    out[at] = first;
+    store(out + at + 1, rest);
+    out[below_one ? 1 : point] = '.';
+    store(out + (below_one ? at : point) + 1, rest >> (below_one ? 0 : 8 * (point - 1)));
+    return out + count + 1 + (below_one ? 1 - point : 0);
   }
-  return out;
+  *out = first;
+  store(out + 1, rest);
+  if (exponent >= 0 && point <= 16) {
+    store(out + count, kZeros);
+    store(out + count + 8, kZeros);
+    return out + point;
+  }
+  out[1] = '.';
+  store(out + 2, rest);
+  out += count > 1 ? count + 1 : 1;
+  *out++ = 'e';
+  return std::to_chars(out, out + 4, point - 1).ptr;
 }
 
 char* write_double(char* out, double value) {
