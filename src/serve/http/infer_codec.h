@@ -45,9 +45,9 @@ DecodedInfer decode_infer(std::span<const std::byte> body, std::optional<size_t>
 /// A response's body: the JSON, then each tensor's bytes.
 struct EncodedInfer {
   std::string json;
-  bool binary = false;                           ///< Inference-Header-Content-Length: json.size() is to be sent
-  std::vector<std::span<const std::byte>> tail;  ///< into the response's bytes or `owner`
-  std::shared_ptr<const void> owner;             ///< null when all of `tail` is the response's
+  bool binary = false;  ///< Inference-Header-Content-Length: json.size() is to be sent
+  std::vector<std::span<const std::byte>> tail;
+  std::shared_ptr<const void> owner;  ///< keeps the bytes of `tail` alive
 };
 /// NaN and infinities, which JSON has not, are written as null. FP16 and BF16 go out binary or as numbers. Fails with
 /// kInvalidArgument for a BYTES output that is no UTF-8 and not wanted in binary, and for classes of an output that has

@@ -146,7 +146,9 @@ EncodedInfer encode_infer(const InferResponse& response, const OutputEncoding& e
     json += '}';
   }
   json += "]}";
-  if (classified > 0) encoded.owner = texts;
+  encoded.owner = response.owner;
+  if (classified > 0)
+    encoded.owner = std::make_shared<std::pair<std::shared_ptr<const void>, decltype(texts)>>(response.owner, texts);
   return encoded;
 }
 
