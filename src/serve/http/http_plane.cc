@@ -246,7 +246,7 @@ void HttpPlane::Impl::infer(std::shared_ptr<HttpExchange> exchange, const std::s
                    HttpReply reply{.headers = version_headers(response.version, variant),
                                    .body = std::move(encoded.json),
                                    .tail = std::move(encoded.tail),
-                                   .owner = std::move(response.owner)};
+                                   .owner = std::move(encoded.owner)};
                    if (encoded.binary) {
                      reply.content_type = "application/octet-stream";
                      reply.headers += fmt::format("Inference-Header-Content-Length: {}\r\n", reply.body.size());

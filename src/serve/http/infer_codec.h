@@ -14,10 +14,16 @@
 
 namespace slipway {
 
-/// Which outputs the caller wants in binary.
+/// Which outputs the caller wants in binary, and of which the best classes alone.
 struct OutputEncoding {
+  struct Classes {
+    int64_t count;
+    bool by_row;  ///< of each row of the first axis
+  };
   bool all_binary = false;
-  std::map<std::string, bool, std::less<>> binary = {};  ///< by output, over all_binary
+  std::map<std::string, bool, std::less<>> binary = {};      ///< by output, over all_binary
+  std::map<std::string, Classes, std::less<>> classes = {};  ///< by output: parameter "classification"
+  std::vector<std::string> labels = {};                      ///< of the model, when there are classes
 };
 
 struct DecodedInfer {
@@ -31,7 +37,7 @@ struct DecodedInfer {
 /// Inference-Header-Content-Length; 0 is a raw tensor of the model's only input). `owner` keeps `body` alive; the
 /// tensors point into it where they can. `body` is followed by kBodyPadding readable bytes. Fails with kInvalidArgument
 /// naming the place: bad JSON, nesting, sizes that lie, numbers out of range for the type, NaN, unknown parameters'
-/// types.
+/// types; with kUnsupported for shared memory. Whether the tensors suit the model is checked by ModelVersion::submit().
 inline constexpr size_t kBodyPadding = 64;
 DecodedInfer decode_infer(std::span<const std::byte> body, std::optional<size_t> header_bytes,
                           std::shared_ptr<const void> owner, const ModelVersion& version);
@@ -39,13 +45,17 @@ DecodedInfer decode_infer(std::span<const std::byte> body, std::optional<size_t>
 /// A response's body: the JSON, then each tensor's bytes.
 struct EncodedInfer {
   std::string json;
-  bool binary = false;                           ///< Inference-Header-Content-Length: json.size() is to be sent
-  std::vector<std::span<const std::byte>> tail;  ///< into the response's bytes
+  bool binary = false;  ///< Inference-Header-Content-Length: json.size() is to be sent
+  std::vector<std::span<const std::byte>> tail;
+  std::shared_ptr<const void> owner;  ///< keeps the bytes of `tail` alive
 };
-/// NaN and infinities, which JSON has not, are written as null. FP16 and BF16 go out binary or as numbers.
+/// NaN and infinities, which JSON has not, are written as null. FP16 and BF16 go out binary or as numbers. Fails with
+/// kInvalidArgument for a BYTES output that is no UTF-8 and not wanted in binary, and for classes of an output that has
+/// no numbers.
 EncodedInfer encode_infer(const InferResponse& response, const OutputEncoding& encoding);
 
-/// {"image": "<base64>"} → the picture's bytes. Fails with kInvalidArgument.
+/// {"image": "<base64>"} → the picture's bytes. `body` is followed by kBodyPadding readable bytes. Fails with
+/// kInvalidArgument.
 std::vector<std::byte> decode_predict(std::span<const std::byte> body);
 
 }  // namespace slipway
