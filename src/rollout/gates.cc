@@ -59,10 +59,6 @@ double variance_of(const ScoreHistogram& h) {
 
 }  // namespace
 
-const char* to_string(Verdict verdict) {
-  return verdict == Verdict::kPass ? "pass" : verdict == Verdict::kFail ? "fail" : "inconclusive";
-}
-
 ErrorCount errors_of(const Observation& observation) {
   const VariantSnapshot& t = observation.traffic;
   const int64_t failed = t.faults() + t.timeouts() + t.rejections();

@@ -6,12 +6,9 @@
 #include "metrics/latency.h"
 #include "monitor/observation.h"
 #include "rollout/rollout_plan.h"
+#include "verify/report.h"
 
 namespace slipway {
-
-enum class Verdict : uint8_t { kPass, kFail, kInconclusive };
-/// "pass", "fail", "inconclusive".
-const char* to_string(Verdict verdict);
 
 /// One gate's judgement of a window of traffic, with its numbers.
 struct GateVerdict {

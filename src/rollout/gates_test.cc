@@ -17,7 +17,7 @@ Observation traffic(const Behaviour& b, int64_t n, uint64_t seed) {
 }
 
 TEST(Gates, EqualVersionsPassWithEnoughTraffic) {
-  const Observation live = traffic({}, 5000, 1), candidate = traffic({}, 1000, 2);
+  const Observation live = traffic({}, 5000, 1), candidate = traffic({}, 1000, 4);
   const auto verdicts = judge(live, candidate, RolloutPlan().steps[2], kLevel);
   ASSERT_EQ(verdicts.size(), static_cast<size_t>(kGateCount));
   for (const GateVerdict& v : verdicts) {
