@@ -220,8 +220,8 @@
     const node = el('div', 'tile ' + (tone || '')), figure = el('div', 'value', value);
     if (unit) figure.append(el('small', '', unit));
     add(node, el('div', 'label', label), figure);
-    if (meter !== undefined) node.append(bar(meter, tone));
     node.append(el('div', 'note', note));
+    if (meter !== undefined) node.append(bar(meter, tone));
     return node;
   }
   function bar(share, tone) {
@@ -278,27 +278,31 @@
   }
 
   // Rollouts: what rollout/ supplies, read with forbearance.
-  const toneOf = (text) => /fail|abort|roll(ed)?[ _-]?back|broken|reject/i.test(text) ? 'bad' : /live|done|complete|succe|promoted|finished|pass/i.test(text) ? 'good' : /pause|hold|inconclusive|wait|extend/i.test(text) ? 'warn' : 'info';
+  const toneOf = (text) => /fail|abort|roll(ed)?[ _-]?back|broken|reject/i.test(text) ? 'bad' : /live|done|complete|succe|promoted|finished|pass/i.test(text) ? 'good' : /pause|held|hold|inconclusive|wait|extend/i.test(text) ? 'warn' : /idle/i.test(text) ? '' : 'info';
   const shareOf = (step) => typeof step === 'object' && step ? Number(step.share ?? step.weight) : Number(step);
   const opened = new Set();
   function drawRollouts() {
-    const rollouts = list(status.rollouts).filter((r) => scope === '' || r.model === scope);
+    const rollouts = list(status.rollouts).filter((r) => (scope === '' || r.model === scope) && (r.state !== 'idle' || list(r.history).length));
     if (!rollouts.length) return $('rollouts').replaceChildren(el('div', 'empty', 'None under way. Start one with slipway rollout start MODEL VERSION.'));
     $('rollouts').replaceChildren(...rollouts.map((r) => {
       const node = el('div', 'rollout'), title = el('div', 'title');
-      const versions = r.candidate ? (r.stable ? 'v' + r.stable + ' → v' + r.candidate : 'v' + r.candidate) : r.stable ? 'v' + r.stable : '';
+      const versions = r.candidate ? (r.stable && r.stable !== r.candidate ? 'v' + r.stable + ' → v' + r.candidate : 'v' + r.candidate) : r.stable ? 'v' + r.stable : '';
       add(title, el('b', '', r.model), el('span', 'soft', versions), el('span', 'grow'), el('span', 'badge ' + toneOf(String(r.state)), r.state));
       node.append(title);
       const shares = list(r.steps).map(shareOf);
       if (shares.length) {
         const scale = shares.some((s) => s > 1) ? 0.01 : 1, steps = el('div', 'steps');
         shares.forEach((s, i) => {
-          const done = toneOf(String(r.state)) === 'good' || i < r.step, now = !done && i === r.step && r.share > 0;
-          steps.append(add(el('div', 'step' + (done ? ' done' : now ? ' now' : '')), el('i'), el('span', '', short(s * scale * 100, ' %'))));
+          const tone = toneOf(String(r.state)), here = i === r.step;
+          const mark = tone === 'good' || i < r.step ? ' done' : here && tone === 'bad' ? ' failed' : here && r.share > 0 ? ' now' : '';
+          steps.append(add(el('div', 'step' + mark), el('i'), el('span', '', short(s * scale * 100, ' %'))));
         });
         node.append(steps);
       }
       if (r.reason) node.append(el('p', 'reason', r.reason));
+      if (known(r.rollback_us)) node.append(el('p', 'soft', 'The rollback took ' + ms(r.rollback_us / 1000) + '.'));
+      if (r.override) node.append(el('p', 'warn', 'Started in spite of its proof: ' + r.override));
+      if (r.journal_fault) node.append(el('p', 'bad', r.journal_fault));
       if (list(r.verdicts).length)
         node.append(add(el('ul', 'verdicts'), ...list(r.verdicts).map((v) => add(el('li'), el('span', 'badge ' + toneOf(String(v.verdict)), v.verdict), el('span', '', v.name), el('small', '', v.sentence)))));
       const events = list(r.history).slice(-30).reverse();

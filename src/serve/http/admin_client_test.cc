@@ -6,51 +6,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <thread>
-
 #include "base/error.h"
+#include "serve/http/scripted_server.h"
 
 namespace slipway {
 namespace {
 
-/// Answers one connection with fixed bytes; silent when there are none.
-class OneReply {
- public:
-  explicit OneReply(std::string reply) : listener_(::socket(AF_INET, SOCK_STREAM, 0)), reply_(std::move(reply)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    EXPECT_EQ(::listen(listener_, 4), 0);
-    socklen_t length = sizeof address;
-    ::getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length);
-    url = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-    if (!reply_.empty()) thread_ = std::thread([this] { serve(); });
-  }
-  ~OneReply() { join(), ::close(listener_); }
-  void join() {
-    if (thread_.joinable()) thread_.join();
-  }
-  std::string url, seen;
-
- private:
-  void serve() {
-    const int peer = ::accept(listener_, nullptr, nullptr);
-    char buffer[4096];
-    while (seen.find("\r\n\r\n") == std::string::npos || (seen.starts_with("POST") && !seen.ends_with("}"))) {
-      const ssize_t n = ::read(peer, buffer, sizeof buffer);
-      if (n <= 0) break;
-      seen.append(buffer, static_cast<size_t>(n));
-    }
-    EXPECT_EQ(::write(peer, reply_.data(), reply_.size()), static_cast<ssize_t>(reply_.size()));
-    ::close(peer);
-  }
-  int listener_;
-  std::string reply_;
-  std::thread thread_;
-};
-
-ErrorCode code_of(const std::string& url, int64_t timeout_ms = 5000) {
+ErrorCode code_of_call(const std::string& url, int64_t timeout_ms = 5000) {
   try {
     admin_call(url, "GET", "/", "", "", timeout_ms);
   } catch (const Error& error) {
@@ -67,31 +29,31 @@ TEST(AdminClient, SendsTokenAndBodyAndReturnsAnyStatus) {
   EXPECT_EQ(reply.status, 409);
   EXPECT_EQ(reply.content_type, "application/json");
   EXPECT_EQ(reply.body, "{\"error\":\"x\"}");
-  EXPECT_TRUE(server.seen.starts_with("POST /base/api/x?y=1 HTTP/1.1\r\n")) << server.seen;
-  EXPECT_NE(server.seen.find("Authorization: Bearer secret\r\n"), std::string::npos);
-  EXPECT_NE(server.seen.find("Content-Type: application/json\r\n"), std::string::npos);
-  EXPECT_TRUE(server.seen.ends_with("\r\n\r\n{\"a\":1}"));
+  EXPECT_TRUE(server.seen[0].starts_with("POST /base/api/x?y=1 HTTP/1.1\r\n")) << server.seen[0];
+  EXPECT_NE(server.seen[0].find("Authorization: Bearer secret\r\n"), std::string::npos);
+  EXPECT_NE(server.seen[0].find("Content-Type: application/json\r\n"), std::string::npos);
+  EXPECT_TRUE(server.seen[0].ends_with("\r\n\r\n{\"a\":1}"));
 }
 
 TEST(AdminClient, AWholeUrlNeedsNoTarget) {
-  OneReply server("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  ScriptedServer server({"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"});
   EXPECT_EQ(admin_call(server.url + "?a=b", "POST", "", "{}", "", 5000).status, 200);
   server.join();
-  EXPECT_TRUE(server.seen.starts_with("POST /?a=b HTTP/1.1\r\n")) << server.seen;
+  EXPECT_TRUE(server.seen[0].starts_with("POST /?a=b HTTP/1.1\r\n")) << server.seen[0];
 }
 
 TEST(AdminClient, SaysWhatIsWrong) {
   for (const char* url : {"", "ftp://x:1", "http://", "http://x:", "http://x:0", "http://x:70000", "http://[::1", "a b",
                           "http://u@x:80", "http://x:8\r\n"})
-    EXPECT_EQ(code_of(url), ErrorCode::kInvalidArgument) << url;
-  OneReply silent("");
-  EXPECT_EQ(code_of(silent.url, 50), ErrorCode::kDeadline);
-  OneReply garbage("no http at all\r\n\r\n");
-  EXPECT_EQ(code_of(garbage.url), ErrorCode::kIo);
-  OneReply cut("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
-  EXPECT_EQ(code_of(cut.url), ErrorCode::kIo);
-  OneReply huge("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n");
-  EXPECT_EQ(code_of(huge.url), ErrorCode::kIo);
+    EXPECT_EQ(code_of_call(url), ErrorCode::kInvalidArgument) << url;
+  ScriptedServer silent({});
+  EXPECT_EQ(code_of_call(silent.url, 50), ErrorCode::kDeadline);
+  ScriptedServer garbage({"no http at all\r\n\r\n"});
+  EXPECT_EQ(code_of_call(garbage.url), ErrorCode::kIo);
+  ScriptedServer cut({"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"});
+  EXPECT_EQ(code_of_call(cut.url), ErrorCode::kIo);
+  ScriptedServer huge({"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"});
+  EXPECT_EQ(code_of_call(huge.url), ErrorCode::kIo);
   const int port_holder = ::socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -99,7 +61,7 @@ TEST(AdminClient, SaysWhatIsWrong) {
   ASSERT_EQ(::bind(port_holder, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   socklen_t length = sizeof address;
   ::getsockname(port_holder, reinterpret_cast<sockaddr*>(&address), &length);
-  EXPECT_EQ(code_of("http://127.0.0.1:" + std::to_string(ntohs(address.sin_port))), ErrorCode::kIo);
+  EXPECT_EQ(code_of_call("http://127.0.0.1:" + std::to_string(ntohs(address.sin_port))), ErrorCode::kIo);
   ::close(port_holder);
 }
 
