@@ -26,6 +26,7 @@ void add_run(Cli& cli);
 void add_bench(Cli& cli);
 void add_quantize(Cli& cli);
 void add_verify(Cli& cli);
+void add_load(Cli& cli);
 
 /// A subcommand with its help, an example and --json.
 CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example,

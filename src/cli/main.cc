@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   add_bench(cli);
   add_quantize(cli);
   add_verify(cli);
+  add_load(cli);
   catch_interrupts();
   if (argc > 1 && argv[1][0] != '-') {
     std::string verbs;

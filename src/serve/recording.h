@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -45,5 +46,8 @@ class Recorder {
 /// Whole records only: one cut short by a crash ends the file. Fails with kInvalidArgument for a file that is no
 /// recording.
 std::vector<RecordedRequest> read_recording(const std::string& path);
+/// The same of bytes that `owner` keeps alive; the tensors point into them.
+std::vector<RecordedRequest> parse_recording(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+                                             const std::string& name);
 
 }  // namespace slipway

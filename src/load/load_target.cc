@@ -1,0 +1,87 @@
+// What a server says of itself before a load: over HTTP here, over gRPC beside its load.
+#include "load/load_target.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "load/http_client.h"
+#include "load/transport.h"
+
+namespace slipway {
+namespace {
+
+nlohmann::json control(const LoadUrl& url, std::string_view method, const std::string& path, std::string_view body) {
+  const HttpReply reply = http_exchange(url, method, path, body);
+  const nlohmann::json j = nlohmann::json::parse(reply.body, nullptr, false);
+  if (reply.status != 200) {
+    const std::string said = j.is_object() ? j.value("error", reply.body) : reply.body;
+    fail(reply.status == 404 || reply.status == 400 ? ErrorCode::kNotFound : ErrorCode::kIo,
+         "The server refused; check the model's name with `GET /v2/models/NAME`: {} {}: {} {}", method, path,
+         reply.status, said.substr(0, 300));
+  }
+  if (j.is_discarded())
+    fail(ErrorCode::kIo, "The server's answer is no JSON; check that the URL is its data port: {} {}", method, path);
+  return j;
+}
+
+template <typename Read>
+auto read_control(const std::string& path, Read&& read) {
+  try {
+    return read();
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorCode::kIo, "The server's answer is not the protocol's; check that the URL is its data port: {}: {}", path,
+         error.what());
+  }
+}
+
+std::vector<std::string> ready_models_over_http(const LoadUrl& url) {
+  const std::string path = "/v2/repository/index";
+  const nlohmann::json index = control(url, "POST", path, R"({"ready": true})");
+  return read_control(path, [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : index)
+      if (entry.value("state", "READY") == "READY") names.push_back(entry.at("name").get<std::string>());
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    return names;
+  });
+}
+
+ModelDescription describe_over_http(const LoadUrl& url, const std::string& model, const std::string& version) {
+  const std::string path =
+      "/v2/models/" + percent_encode(model) + (version.empty() ? "" : "/versions/" + percent_encode(version));
+  const nlohmann::json j = control(url, "GET", path, {});
+  return read_control(path, [&] {
+    ModelDescription description{j.at("name").get<std::string>(), {}};
+    for (const auto& input : j.at("inputs"))
+      description.inputs.push_back({input.at("name").get<std::string>(),
+                                    parse_datatype(input.at("datatype").get<std::string>()),
+                                    input.at("shape").get<Dims>()});
+    return description;
+  });
+}
+
+}  // namespace
+
+std::vector<std::string> ready_models(const std::string& url) {
+  const LoadUrl target = parse_load_url(url);
+  return target.grpc ? ready_models_over_grpc(target) : ready_models_over_http(target);
+}
+
+ModelDescription describe_model(const std::string& url, const std::string& model, const std::string& version) {
+  const LoadUrl target = parse_load_url(url);
+  return target.grpc ? describe_over_grpc(target, model, version) : describe_over_http(target, model, version);
+}
+
+std::string only_model(const std::string& url) {
+  const std::vector<std::string> models = ready_models(url);
+  if (models.size() == 1) return models[0];
+  if (models.empty())
+    fail(ErrorCode::kNotFound, "No model is ready there; look at the server's log or its admin page: {}", url);
+  std::string names;
+  for (const std::string& name : models) names += (names.empty() ? "" : ", ") + name;
+  fail(ErrorCode::kInvalidArgument, "Several models are ready there; choose one with --model: {}", names);
+}
+
+}  // namespace slipway

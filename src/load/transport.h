@@ -1,0 +1,21 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "load/load_run.h"
+#include "load/load_target.h"
+#include "load/load_url.h"
+
+namespace slipway {
+
+/// The transports. A load sends until the run is over and all requests have ended; the options name the model. Both
+/// fail with kIo when the server can't be reached at the start.
+void load_over_http(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples,
+                    LoadRun& run);
+void load_over_grpc(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples,
+                    LoadRun& run);
+
+std::vector<std::string> ready_models_over_grpc(const LoadUrl& url);
+ModelDescription describe_over_grpc(const LoadUrl& url, const std::string& model, const std::string& version);
+
+}  // namespace slipway
