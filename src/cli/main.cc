@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   add_bench(cli);
   add_quantize(cli);
   add_verify(cli);
+  add_serve(cli);
   add_rollout(cli);
   add_load(cli);
   catch_interrupts();

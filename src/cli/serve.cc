@@ -1,0 +1,267 @@
+// slipway serve: joins server, monitor and rollouts, puts HTTP, gRPC and the admin port in front, and takes them down
+// again without losing a request.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "monitor/monitor.h"
+#include "rollout/rollout.h"
+#include "serve/grpc/grpc_plane.h"
+#include "serve/http/admin.h"
+#include "serve/http/admin_repository.h"
+#include "serve/http/http_plane.h"
+#include "serve/recording.h"
+#include "serve/repository.h"
+
+namespace slipway {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+  std::string repository, cache_dir, journal, model_control = "none", token_file, alarms, record;
+  HttpOptions http;
+  GrpcOptions grpc;
+  std::string admin_host = "127.0.0.1";
+  uint16_t admin_port = 8002;
+  int64_t max_body_mib = 64, idle_timeout_s = 60, drain_timeout_s = 30, record_mib = 256;
+  double record_share = 1;
+  bool allow_unverified = false, no_tune = false, json = false, config_template = false, alarms_template = false;
+};
+
+/// libgomp's threads spin between parallel regions unless this stands in the environment before it is loaded.
+void restart_with_passive_threads() {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  const std::string line = read_text_file("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (size_t at = 0; at < line.size(); at += words.back().size() + 1) words.emplace_back(line.c_str() + at);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  execv("/proc/self/exe", arguments.data());
+  log_warning("The program could not start itself again; its threads may spin while they wait.");
+}
+
+std::string admin_token(const Options& o) {
+  std::string token;
+  if (!o.token_file.empty())
+    token = read_text_file(o.token_file, 4096);
+  else if (const char* set = std::getenv("SLIPWAY_ADMIN_TOKEN"))
+    token = set;
+  while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
+  if (!o.token_file.empty() && token.size() < 16)
+    fail(ErrorCode::kInvalidArgument, "An admin token needs 16 or more characters: {}", o.token_file);
+  return token;
+}
+
+/// Beside the repository where that can be written, else in the cache.
+std::string journal_path(const Options& o, const std::string& cache_dir) {
+  if (!o.journal.empty()) return o.journal;
+  const std::string folder = join_path(o.repository, ".slipway");
+  try {
+    make_folders(folder);
+    require_writable(join_path(folder, "journal.db"));
+    return join_path(folder, "journal.db");
+  } catch (const Error&) {
+    return join_path(cache_dir, "journals/" + sha256_hex(o.repository).substr(0, 16) + ".db");
+  }
+}
+
+json models_json(const Server& server) {
+  json models = json::array();
+  for (const IndexEntry& entry : server.index()) {
+    json m = {{"model", entry.model}, {"version", entry.version}, {"state", entry.state}, {"reason", entry.reason}};
+    for (const auto& version : server.versions(entry.model))
+      if (version->version() == entry.version) {
+        m["proof"] = to_string(version->source().proof);
+        m["live"] = server.routing(entry.model).stable == entry.version;
+      }
+    models.push_back(std::move(m));
+  }
+  return models;
+}
+
+void print_models(const Server& server) {
+  Table table({"model", "version", "state", "proof", "traffic", "why"});
+  for (const json& m : models_json(server))
+    table.add({m["model"], std::to_string(m["version"].get<int64_t>()), m["state"], m.value("proof", "-"),
+               m.value("live", false) ? "live" : "-", m["reason"].get<std::string>().substr(0, 90)});
+  table.print();
+}
+
+/// Where `slipway ship` finds the server of a repository; gone with the server.
+class ServerFile {
+ public:
+  ServerFile(const std::string& repository, const json& about) : path_(join_path(repository, ".slipway/server.json")) {
+    try {
+      write_file(path_, std::string_view(about.dump()));
+    } catch (const Error&) {
+      path_.clear();  // a read-only repository
+    }
+  }
+  ~ServerFile() {
+    if (!path_.empty()) unlink(path_.c_str());
+  }
+  ServerFile(const ServerFile&) = delete;
+  ServerFile& operator=(const ServerFile&) = delete;
+
+ private:
+  std::string path_;
+};
+
+void serve(Options o) {
+  if (!is_folder(o.repository))
+    fail(ErrorCode::kNotFound, "There is no such folder; name the model repository (NAME/VERSION/model.onnx): {}",
+         o.repository);
+  restart_with_passive_threads();
+  const std::string cache_dir = o.cache_dir.empty() ? user_cache_folder() : o.cache_dir;
+  const AlarmRules alarms = o.alarms.empty() ? AlarmRules() : load_alarm_rules(o.alarms);
+  const std::string token = admin_token(o);
+  o.http.admin_token = o.grpc.admin_token = token;
+  o.http.max_body_bytes = o.grpc.max_message_bytes = static_cast<uint64_t>(o.max_body_mib) << 20;
+  o.http.idle_timeout_ms = o.idle_timeout_s * 1000;
+  o.grpc.host = o.http.host;
+
+  std::unique_ptr<Recorder> recorder;
+  Server server({.repository = o.repository,
+                 .cache_dir = cache_dir,
+                 .explicit_control = o.model_control == "explicit",
+                 .allow_unverified = o.allow_unverified,
+                 .tune = !o.no_tune});
+  Monitor monitor(server, {.alarms = alarms});
+  Rollouts rollouts(
+      server,
+      [&](const std::string& model, int64_t version, Variant variant) {
+        return monitor.observation(model, version, variant);
+      },
+      {.journal = {.path = journal_path(o, cache_dir)}, .allow_unverified = o.allow_unverified});
+  server.observe([&](const Served& served) { monitor.observe(served); });
+  if (!o.record.empty()) {
+    recorder = std::make_unique<Recorder>(RecordingOptions{
+        .path = o.record, .max_bytes = static_cast<uint64_t>(o.record_mib) << 20, .share = o.record_share});
+    server.observe([&](const Served& served) { recorder->record(served); });
+  }
+
+  AdminPlane admin(o.admin_host, o.admin_port, token);
+  HttpPlane http(server, o.http);
+  GrpcPlane grpc(server, o.grpc);
+  monitor.serve_on(admin, [&] { return rollouts.status_json(); });
+  rollouts.serve_on(admin);
+  serve_repository(admin, server);
+  admin.start();
+  http.start();
+  grpc.start();
+  server.load_all();
+  rollouts.adopt();
+  rollouts.run();
+  monitor.start();
+
+  json about = {{"pid", getpid()},          {"host", o.http.host},        {"http_port", http.port()},
+                {"grpc_port", grpc.port()}, {"admin_host", o.admin_host}, {"admin_port", admin.port()}};
+  const ServerFile file(o.repository, about);
+  if (o.json) {
+    about["models"] = models_json(server);
+    print_json(about);
+  } else {
+    print_models(server);
+    fmt::print("\nHTTP  http://{}:{}\ngRPC  {}:{}\nadmin http://{}:{}/ (dashboard, /metrics)\nCtrl-C ends it.\n",
+               o.http.host, http.port(), o.http.host, grpc.port(), o.admin_host, admin.port());
+    std::fflush(stdout);
+  }
+  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+
+  log_info("Shutting down: {} requests under way", server.in_flight());
+  http.drain();
+  grpc.stop(o.drain_timeout_s * 1000);
+  if (!server.drain(o.drain_timeout_s * 1000)) log_warning("Some requests were not answered in time.");
+  http.stop();
+  admin.stop();
+  if (recorder) {
+    log_info("{} requests recorded, {} dropped", recorder->recorded(), recorder->dropped());
+    if (!recorder->fault().empty()) log_warning("The recording stopped: {}", recorder->fault());
+  }
+}
+
+}  // namespace
+
+void add_serve(Cli& cli) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = add_verb(
+      cli, "serve", "Serve a model repository over HTTP and gRPC",
+      "  slipway serve repository/\n"
+      "  curl --data-binary @cat.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/predict\n\n"
+      "A repository holds NAME/VERSION/model.onnx, and what `slipway ship` publishes beside it: report.json (the "
+      "proof)\n"
+      "and model.plan. NAME/config.yaml (see --config-template) is only needed where the defaults do not do.\n"
+      "A version that is loaded is warm, not live: a model's first version goes live when its report passed, later\n"
+      "ones by `slipway rollout`. The dashboard is on the admin port.",
+      o->json);
+  verb->add_option("repository", o->repository, "Folder of models");
+  verb->add_option("--host", o->http.host, "Address of the HTTP and gRPC ports")->capture_default_str();
+  verb->add_option("--http-port", o->http.port, "0 picks a free one")->capture_default_str();
+  verb->add_option("--grpc-port", o->grpc.port, "0 picks a free one")->capture_default_str();
+  verb->add_option("--admin-host", o->admin_host, "Address of the admin port; any but loopback needs a token")
+      ->capture_default_str();
+  verb->add_option("--admin-port", o->admin_port, "0 picks a free one")->capture_default_str();
+  verb->add_option("--admin-token-file", o->token_file,
+                   "File with the admin token; without it, SLIPWAY_ADMIN_TOKEN in the environment");
+  verb->add_option("--model-control", o->model_control,
+                   "explicit: whoever reaches the data ports may load and unload; none: only with the admin token")
+      ->check(CLI::IsMember({"none", "explicit"}))
+      ->capture_default_str();
+  verb->add_flag("--allow-unverified", o->allow_unverified,
+                 "A first version without a passing report goes live; journalled and shown");
+  verb->add_option("--cache-dir", o->cache_dir, "Plans built here; the user's cache folder without it");
+  verb->add_option("--journal", o->journal, "Rollouts' journal; REPOSITORY/.slipway/journal.db without it");
+  verb->add_option("--alarms", o->alarms, "Alarm rules (see --alarms-template)");
+  verb->add_option("--record", o->record, "File for a sample of the live requests, for `slipway load --recording`");
+  verb->add_option("--record-share", o->record_share, "Share of the requests to record")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb->add_option("--record-max-mib", o->record_mib, "Bound of that file")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("--http-threads", o->http.threads, "Threads that read and write HTTP")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  verb->add_option("--grpc-threads", o->grpc.threads, "Threads that read and write gRPC")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  verb->add_option("--max-body-mib", o->max_body_mib, "Largest request, unpacked too")
+      ->check(CLI::Range(1, 2047))
+      ->capture_default_str();
+  verb->add_option("--max-connections", o->http.max_connections, "HTTP connections at once")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("--idle-timeout-s", o->idle_timeout_s, "An HTTP connection without a request is closed after")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
+  verb->add_option("--drain-timeout-s", o->drain_timeout_s, "At the end, requests under way get so long")
+      ->check(CLI::Range(0, 86400))
+      ->capture_default_str();
+  verb->add_flag("--no-tune", o->no_tune, "Build plans without timing candidates");
+  verb->add_flag("--config-template", o->config_template, "Print a commented NAME/config.yaml and end");
+  verb->add_flag("--alarms-template", o->alarms_template, "Print commented alarm rules and end");
+  verb->callback([=] {
+    if (o->config_template || o->alarms_template) {
+      fmt::print("{}", o->config_template ? model_config_template() : alarm_rules_template());
+      return;
+    }
+    if (o->repository.empty())
+      fail(ErrorCode::kInvalidArgument, "A repository is missing; `slipway serve --help` shows how one looks.");
+    serve(*o);
+  });
+}
+
+}  // namespace slipway
