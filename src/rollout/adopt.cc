@@ -31,18 +31,21 @@ void Rollouts::Impl::restart() {
   }
 }
 
-void Rollouts::Impl::go_live(const std::string& model, ModelRollout& m, LiveRecord live, std::string event,
-                             std::string sentence) {
+void Rollouts::Impl::go_live(const std::string& model, ModelRollout& m, LiveRecord live, const std::string& event,
+                             const std::string& sentence) {
   const int64_t version = live.version;
   try {
     flush(m);
-    journal.write({.model = model, .live = live, .events = {line(model, std::move(event), std::move(sentence))}});
+    journal.write({.model = model, .live = live, .events = {event_of(model, event, sentence)}});
     server.route(model, {.stable = version});
+    log_info("{}: {}: {}", model, event, sentence);
     m.live = std::move(live);
     m.nothing_live.clear();
   } catch (const Error& error) {
-    m.nothing_live = fmt::format("Version {} could not go live: {}", version, error.what());
-    log_error("{}: {}", model, m.nothing_live);
+    std::string why = fmt::format("Version {} could not go live: {}", version, error.what());
+    if (why != m.nothing_live) log_error("{}: {}", model, why);
+    m.nothing_live = std::move(why);
+    m.tried.clear();  // the next poll tries again
   }
 }
 

@@ -111,7 +111,6 @@ void Rollouts::Impl::settle(const std::string& model, ModelRollout& m, RolloutDe
     journal.write(change);
     if (server.routing(model) != routing) server.route(model, routing);
   } catch (const Error& error) {
-    log_error("{}: {}", model, error.what());
     return fall_back(model, m, error.what());
   }
   m.state = std::move(d.state);

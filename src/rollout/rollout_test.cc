@@ -277,6 +277,19 @@ TEST(Rollouts, AFullDiskSendsTheCandidateBack) {
   EXPECT_EQ(site.status().phase, RolloutPhase::kRolledBack) << "as the restart reads it";
 }
 
+TEST(Rollouts, WithAFullDiskNothingGoesLiveUntilThereIsRoom) {
+  const TestJournal file;
+  Site site({.path = file.path, .max_bytes = 1});
+  for (int i = 0; i < 200; ++i) code_of([&] { site.rollouts->start("m", 3, {.who = std::string(4000, 'w')}); });
+  site.rollouts->adopt();
+  EXPECT_EQ(site.server.routing("m").stable, 0);
+  EXPECT_NE(site.status().reason.find("could not go live"), std::string::npos) << site.status().reason;
+  site.rollouts.reset();
+  site.open({.path = file.path});
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  EXPECT_EQ(site.server.routing("m").stable, 2);
+}
+
 TEST(Rollouts, ADrillTimesTheWayBack) {
   Site site({.path = ":memory:"}, false, {version_of(1), version_of(3, Proof::kMissing)});
   site.rollouts->adopt();

@@ -54,7 +54,8 @@ struct Rollouts::Impl {
   void restart();
   void adopt(const std::string& model, ModelRollout& m, const LoadedVersions& loaded);
   void adopt_new();
-  void go_live(const std::string& model, ModelRollout& m, LiveRecord live, std::string event, std::string sentence);
+  void go_live(const std::string& model, ModelRollout& m, LiveRecord live, const std::string& event,
+               const std::string& sentence);
   void judge(const std::string& model, ModelRollout& m, std::optional<RolloutCommand> command, const std::string& who);
   void settle(const std::string& model, ModelRollout& m, RolloutDecision&& decision, const std::string& who);
   void back_to_live(const std::string& model, ModelRollout& m, RolloutState&& state, Journal::Change&& change);
@@ -75,17 +76,21 @@ struct Rollouts::Impl {
             .step = static_cast<int64_t>(s.step),
             .share = rollout_share(s, m.plan)};
   }
-  JournalEvent line(const std::string& model, std::string event, std::string sentence, const std::string& who = {},
-                    std::string details = {}) const {
-    log_info("{}: {}: {}", model, event, sentence);
-    return {.at_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
-                         std::chrono::system_clock::now().time_since_epoch())
-                         .count(),
+  static JournalEvent event_of(const std::string& model, std::string event, std::string sentence,
+                               const std::string& who = {}, std::string details = {}) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return {.at_ms = std::chrono::duration_cast<std::chrono::milliseconds>(now).count(),
             .model = model,
             .event = std::move(event),
             .sentence = std::move(sentence),
             .who = who,
             .details = std::move(details)};
+  }
+  /// The same, logged.
+  static JournalEvent line(const std::string& model, std::string event, std::string sentence,
+                           const std::string& who = {}, std::string details = {}) {
+    log_info("{}: {}: {}", model, event, sentence);
+    return event_of(model, std::move(event), std::move(sentence), who, std::move(details));
   }
 
   Server& server;
