@@ -121,7 +121,7 @@ Journal::Journal(JournalOptions options) : impl_(std::make_unique<Impl>()) {
   }
   impl_->run("COMMIT", "opened");
   if (impl_->options.max_bytes > 0)
-    impl_->run(fmt::format("PRAGMA max_page_count={}", impl_->options.max_bytes / 4096).c_str(), "opened");
+    impl_->run(fmt::format("PRAGMA max_page_count={}", (impl_->options.max_bytes + 4095) / 4096).c_str(), "opened");
 }
 
 Journal::~Journal() = default;

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "monitor/monitor.h"
 #include "rollout/rollout_json.h"
 #include "rollout/rollouts_impl.h"
 
@@ -150,6 +151,14 @@ RolloutStatus Rollouts::Impl::status_of(const std::string& model, const ModelRol
 
 Rollouts::Rollouts(Server& server, Observe observe, RolloutsOptions options)
     : impl_(std::make_unique<Impl>(server, std::move(observe), std::move(options))) {}
+
+Rollouts::Rollouts(Server& server, const Monitor& monitor, RolloutsOptions options)
+    : Rollouts(
+          server,
+          [&monitor](const std::string& model, int64_t version, Variant variant) {
+            return monitor.observation(model, version, variant);
+          },
+          std::move(options)) {}
 
 Rollouts::~Rollouts() {
   {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "rollout/rollout.h"
 
@@ -61,8 +62,14 @@ struct Rollouts::Impl {
   void back_to_live(const std::string& model, ModelRollout& m, RolloutState&& state, Journal::Change&& change);
   void fall_back(const std::string& model, ModelRollout& m, const char* why);
   void flush(ModelRollout& m);
+  /// Nothing for a version that is not loaded.
   Observation counters(const std::string& model, int64_t version, Variant variant) const {
-    return version == 0 ? Observation() : observe(model, version, variant);
+    try {
+      return version == 0 ? Observation() : observe(model, version, variant);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kNotFound) throw;
+      return {};
+    }
   }
   RolloutStatus status_of(const std::string& model, const ModelRollout& m) const;
 
