@@ -28,7 +28,7 @@ struct Options {
 
 /// The server's answer, or its error as ours.
 Json call(const Options& o, const std::string& method, const std::string& target, const Json& body = {}) {
-  const char* token = std::getenv("SLIPWAY_TOKEN");
+  const char* token = std::getenv("SLIPWAY_ADMIN_TOKEN");
   const AdminReply reply = admin_call(o.url, method, target, body.is_null() ? "" : body.dump(),
                                       o.token.empty() && token != nullptr ? token : o.token, kTimeoutMs);
   Json json = Json::parse(reply.body, nullptr, false);
@@ -189,7 +189,7 @@ void add_rollout(Cli& cli) {
   const auto remote = [&](const std::string& name, const std::string& summary, const std::string& example) {
     CLI::App* app = add_verb(inner, name, summary, "  slipway rollout " + example, o->json);
     app->add_option("--url", o->url, "The server's admin port")->capture_default_str();
-    app->add_option("--token", o->token, "The admin token; or the environment's SLIPWAY_TOKEN");
+    app->add_option("--token", o->token, "The admin token; or the environment's SLIPWAY_ADMIN_TOKEN");
     return app;
   };
   CLI::App* app = remote("start", "Raise a version's share step by step while it holds", "start resnet 2 --wait");

@@ -15,20 +15,20 @@ namespace {
 
 constexpr int kFormat = 1;
 constexpr const char* kSchema = R"(
-CREATE TABLE IF NOT EXISTS live (
+CREATE TABLE live (
   id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL,
   override_reason TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS live_of_model ON live (model, id);
-CREATE TABLE IF NOT EXISTS rollout (
+CREATE INDEX live_of_model ON live (model, id);
+CREATE TABLE rollout (
   model TEXT PRIMARY KEY, phase TEXT NOT NULL, live INTEGER NOT NULL, candidate INTEGER NOT NULL,
   candidate_sha256 TEXT NOT NULL, override_reason TEXT NOT NULL, reason TEXT NOT NULL, step INTEGER NOT NULL,
   share INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS event (
+CREATE TABLE event (
   id INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, model TEXT NOT NULL, event TEXT NOT NULL,
   sentence TEXT NOT NULL, who TEXT NOT NULL, details TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS event_of_model ON event (model, id);
-CREATE TRIGGER IF NOT EXISTS event_stays BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'history stays'); END;
-CREATE TRIGGER IF NOT EXISTS event_is_kept BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'history stays'); END;
+CREATE INDEX event_of_model ON event (model, id);
+CREATE TRIGGER event_stays BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'history stays'); END;
+CREATE TRIGGER event_is_kept BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'history stays'); END;
 )";
 
 }  // namespace
@@ -106,18 +106,22 @@ Journal::Journal(JournalOptions options) : impl_(std::make_unique<Impl>()) {
   sqlite3_extended_result_codes(impl_->db, 1);
   impl_->run("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN IMMEDIATE",
              "opened");
+  int64_t found = 0;
   {
     Statement format(impl_->db, "PRAGMA user_version");
     if (!format.step()) impl_->broken("read");
-    const int64_t found = format.number();
+    found = format.number();
     if (found > kFormat)
       fail(ErrorCode::kIo, "The rollout journal was written by a newer Slipway; use that one or move it away: {}",
            path);
   }
-  impl_->run(kSchema, "opened");
-  impl_->run("PRAGMA user_version=1; COMMIT", "opened");
+  if (found < kFormat) {
+    impl_->run(kSchema, "opened");
+    impl_->run(fmt::format("PRAGMA user_version={}", kFormat).c_str(), "opened");
+  }
+  impl_->run("COMMIT", "opened");
   if (impl_->options.max_bytes > 0)
-    impl_->run(fmt::format("PRAGMA max_page_count={}", impl_->options.max_bytes / 4096).c_str(), "opened");
+    impl_->run(fmt::format("PRAGMA max_page_count={}", (impl_->options.max_bytes + 4095) / 4096).c_str(), "opened");
 }
 
 Journal::~Journal() = default;

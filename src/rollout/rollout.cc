@@ -7,16 +7,11 @@
 #include "rollout/rollout.h"
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
-#include <set>
-#include <thread>
 
-#include "base/clock.h"
 #include "base/error.h"
-#include "base/log.h"
+#include "monitor/monitor.h"
 #include "rollout/rollout_json.h"
+#include "rollout/rollouts_impl.h"
 
 namespace slipway {
 namespace {
@@ -24,24 +19,6 @@ namespace {
 constexpr auto kTick = std::chrono::milliseconds(250);
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kHistory = 20;
-
-int64_t epoch_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-/// A version of a model with its bytes: what is known of it must not be applied to others.
-using Loaded = std::map<int64_t, std::shared_ptr<ModelVersion>>;
-using Identity = std::set<std::pair<int64_t, std::string>>;
-
-Loaded loaded_versions(const Server& server, const std::string& model) {
-  Loaded loaded;
-  for (auto& version : server.versions(model)) {
-    const int64_t number = version->version();
-    loaded[number] = std::move(version);
-  }
-  return loaded;
-}
 
 std::string ports_text(const ModelVersion& version) {
   std::string text;
@@ -51,182 +28,7 @@ std::string ports_text(const ModelVersion& version) {
   return text;
 }
 
-struct ModelRollout {
-  RolloutState state;
-  RolloutPlan plan;
-  LiveRecord live, candidate;  ///< as the journal is to have them
-  std::string nothing_live;    ///< why no version is live
-  std::string journal_fault;
-  std::optional<Journal::Change> pending;  ///< what the journal did not take yet
-  std::optional<double> rollback_us;
-  Identity seen, tried;  ///< versions at the last poll; at the last try to make one live
-};
-
 }  // namespace
-
-struct Rollouts::Impl {
-  Impl(Server& s, Observe o, RolloutsOptions opts)
-      : server(s), observe(std::move(o)), options(std::move(opts)), journal(options.journal) {
-    if (!options.clock) options.clock = now_ns;
-    if (!options.memory_ratio)
-      options.memory_ratio = [] {
-        const ProcessFacts facts = process_facts();
-        return facts.memory_limit_bytes == 0
-                   ? 0.0
-                   : static_cast<double>(facts.resident_bytes) / static_cast<double>(facts.memory_limit_bytes);
-      };
-    restart();
-  }
-
-  void restart();
-  void adopt(const std::string& model, ModelRollout& m, const Loaded& loaded);
-  void adopt_new();
-  void go_live(const std::string& model, ModelRollout& m, LiveRecord live, std::string event, std::string sentence);
-  void judge(const std::string& model, ModelRollout& m, std::optional<RolloutCommand> command, const std::string& who);
-  void settle(const std::string& model, ModelRollout& m, RolloutDecision&& decision, const std::string& who);
-  void back_to_live(const std::string& model, ModelRollout& m, RolloutState&& state, Journal::Change&& change);
-  void fall_back(const std::string& model, ModelRollout& m, const char* why);
-  void flush(ModelRollout& m);
-  Observation counters(const std::string& model, int64_t version, Variant variant) const {
-    return version == 0 ? Observation() : observe(model, version, variant);
-  }
-  RolloutStatus status_of(const std::string& model, const ModelRollout& m) const;
-
-  RolloutRecord record(const ModelRollout& m, const RolloutState& s) const {
-    return {.phase = s.phase,
-            .live = s.live,
-            .candidate = s.candidate,
-            .candidate_sha256 = m.candidate.sha256,
-            .override_reason = m.candidate.override_reason,
-            .reason = s.reason,
-            .step = static_cast<int64_t>(s.step),
-            .share = rollout_share(s, m.plan)};
-  }
-  JournalEvent line(const std::string& model, std::string event, std::string sentence, const std::string& who = {},
-                    std::string details = {}) const {
-    log_info("{}: {}: {}", model, event, sentence);
-    return {.at_ms = epoch_ms(),
-            .model = model,
-            .event = std::move(event),
-            .sentence = std::move(sentence),
-            .who = who,
-            .details = std::move(details)};
-  }
-
-  Server& server;
-  Observe observe;
-  RolloutsOptions options;
-  Journal journal;
-  mutable std::mutex mutex;
-  std::map<std::string, ModelRollout> models;
-  int64_t flushed_ns = 0;
-
-  std::mutex stop_mutex;
-  std::condition_variable stop;
-  bool stopping = false;
-  std::thread thread;
-};
-
-void Rollouts::Impl::restart() {
-  for (auto& [model, r] : journal.rollouts()) {
-    ModelRollout& m = models[model];
-    m.plan = options.plan;
-    m.candidate = {r.candidate, r.candidate_sha256, r.override_reason};
-    m.state.live = r.live, m.state.candidate = r.candidate;
-    if (is_active(r.phase)) {
-      r.reason = fmt::format("The server stopped while version {} had {:g} %: back to {}.", r.candidate,
-                             static_cast<double>(r.share) / 100,
-                             r.live == 0 ? std::string("nothing") : fmt::format("version {}", r.live));
-      r.phase = RolloutPhase::kRolledBack, r.share = 0;
-      journal.write({.model = model, .rollout = r, .events = {line(model, "rolled_back", r.reason)}});
-    }
-    m.state.phase = r.phase;
-    m.state.reason = r.reason;
-  }
-}
-
-void Rollouts::Impl::go_live(const std::string& model, ModelRollout& m, LiveRecord live, std::string event,
-                             std::string sentence) {
-  const int64_t version = live.version;
-  try {
-    flush(m);
-    journal.write({.model = model, .live = live, .events = {line(model, std::move(event), std::move(sentence))}});
-    server.route(model, {.stable = version});
-    m.live = std::move(live);
-    m.nothing_live.clear();
-  } catch (const Error& error) {
-    m.nothing_live = fmt::format("Version {} could not go live: {}", version, error.what());
-    log_error("{}: {}", model, m.nothing_live);
-  }
-}
-
-void Rollouts::Impl::adopt(const std::string& model, ModelRollout& m, const Loaded& loaded) {
-  const std::vector<LiveRecord> before = journal.live(model);
-  const auto sent_back = [&](const ModelVersion& v) {
-    return (m.state.phase == RolloutPhase::kRolledBack || m.state.phase == RolloutPhase::kAborted) &&
-           v.version() == m.candidate.version && v.source().sha256 == m.candidate.sha256;
-  };
-  for (size_t i = 0; i < before.size(); ++i) {
-    const auto found = loaded.find(before[i].version);
-    if (found == loaded.end() || found->second->source().sha256 != before[i].sha256) continue;
-    if (i == 0) {
-      server.route(model, {.stable = before[i].version});
-      m.live = before[i];
-      m.nothing_live.clear();
-      log_info("{}: version {} is live, as before", model, before[i].version);
-      return;
-    }
-    if (sent_back(*found->second)) continue;
-    return go_live(model, m, before[i], "live",
-                   fmt::format("Version {}, live until now, is not loaded as it was: version {}, which was live before "
-                               "it, takes over.",
-                               before[0].version, before[i].version));
-  }
-  const ModelVersion *passed = nullptr, *highest = nullptr;
-  std::string proofs;
-  for (const auto& [number, v] : loaded) {
-    proofs += fmt::format("{}version {}: {}", proofs.empty() ? "" : "; ", number,
-                          sent_back(*v) ? std::string("its rollout was sent back") : v->source().proof_reason);
-    if (sent_back(*v)) continue;
-    // What was live once is replaced by a rollout only, unless its own number comes back with proven bytes.
-    if (!before.empty() && number != before[0].version) continue;
-    highest = v.get();
-    if (v->source().proof == Proof::kPassed) passed = v.get();
-  }
-  if (passed != nullptr)
-    return go_live(model, m, {passed->version(), passed->source().sha256, ""}, "live",
-                   fmt::format("Version {} went live: {}", passed->version(),
-                               before.empty() ? "the model's first that is verified."
-                                              : "its bytes changed, and the new ones are verified."));
-  if (highest != nullptr && options.allow_unverified) {
-    const std::string reason = fmt::format("--allow-unverified; {}", highest->source().proof_reason);
-    return go_live(model, m, {highest->version(), highest->source().sha256, reason}, "override",
-                   fmt::format("Version {} went live unverified, by --allow-unverified: {}", highest->version(),
-                               highest->source().proof_reason));
-  }
-  m.nothing_live = fmt::format("No version is live, for none may be: {}. Verify and publish one, or start a rollout.",
-                               proofs.empty() ? "none is loaded" : proofs);
-  log_warning("{}: {}", model, m.nothing_live);
-}
-
-/// Models whose versions are the same as at the last poll, and not those of the last try.
-void Rollouts::Impl::adopt_new() {
-  std::set<std::string> loading;
-  for (const IndexEntry& entry : server.index())
-    if (entry.state == "LOADING") loading.insert(entry.model);
-  for (const std::string& model : server.models()) {
-    ModelRollout& m = models[model];
-    const Loaded loaded = loaded_versions(server, model);
-    Identity now;
-    for (const auto& [number, v] : loaded) now.insert({number, v->source().sha256});
-    const bool settled = now == m.seen && !loading.contains(model);
-    m.seen = now;
-    if (!settled || is_active(m.state.phase) || server.routing(model).stable != 0) continue;
-    const bool more = !std::includes(m.tried.begin(), m.tried.end(), now.begin(), now.end());
-    m.tried = std::move(now);
-    if (more) adopt(model, m, loaded);
-  }
-}
 
 void Rollouts::Impl::flush(ModelRollout& m) {
   if (!m.pending) return;
@@ -310,7 +112,6 @@ void Rollouts::Impl::settle(const std::string& model, ModelRollout& m, RolloutDe
     journal.write(change);
     if (server.routing(model) != routing) server.route(model, routing);
   } catch (const Error& error) {
-    log_error("{}: {}", model, error.what());
     return fall_back(model, m, error.what());
   }
   m.state = std::move(d.state);
@@ -323,7 +124,7 @@ void Rollouts::Impl::judge(const std::string& model, ModelRollout& m, std::optio
   const Observation live = counters(model, s.live, Variant::kStable);
   const Observation candidate = counters(model, s.candidate, Variant::kCandidate);
   RolloutInputs inputs{.now_ns = options.clock(), .live = live, .candidate = candidate};
-  const Loaded loaded = loaded_versions(server, model);
+  const LoadedVersions loaded = loaded_versions(server, model);
   const auto found = loaded.find(s.candidate);
   inputs.candidate_loaded = found != loaded.end() && found->second->source().sha256 == m.candidate.sha256;
   if (inputs.candidate_loaded) inputs.candidate_waiting = found->second->metrics().queue_depth;
@@ -350,6 +151,14 @@ RolloutStatus Rollouts::Impl::status_of(const std::string& model, const ModelRol
 
 Rollouts::Rollouts(Server& server, Observe observe, RolloutsOptions options)
     : impl_(std::make_unique<Impl>(server, std::move(observe), std::move(options))) {}
+
+Rollouts::Rollouts(Server& server, const Monitor& monitor, RolloutsOptions options)
+    : Rollouts(
+          server,
+          [&monitor](const std::string& model, int64_t version, Variant variant) {
+            return monitor.observation(model, version, variant);
+          },
+          std::move(options)) {}
 
 Rollouts::~Rollouts() {
   {
@@ -397,7 +206,7 @@ void Rollouts::run() {
 
 void Rollouts::start(const std::string& model, int64_t version, const RolloutStart& how) {
   const std::lock_guard lock(impl_->mutex);
-  const Loaded loaded = loaded_versions(impl_->server, model);
+  const LoadedVersions loaded = loaded_versions(impl_->server, model);
   const auto found = loaded.find(version);
   if (found == loaded.end())
     fail(ErrorCode::kNotFound, "The version is not loaded; load it first: '{}/{}'", model.substr(0, 64), version);

@@ -15,6 +15,7 @@
 namespace slipway {
 
 class AdminPlane;
+class Monitor;
 struct AdminReply;
 struct AdminRequest;
 
@@ -60,10 +61,12 @@ struct DrillResult {
 /// found running after a restart went back. Thread-safe.
 class Rollouts {
  public:
-  /// Counters of a version's traffic since it was loaded.
+  /// Counters of a version's traffic since it was loaded. Fails with kNotFound when it is not.
   using Observe = std::function<Observation(const std::string& model, int64_t version, Variant variant)>;
   /// Opens the journal; rollouts that a crash interrupted become rolled back. Fails as Journal does.
   Rollouts(Server& server, Observe observe, RolloutsOptions options);
+  /// Observing through a monitor, which must outlive this.
+  Rollouts(Server& server, const Monitor& monitor, RolloutsOptions options);
   ~Rollouts();
 
   /// Gives every model that is loaded and has no live version the one that the journal names, or, if it never had one,

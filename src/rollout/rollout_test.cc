@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "rollout/rollout_testing.h"
+#include "rollout/rollouts_impl.h"
 #include "serve/http/admin.h"
 #include "serve/serve_testing.h"
 
@@ -54,6 +55,8 @@ struct Site {
     rollouts = std::make_unique<Rollouts>(
         server,
         [this](const std::string&, int64_t version, Variant variant) {
+          if (!loaded_versions(server, "m").contains(version))
+            fail(ErrorCode::kNotFound, "The version is not loaded: {}", version);
           const std::lock_guard lock(mutex);
           return seen[{version, variant}];
         },
@@ -189,6 +192,31 @@ TEST(Rollouts, ABadCandidateGoesBackByOneSwap) {
   EXPECT_EQ(site.server.routing("m").candidate_share, 100) << "it may be tried again";
 }
 
+TEST(Rollouts, TheJournalLeadsForwardAndFollowsBack) {
+  Site* watched = nullptr;
+  std::vector<Routing> at_commits;  // before and after each transaction
+  Site site({.path = ":memory:",
+             .at_commit =
+                 [&] {
+                   if (watched != nullptr) at_commits.push_back(watched->server.routing("m"));
+                 }},
+            false, {version_of(1)});
+  site.rollouts->adopt();
+  site.server.add(version_of(2));
+  watched = &site;
+  site.rollouts->start("m", 2, {});
+  site.run(60);
+  ASSERT_EQ(site.status().phase, RolloutPhase::kPromoted);
+  std::vector<Routing> expected;
+  for (const Routing& r : {Routing{1, 0, 0}, {1, 2, 100}, {1, 2, 1000}, {1, 2, 5000}, {1, 2, 10'000}})
+    expected.insert(expected.end(), 2, r);
+  EXPECT_EQ(at_commits, expected);
+  site.rollouts->start("m", 1, {});
+  at_commits.clear();
+  site.run(60, {.error_rate = 0.7});
+  EXPECT_EQ(at_commits, (std::vector<Routing>(2, {2, 0, 0}))) << "the traffic is back before the journal is asked";
+}
+
 TEST(Rollouts, WithoutProofOnlyItsNameOpensTheDoor) {
   Site site({.path = ":memory:"});
   site.rollouts->adopt();
@@ -275,6 +303,19 @@ TEST(Rollouts, AFullDiskSendsTheCandidateBack) {
   site.rollouts.reset();
   site.open({.path = other.path});
   EXPECT_EQ(site.status().phase, RolloutPhase::kRolledBack) << "as the restart reads it";
+}
+
+TEST(Rollouts, WithAFullDiskNothingGoesLiveUntilThereIsRoom) {
+  const TestJournal file;
+  Site site({.path = file.path, .max_bytes = 1});
+  for (int i = 0; i < 200; ++i) code_of([&] { site.rollouts->start("m", 3, {.who = std::string(4000, 'w')}); });
+  site.rollouts->adopt();
+  EXPECT_EQ(site.server.routing("m").stable, 0);
+  EXPECT_NE(site.status().reason.find("could not go live"), std::string::npos) << site.status().reason;
+  site.rollouts.reset();
+  site.open({.path = file.path});
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  EXPECT_EQ(site.server.routing("m").stable, 2);
 }
 
 TEST(Rollouts, ADrillTimesTheWayBack) {

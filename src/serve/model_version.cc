@@ -256,6 +256,7 @@ void ModelVersion::Engine::watch_deadlines() {
   while (!stopping_) {
     const int64_t now = now_ns();
     std::vector<PendingPtr> expired = queue_.take_expired(now);
+    if (!expired.empty()) owner_.metrics_.queue_depth.store(queue_.size(), std::memory_order_relaxed);
     int64_t next = queue_.next_deadline_ns();
     for (const PendingPtr& pending : computing_) {
       if (pending->answered) continue;
