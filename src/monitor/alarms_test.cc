@@ -66,7 +66,7 @@ TEST(Alarms, EachRuleHasItsOwnFigure) {
   run.feed({.resident_bytes = 81, .memory_limit_bytes = 100}, 1);
   run.feed({.resident_bytes = 81, .memory_limit_bytes = 0}, 1);
   EXPECT_EQ(run.log,
-            "MeanLatencyHigh+@0 TimeoutRateHigh+@1 MeanLatencyHigh-@1 NoTraffic+@2 TimeoutRateHigh-@2 "
+            "MeanLatencyHigh+@0 MeanLatencyHigh-@1 TimeoutRateHigh+@1 NoTraffic+@2 TimeoutRateHigh-@2 "
             "MemoryHigh+@3 NoTraffic-@3 MemoryHigh-@4 ");
 }
 
