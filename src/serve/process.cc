@@ -17,14 +17,16 @@
 namespace slipway {
 namespace {
 
-constexpr size_t kMaxTextBytes = 64 << 10;
+constexpr size_t kMaxTextBytes = 1 << 20;
 
 /// These files have no size, so they are read to their end; empty when there is none.
 std::string text_of(const std::string& path) {
   std::FILE* file = std::fopen(path.c_str(), "re");
   if (file == nullptr) return {};
-  std::string text(kMaxTextBytes, 0);
-  text.resize(std::fread(text.data(), 1, text.size(), file));
+  std::string text;
+  char chunk[4096];
+  for (size_t n = 1; n > 0 && text.size() < kMaxTextBytes; text.append(chunk, n))
+    n = std::fread(chunk, 1, sizeof chunk, file);
   std::fclose(file);
   return text;
 }
