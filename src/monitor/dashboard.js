@@ -199,7 +199,7 @@
     draw('throughput', shown.map((l) => ({label: l.label, color: l.color, data: columnOf(l.key, 'requests_per_s'), fill: shown.length === 1})));
     const candidate = shown.find((l) => l.version && l.version.role === 'candidate');
     const latency = ['p50', 'p95', 'p99'].map((p) => ({label: p, color: p, data: columnOf(key, p + '_ms')}));
-    if (candidate) latency.push({label: 'p95 candidate', color: 'candidate', data: columnOf(candidate.key, 'p95_ms')});
+    if (candidate) latency.push({label: candidate.label.split(' ')[0] + ' p95', color: 'candidate', data: columnOf(candidate.key, 'p95_ms')});
     draw('latency', latency);
     draw('errors', [['faults', 'bad'], ['timeouts', 'warn'], ['rejections', 'fifth']].map(([name, color]) => ({label: name, color, data: columnOf(key, name + '_per_s')})));
     const scored = shown.filter((l) => !l.version || l.version.scores.on);
