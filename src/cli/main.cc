@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   add_serve(cli);
   add_rollout(cli);
   add_load(cli);
+  add_top(cli);
   catch_interrupts();
   if (argc > 1 && argv[1][0] != '-') {
     std::string verbs;

@@ -9,8 +9,8 @@ namespace slipway {
 namespace {
 
 /// Feeds one figure a second and notes each change as "NAME+@S" (fires) or "NAME-@S" (resolves).
-struct Run {
-  explicit Run(const AlarmRules& rules) : alarms(rules) {}
+struct AlarmRun {
+  explicit AlarmRun(const AlarmRules& rules) : alarms(rules) {}
   void feed(const AlarmFigures& figures, int64_t seconds) {
     for (int64_t i = 0; i < seconds; ++i, ++now_s)
       for (const AlarmEvent& e : alarms.judge(figures, now_s * 1000))
@@ -31,7 +31,7 @@ AlarmFigures with_errors(int64_t requests, int64_t faults, int64_t timeouts = 0,
 }
 
 TEST(Alarms, FireAfterTheConditionHeldAndResolveWithHysteresis) {
-  Run run({.error_rate = 0.10, .for_s = 10, .resolve_ratio = 0.8});
+  AlarmRun run({.error_rate = 0.10, .for_s = 10, .resolve_ratio = 0.8});
   run.feed(with_errors(100, 50), 10);
   ASSERT_EQ(run.alarms.current().size(), 1u);
   EXPECT_FALSE(run.alarms.current()[0].firing);
@@ -49,7 +49,7 @@ TEST(Alarms, FireAfterTheConditionHeldAndResolveWithHysteresis) {
 }
 
 TEST(Alarms, ABlipDoesNotFire) {
-  Run run({.error_rate = 0.10, .for_s = 10});
+  AlarmRun run({.error_rate = 0.10, .for_s = 10});
   for (int i = 0; i < 5; ++i) {
     run.feed(with_errors(100, 50), 9);
     run.feed(with_errors(100, 10), 1);  // at the threshold is not above it
@@ -59,25 +59,25 @@ TEST(Alarms, ABlipDoesNotFire) {
 
 TEST(Alarms, EachRuleHasItsOwnFigure) {
   const AlarmRules rules = {.mean_latency_ms = 5, .timeout_rate = 0.2, .no_traffic_s = 30, .for_s = 0};
-  Run run(rules);
+  AlarmRun run(rules);
   run.feed(with_errors(100, 0, 0, 6), 1);
   run.feed(with_errors(100, 0, 30), 1);
   run.feed({.idle_s = {{"m", 31}}}, 1);
   run.feed({.resident_bytes = 81, .memory_limit_bytes = 100}, 1);
   run.feed({.resident_bytes = 81, .memory_limit_bytes = 0}, 1);
   EXPECT_EQ(run.log,
-            "MeanLatencyHigh+@0 TimeoutRateHigh+@1 MeanLatencyHigh-@1 NoTraffic+@2 TimeoutRateHigh-@2 "
+            "MeanLatencyHigh+@0 MeanLatencyHigh-@1 TimeoutRateHigh+@1 NoTraffic+@2 TimeoutRateHigh-@2 "
             "MemoryHigh+@3 NoTraffic-@3 MemoryHigh-@4 ");
 }
 
 TEST(Alarms, FewRequestsAreNotJudgedAndWhatIsGoneResolves) {
-  Run run({.error_rate = 0.1, .min_requests = 20, .for_s = 0});
+  AlarmRun run({.error_rate = 0.1, .min_requests = 20, .for_s = 0});
   run.feed(with_errors(19, 19), 5);
   EXPECT_EQ(run.log, "");
   run.feed(with_errors(20, 20), 1);
   run.feed({}, 1);
   EXPECT_EQ(run.log, "ErrorRateHigh+@5 ErrorRateHigh-@6 ");
-  Run off({.mean_latency_ms = 0, .error_rate = 0, .timeout_rate = 0, .memory_ratio = 0, .no_traffic_s = 0, .for_s = 0});
+  AlarmRun off({.mean_latency_ms = 0, .error_rate = 0, .timeout_rate = 0, .memory_ratio = 0, .no_traffic_s = 0, .for_s = 0});
   off.feed(with_errors(100, 100, 100, 1e6), 3);
   off.feed({.idle_s = {{"m", 1e6}}, .resident_bytes = 99, .memory_limit_bytes = 100}, 3);
   EXPECT_EQ(off.log, "");

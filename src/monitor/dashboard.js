@@ -55,7 +55,7 @@
 
   // Series by key: "total", "model", "model\n3" (its version), "process". Each is {column: [values]}.
   const kKeep = 910;
-  let series = new Map(), startMs = 0, lastMs = 0, status = null, scope = '', spanS = 300;
+  let series = new Map(), startMs = 0, lastMs = 0, status = null, scope = '', chosen = false, spanS = 300;
   function extend(key, columns, points) {
     if (!series.has(key)) series.set(key, Object.fromEntries(columns.map((c) => [c, []])));
     const kept = series.get(key);
@@ -197,7 +197,10 @@
   function drawCharts() {
     const shown = lines(), key = scopeKey();
     draw('throughput', shown.map((l) => ({label: l.label, color: l.color, data: columnOf(l.key, 'requests_per_s'), fill: shown.length === 1})));
-    draw('latency', ['p50', 'p95', 'p99'].map((p) => ({label: p, color: p, data: columnOf(key, p + '_ms')})));
+    const candidate = shown.find((l) => l.version && l.version.role === 'candidate');
+    const latency = ['p50', 'p95', 'p99'].map((p) => ({label: p, color: p, data: columnOf(key, p + '_ms')}));
+    if (candidate) latency.push({label: candidate.label.split(' ')[0] + ' p95', color: 'candidate', data: columnOf(candidate.key, 'p95_ms')});
+    draw('latency', latency);
     draw('errors', [['faults', 'bad'], ['timeouts', 'warn'], ['rejections', 'fifth']].map(([name, color]) => ({label: name, color, data: columnOf(key, name + '_per_s')})));
     const scored = shown.filter((l) => !l.version || l.version.scores.on);
     const off = shown.length && !scored.length ? 'Off: ' + shown[0].version.scores.reason : '';
@@ -346,10 +349,13 @@
   function redraw() {
     if (!status) return;
     const models = list(status.models).map((m) => m.model);
+    // until someone chooses, a model whose candidate takes traffic comes first
+    const rolling = list(status.models).find((m) => m.candidate && m.share > 0);
+    if (!chosen && rolling) scope = rolling.model;
     if (models.length === 1) scope = models[0];
     else if (scope !== '' && !models.includes(scope)) scope = '';
     $('scopes').hidden = models.length < 2;
-    segments($('scopes'), [['', 'All'], ...models.map((m) => [m, m])], scope, (m) => scope = m);
+    segments($('scopes'), [['', 'All'], ...models.map((m) => [m, m])], scope, (m) => (scope = m, chosen = true));
     segments($('spans'), [[300, '5 min'], [900, '15 min']], spanS, (s) => spanS = s);
     drawAlarms();
     drawTiles();

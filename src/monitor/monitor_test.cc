@@ -8,6 +8,8 @@
 
 #include "base/error.h"
 #include "monitor/dashboard.h"
+#include "serve/http/admin.h"
+#include "serve/http/admin_client.h"
 #include "serve/serve_testing.h"
 
 namespace slipway {
@@ -154,6 +156,30 @@ TEST(Monitor, ItsOwnThreadTicks) {
   w.now_ns += 1'000'000'000;
   w.monitor->start();
   while (json::parse(w.monitor->series_json()).at("total").at("points").empty()) std::this_thread::yield();
+}
+
+TEST(Monitor, TheAdminPortServesItAll) {
+  Watch w;
+  w.ask({1, 0, 0, 0});
+  w.seconds(3);
+  AdminPlane admin("127.0.0.1", 0, "secret");
+  w.monitor->serve_on(admin, [] { return std::string(R"([{"model":"m","state":"held"}])"); });
+  admin.start();
+  const std::string url = "http://127.0.0.1:" + std::to_string(admin.port());
+  const auto get = [&](const std::string& target) { return admin_call(url, "GET", target, "", "secret", 10'000); };
+  EXPECT_EQ(get("/").body, dashboard_html());
+  EXPECT_TRUE(get("/").content_type.starts_with("text/html"));
+  EXPECT_EQ(json::parse(get("/api/status").body).at("rollouts")[0].at("state"), "held");
+  const json all = json::parse(get("/api/series").body);
+  ASSERT_EQ(all.at("total").at("points").size(), 3u);
+  const int64_t first_ms = all.at("total").at("points")[0][0];
+  EXPECT_EQ(json::parse(get(fmt::format("/api/series?since={}", first_ms)).body).at("total").at("points").size(), 2u);
+  EXPECT_EQ(get("/api/series?since=x").status, 200);
+  EXPECT_EQ(json::parse(get("/api/alarms").body).at("alarms").size(), 0u);
+  EXPECT_NE(get("/metrics").body.find("slipway_requests_total{"), std::string::npos);
+  EXPECT_TRUE(get("/metrics").content_type.starts_with("text/plain; version=0.0.4"));
+  EXPECT_EQ(get("/nothing").status, 404);
+  admin.stop();
 }
 
 TEST(Monitor, PromtoolAcceptsTheMetrics) {

@@ -7,23 +7,28 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
-#include "base/file.h"
 #include "base/memory.h"
 #include "serve/metrics.h"
 
 namespace slipway {
 namespace {
 
+constexpr size_t kMaxTextBytes = 1 << 20;
+
+/// These files have no size, so they are read to their end; empty when there is none.
 std::string text_of(const std::string& path) {
-  try {
-    return read_text_file(path, uint64_t{1} << 20);
-  } catch (const Error&) {
-    return {};
-  }
+  std::FILE* file = std::fopen(path.c_str(), "re");
+  if (file == nullptr) return {};
+  std::string text;
+  char chunk[4096];
+  for (size_t n = 1; n > 0 && text.size() < kMaxTextBytes; text.append(chunk, n))
+    n = std::fread(chunk, 1, sizeof chunk, file);
+  std::fclose(file);
+  return text;
 }
 
 uint64_t number_at(std::string_view text) {

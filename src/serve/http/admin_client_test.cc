@@ -22,8 +22,8 @@ ErrorCode code_of_call(const std::string& url, int64_t timeout_ms = 5000) {
 }
 
 TEST(AdminClient, SendsTokenAndBodyAndReturnsAnyStatus) {
-  OneReply server(
-      "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"error\":\"x\"}");
+  ScriptedServer server(
+      {"HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"error\":\"x\"}"});
   const AdminReply reply = admin_call(server.url + "/base/", "POST", "/api/x?y=1", "{\"a\":1}", "secret", 5000);
   server.join();
   EXPECT_EQ(reply.status, 409);
