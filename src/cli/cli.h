@@ -28,6 +28,7 @@ void add_quantize(Cli& cli);
 void add_verify(Cli& cli);
 void add_rollout(Cli& cli);
 void add_load(Cli& cli);
+void add_ship(Cli& cli);
 
 /// A subcommand with its help, an example and --json.
 CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example,

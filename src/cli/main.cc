@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   add_verify(cli);
   add_rollout(cli);
   add_load(cli);
+  add_ship(cli);
   catch_interrupts();
   if (argc > 1 && argv[1][0] != '-') {
     std::string verbs;
