@@ -139,7 +139,7 @@ void add_ship(Cli& cli) {
                    "Folder of the stages' results and state (default: REPOSITORY/.slipway/ship/NAME, or MODEL.ship)");
   verb->add_option("--url", s.url, "HTTP address of the running server (default: found, or started)");
   verb->add_option("--admin", s.admin_url, "Its admin address");
-  verb->add_option("--token", s.token, "Its admin token")->envname("SLIPWAY_TOKEN");
+  verb->add_option("--token", s.token, "Its admin token")->envname("SLIPWAY_ADMIN_TOKEN");
   verb->add_option("--http-port", s.http_port, "Of a server that is started here; 0: any")->capture_default_str();
   verb->add_option("--grpc-port", s.grpc_port, "The same for gRPC")->capture_default_str();
   verb->add_option("--admin-port", s.admin_port, "The same for administration, metrics and dashboard")

@@ -246,6 +246,7 @@ class Ship {
                             .samples = o_.quick ? kQuickReplaySamples : kReplaySamples,
                             .many_connections = !o_.quick,
                             .classifier = report.accuracy.classifier,
+                            .tune = o_.tune,
                             .quiet = o_.quiet};
     for (bool last = false;; last = true) {
       report.simulation = slipway::simulate(o_.model, values.at("candidate"), data_, policy_, options);
@@ -298,6 +299,7 @@ class Ship {
                               .http_port = o_.http_port,
                               .grpc_port = o_.grpc_port,
                               .admin_port = o_.admin_port,
+                              .more = o_.tune ? std::vector<std::string>{} : std::vector<std::string>{"--no-tune"},
                               .log_path = join_path(folder, "serve.log")});
     server_started_ = true;
     observer_.note(fmt::format("started a server at {}; dashboard {}/", server_->http_url(), server_->admin_url()));
