@@ -5,6 +5,7 @@
 
 #include <climits>
 
+#include "base/hash.h"
 #include "load/load_samples.h"
 #include "ship/ship.h"
 #include "verify/checks.h"
