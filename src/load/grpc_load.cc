@@ -44,7 +44,12 @@ std::shared_ptr<grpc::Channel> connect(const LoadUrl& url) {
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
   auto channel = grpc::CreateCustomChannel(url.authority(), grpc::InsecureChannelCredentials(), arguments);
-  if (!channel->WaitForConnected(in_seconds(kControlSeconds)))
+  const auto deadline = in_seconds(kControlSeconds);
+  auto state = channel->GetState(true);
+  while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_TRANSIENT_FAILURE &&
+         channel->WaitForStateChange(state, deadline))
+    state = channel->GetState(true);
+  if (state != GRPC_CHANNEL_READY)
     fail(ErrorCode::kIo, "The server can't be reached over gRPC; check that it runs there: {}", url.authority());
   return channel;
 }

@@ -1,5 +1,4 @@
-// The client's side of HTTP/1.1 (RFC 9112) as far as a load generator needs it: connections, heads of responses, and
-// one blocking exchange for metadata and metrics.
+// The client's side of HTTP/1.1 (RFC 9112) as far as a load generator needs it: connections and heads of responses.
 #include "load/http_client.h"
 
 #include <netdb.h>
@@ -22,7 +21,6 @@ namespace slipway {
 namespace {
 
 constexpr size_t kMaxHeadBytes = 64 << 10;
-constexpr size_t kMaxReplyBytes = 64 << 20;
 
 struct Socket {
   int fd = -1;
@@ -58,8 +56,6 @@ bool same_name(std::string_view a, std::string_view b) {
   return a.size() == b.size() && ::strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
-int64_t deadline_of(double seconds) { return now_ns() + static_cast<int64_t>(seconds * 1e9); }
-
 }  // namespace
 
 int SocketAddress::connect() const {
@@ -80,7 +76,7 @@ SocketAddress reach(const LoadUrl& url, double timeout_seconds) {
   if (const int code = ::getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &list); code != 0)
     fail(ErrorCode::kIo, "The server's name is not known; check the URL: {}: {}", url.host, ::gai_strerror(code));
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner(list, ::freeaddrinfo);
-  const int64_t deadline = deadline_of(timeout_seconds);
+  const int64_t deadline = now_ns() + static_cast<int64_t>(timeout_seconds * 1e9);
   int error = ETIMEDOUT;
   for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
     SocketAddress address;
@@ -137,64 +133,6 @@ HeadState parse_response_head(std::string_view bytes, ResponseHead& head) {
   }
   if (head.until_close) head.keep_alive = false;
   return HeadState::kComplete;
-}
-
-HttpReply http_exchange(const LoadUrl& url, std::string_view method, std::string_view path, std::string_view body,
-                        double timeout_seconds) {
-  const Socket socket{reach(url, timeout_seconds).connect()};
-  const int64_t deadline = deadline_of(timeout_seconds);
-  const auto lost = [&](const std::string& why) {
-    fail(ErrorCode::kIo, "The server broke off; check that it speaks HTTP there: {} {} of {}: {}", method, path,
-         url.authority(), why);
-  };
-  const auto late = [&] {
-    fail(ErrorCode::kDeadline, "The server did not answer within {} s: {} {} of {}", timeout_seconds, method, path,
-         url.authority());
-  };
-  if (socket.fd < 0) lost(std::strerror(errno));
-  const std::string request =
-      fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{}Content-Length: {}\r\n\r\n{}", method, path,
-                  url.authority(), body.empty() ? "" : "Content-Type: application/json\r\n", body.size(), body);
-  for (size_t sent = 0; sent < request.size();) {
-    if (!wait_for(socket.fd, POLLOUT, deadline)) late();
-    const ssize_t n = ::send(socket.fd, request.data() + sent, request.size() - sent, MSG_NOSIGNAL);
-    if (n < 0 && errno != EAGAIN && errno != EINTR) lost(std::strerror(errno));
-    sent += n > 0 ? static_cast<size_t>(n) : 0;
-  }
-  std::string bytes;
-  ResponseHead head;
-  bool complete = false;
-  while (true) {
-    if (!complete) {
-      const HeadState state = parse_response_head(bytes, head);
-      if (state == HeadState::kMalformed) lost("its answer is no HTTP with a length");
-      complete = state == HeadState::kComplete;
-    }
-    if (complete && !head.until_close && bytes.size() >= head.head_bytes + head.body_bytes) {
-      bytes.resize(head.head_bytes + head.body_bytes);
-      break;
-    }
-    if (bytes.size() > kMaxReplyBytes) lost("its answer is too long");
-    if (!wait_for(socket.fd, POLLIN, deadline)) late();
-    char chunk[16 << 10];
-    const ssize_t n = ::recv(socket.fd, chunk, sizeof chunk, 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (n < 0) lost(std::strerror(errno));
-    if (n == 0 && complete && head.until_close) break;
-    if (n == 0) lost("the connection was closed");
-    bytes.append(chunk, static_cast<size_t>(n));
-  }
-  return {head.status, bytes.substr(head.head_bytes)};
-}
-
-std::string percent_encode(std::string_view text) {
-  std::string out;
-  for (const char c : text)
-    if (std::isalnum(static_cast<unsigned char>(c)) || std::strchr("-._~", c) != nullptr)
-      out += c;
-    else
-      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  return out;
 }
 
 }  // namespace slipway

@@ -2,7 +2,6 @@
 #include <sys/socket.h>
 
 #include <cstdint>
-#include <string>
 #include <string_view>
 
 #include "load/load_url.h"
@@ -32,16 +31,5 @@ struct ResponseHead {
 enum class HeadState { kIncomplete, kComplete, kMalformed };
 /// Looks at the first bytes of a response. Malformed: not HTTP/1, over 64 KiB, lengths that are none, chunked.
 HeadState parse_response_head(std::string_view bytes, ResponseHead& head);
-
-struct HttpReply {
-  int status = 0;
-  std::string body;
-};
-/// One request on a connection of its own. Fails with kIo (not reached, cut off, no HTTP), kDeadline.
-HttpReply http_exchange(const LoadUrl& url, std::string_view method, std::string_view path, std::string_view body = {},
-                        double timeout_seconds = 5);
-
-/// A text as one segment of a path.
-std::string percent_encode(std::string_view text);
 
 }  // namespace slipway

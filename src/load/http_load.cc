@@ -20,6 +20,7 @@
 #include "load/http_client.h"
 #include "load/transport.h"
 #include "model/tensor.h"
+#include "serve/http/admin_client.h"
 
 namespace slipway {
 namespace {

@@ -5,14 +5,17 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "load/http_client.h"
 #include "load/transport.h"
+#include "serve/http/admin_client.h"
 
 namespace slipway {
 namespace {
 
-nlohmann::json control(const LoadUrl& url, std::string_view method, const std::string& path, std::string_view body) {
-  const HttpReply reply = http_exchange(url, method, path, body);
+constexpr int64_t kTimeoutMs = 5000;
+
+nlohmann::json control(const LoadUrl& url, const std::string& method, const std::string& path,
+                       const std::string& body) {
+  const AdminReply reply = admin_call("http://" + url.authority(), method, path, body, {}, kTimeoutMs);
   const nlohmann::json j = nlohmann::json::parse(reply.body, nullptr, false);
   if (reply.status != 200) {
     const std::string said = j.is_object() ? j.value("error", reply.body) : reply.body;

@@ -96,8 +96,8 @@ class TestServer {
     size_t end = 0, length = 0;
     while (true) {
       if (end = bytes.find("\r\n\r\n"); end != std::string::npos) {
-        const size_t at = bytes.find("Content-Length: ");
-        length = at < end ? std::stoul(bytes.substr(at + 16)) : 0;
+        const size_t at = bytes.find("\r\nContent-Length: ");
+        length = at < end ? std::stoul(bytes.substr(at + 18)) : 0;
         if (bytes.size() >= end + 4 + length) break;
       }
       char chunk[64 << 10];

@@ -9,10 +9,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "load/http_client.h"
+#include "serve/http/admin_client.h"
 
 namespace slipway {
 namespace {
+
+constexpr int64_t kTimeoutMs = 5000;
 
 /// The value of a metric without labels; 0 when it is absent.
 double metric(std::string_view text, std::string_view name) {
@@ -33,7 +35,7 @@ ServerFacts parse_server_facts(const std::string& metrics) {
 }
 
 struct ServerWatch::Impl {
-  LoadUrl url;
+  std::string url;
   mutable std::mutex mutex;
   std::condition_variable wake;
   ServerFacts facts;
@@ -41,7 +43,7 @@ struct ServerWatch::Impl {
   std::thread thread;
 
   ServerFacts ask() const {
-    const HttpReply reply = http_exchange(url, "GET", "/metrics");
+    const AdminReply reply = admin_call(url, "GET", "/metrics", {}, {}, kTimeoutMs);
     ServerFacts asked = reply.status == 200 ? parse_server_facts(reply.body) : ServerFacts();
     asked.at_ns = now_ns();
     return asked;
@@ -63,9 +65,7 @@ struct ServerWatch::Impl {
 };
 
 ServerWatch::ServerWatch(const std::string& admin_url) : impl_(std::make_unique<Impl>()) {
-  impl_->url = parse_load_url(admin_url);
-  if (impl_->url.grpc)
-    fail(ErrorCode::kInvalidArgument, "The admin listener speaks HTTP; give its http:// URL: '{}'", admin_url);
+  impl_->url = admin_url;
   impl_->facts = impl_->ask();
   if (impl_->facts.resident_bytes <= 0)
     fail(ErrorCode::kInvalidArgument,

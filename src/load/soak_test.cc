@@ -45,12 +45,12 @@ TEST(Soak, APlantedLeakIsFlagged) {
 
 TEST(Soak, NoLeakIsNotFlagged) {
   int failed = 0, passed = 0;
-  for (uint64_t seed = 1; seed <= 40; ++seed) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
     failed += judge_soak(load_of(600, 1, 0, seed), {.max_memory_slope_mib_per_hour = 4}).verdict == SoakVerdict::kFail;
     passed += judge_soak(load_of(86'400, 24, 0, seed)).verdict == SoakVerdict::kPass;
   }
   EXPECT_LE(failed, 1);
-  EXPECT_GE(passed, 38);
+  EXPECT_GE(passed, 18);
   LoadResult flat = load_of(60, 1, 0);
   for (auto& point : flat.series) point.server_rss_mb = 80;
   EXPECT_EQ(judge_soak(flat).verdict, SoakVerdict::kPass);
