@@ -27,9 +27,10 @@ void add_bench(Cli& cli);
 void add_quantize(Cli& cli);
 void add_verify(Cli& cli);
 void add_serve(Cli& cli);
-void add_rollout(Cli& cli);
 void add_load(Cli& cli);
 void add_top(Cli& cli);
+void add_rollout(Cli& cli);
+void add_ship(Cli& cli);
 
 /// A subcommand with its help, an example and --json.
 CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example,

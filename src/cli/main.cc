@@ -29,9 +29,10 @@ int main(int argc, char** argv) {
   add_quantize(cli);
   add_verify(cli);
   add_serve(cli);
-  add_rollout(cli);
   add_load(cli);
   add_top(cli);
+  add_rollout(cli);
+  add_ship(cli);
   catch_interrupts();
   if (argc > 1 && argv[1][0] != '-') {
     std::string verbs;

@@ -135,7 +135,7 @@ class Canary {
     Status status = first_status();
     CanaryResult result;
     if (status.stable == o_.version && !status.active()) {
-      result.first = went_live_;
+      (went_live_ ? result.first : result.already) = true;
     } else {
       start_rollout(status);
       Replay replay(o_, samples);

@@ -21,7 +21,8 @@ struct CanaryOptions {
 
 struct CanaryResult {
   bool promoted = false;
-  bool first = false;  ///< nothing was live before: judged by its report, or by the plan's absolute limits
+  bool first = false;    ///< nothing was live before: judged by its report, or by the plan's absolute limits
+  bool already = false;  ///< it was live before
   std::string state, reason;
   int64_t live = 0;                     ///< version, at the end
   double seconds = 0, rollback_ms = 0;  ///< rollback: from the decision until the routing was changed; 0: none

@@ -63,6 +63,11 @@ pid_t spawn(const ServeCommand& command, Lifetime lifetime, int out) {
   std::vector<char*> argv;
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
+  std::vector<char*> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry)
+    if (lifetime == Lifetime::kDetached || !std::string_view(*entry).starts_with("SLIPWAY_ADMIN_TOKEN="))
+      environment.push_back(*entry);
+  environment.push_back(nullptr);
   const Fd log{::open(command.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)};
   if (log.value < 0)
     fail(ErrorCode::kIo, "The server's log can't be written ({}): {}", std::strerror(errno), command.log_path);
@@ -83,7 +88,7 @@ pid_t spawn(const ServeCommand& command, Lifetime lifetime, int out) {
   ::dup2(out, 1);
   ::dup2(log.value, 2);
   ::close_range(3, ~0U, 0);
-  ::execv(command.program.c_str(), argv.data());
+  ::execve(command.program.c_str(), argv.data(), environment.data());
   ::_exit(127);
 }
 
@@ -101,9 +106,9 @@ std::optional<RunningServer> parse_server(const std::string& text) {
                        .grpc_port = static_cast<uint16_t>(number("grpc_port", 65535)),
                        .admin_port = static_cast<uint16_t>(number("admin_port", 65535))};
   if (server.pid == 0 || server.http_port == 0 || server.admin_port == 0) return std::nullopt;
-  const auto host = j.find("host");
-  if (host != j.end() && host->is_string() && *host != "0.0.0.0" && *host != "::")
-    server.host = host->get<std::string>();
+  for (const auto& [key, at] : {std::pair("host", &server.host), std::pair("admin_host", &server.admin_host)})
+    if (const auto host = j.find(key); host != j.end() && host->is_string() && *host != "0.0.0.0" && *host != "::")
+      *at = host->get<std::string>();
   return server;
 }
 
@@ -165,7 +170,7 @@ std::string url(const std::string& host, uint16_t port) {
 }  // namespace
 
 std::string RunningServer::http_url() const { return url(host, http_port); }
-std::string RunningServer::admin_url() const { return url(host, admin_port); }
+std::string RunningServer::admin_url() const { return url(admin_host, admin_port); }
 
 ServerChild::ServerChild(const ServeCommand& command) : server_(start(command, Lifetime::kOurs)) {}
 ServerChild::~ServerChild() { stop_server(server_.pid); }

@@ -12,7 +12,7 @@ namespace slipway {
 struct RunningServer {
   pid_t pid = 0;
   uint16_t http_port = 0, grpc_port = 0, admin_port = 0;
-  std::string host = "127.0.0.1";
+  std::string host = "127.0.0.1", admin_host = "127.0.0.1";
   std::string http_url() const;
   std::string admin_url() const;
 };
@@ -23,10 +23,10 @@ struct ServeCommand {
   uint16_t http_port = 0, grpc_port = 0, admin_port = 0;  ///< 0 picks free ones
   std::vector<std::string> more;                          ///< further arguments
   std::string log_path;                                   ///< of its standard error, appended to
-  double timeout_seconds = 600;                           ///< until it says where it listens
+  double timeout_seconds = 3600;                          ///< until its models are loaded, plans built
 };
 
-/// A server that lives as long as this object; it also ends when this process is killed.
+/// A server that lives as long as this object; it also ends when this process is killed. Its admin port takes no token.
 class ServerChild {
  public:
   /// Returns once it listens. Fails with kIo quoting the end of its log when it ends before, kDeadline, kInterrupted.

@@ -354,10 +354,10 @@ SimulationFigures simulate(const std::string& original_path, const std::string& 
     fail(ErrorCode::kInvalidArgument, "A simulation needs threads, samples and seconds: {}, {}, {}", options.threads,
          options.samples, options.load_seconds);
   const TemporaryRepository repository(original_path, candidate_path, options.threads);
-  const ServerChild child({.program = options.program,
-                           .repository = repository.repository(),
-                           .more = {"--allow-unverified"},
-                           .log_path = repository.log()});
+  std::vector<std::string> more{"--allow-unverified"};
+  if (!options.tune) more.emplace_back("--no-tune");
+  const ServerChild child(
+      {.program = options.program, .repository = repository.repository(), .more = more, .log_path = repository.log()});
   return Simulation(child.server(), data, policy, options).run();
 }
 

@@ -16,6 +16,7 @@ struct SimulateOptions {
   int64_t samples = 1000;                  ///< of replay and A/B comparison
   bool many_connections = true;            ///< also a load of 16
   bool classifier = true;                  ///< labels are compared with the first output's top-1
+  bool tune = true;                        ///< time the candidates of the served plans
   bool quiet = false;                      ///< no progress
 };
 

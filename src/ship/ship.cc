@@ -1,0 +1,376 @@
+// The whole road. What computes (optimise, quantise, verify) does so in a child process each: memory and thread pools
+// of one stage are no other's, and this process stays small enough to be forked from when latency is measured.
+#include "ship/ship.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "data/dataset.h"
+#include "engine/passes/pipeline.h"
+#include "load/load_samples.h"
+#include "load/load_target.h"
+#include "model/onnx/onnx.h"
+#include "quantize/quantize.h"
+#include "rollout/rollout_plan.h"
+#include "serve/repository.h"
+#include "ship/canary.h"
+#include "ship/publish.h"
+#include "ship/simulate.h"
+#include "verify/checks.h"
+#include "verify/measure.h"
+#include "verify/verify.h"
+
+namespace slipway {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kCalibrationSamples = 500, kQuickCalibrationSamples = 200;
+constexpr int64_t kReplaySamples = 1000, kQuickReplaySamples = 300;
+constexpr double kReplayShare = 0.4, kMaxRate = 1000;  ///< of the slower model's capacity
+constexpr double kLonger = 3;  ///< an inconclusive measurement is taken again, so many times as long
+
+std::string stem_of(const std::string& path) {
+  const std::string name = file_name(path);
+  return name.ends_with(".onnx") ? name.substr(0, name.size() - 5) : name;
+}
+
+/// Only one process works in a folder; the lock goes with the process.
+class WorkLock {
+ public:
+  explicit WorkLock(const std::string& folder) {
+    const std::string path = join_path(folder, "lock");
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd_ < 0)
+      fail(ErrorCode::kIo, "The work folder is not writable ({}); choose one with --work: {}", std::strerror(errno),
+           folder);
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+    ::close(fd_);
+    fail(ErrorCode::kOverloaded, "Another `slipway ship` works here; wait for it, or choose a folder with --work: {}",
+         folder);
+  }
+  ~WorkLock() { ::close(fd_); }
+  WorkLock(const WorkLock&) = delete;
+  WorkLock& operator=(const WorkLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+json in_child(const std::string& label, const std::function<json()>& work) {
+  ChildProcess child(label, [&](const json&) { return work(); });
+  return child.ask(json::object());
+}
+
+std::string reason_of(const Report& report, const std::string& page) {
+  return fmt::format("{}{} The report: {}", report.verdict == Verdict::kInconclusive ? "Inconclusive: " : "",
+                     report.reason, page);
+}
+
+class Ship {
+ public:
+  Ship(const ShipOptions& options, const ShipObserver& observer)
+      : o_(options), observer_(observer), data_(Dataset::open(options.data)) {
+    name_ = o_.name.empty() ? stem_of(o_.model) : o_.name;
+    if (!o_.repository.empty()) require_model_name(name_);
+    if (!o_.candidate.empty() && o_.skip_quantize)
+      fail(ErrorCode::kInvalidArgument, "A candidate made elsewhere is never quantised here; leave out one of the two");
+    if (o_.url.empty() != o_.admin_url.empty())
+      fail(ErrorCode::kInvalidArgument, "A running server is named by both its addresses, --url and --admin");
+    policy_ = o_.policy.empty() ? Policy() : load_policy(o_.policy);
+    plan_ = o_.plan.empty() ? "" : read_text_file(o_.plan);
+    if (!plan_.empty()) parse_rollout_plan(plan_, o_.plan);
+    threads_ = o_.threads > 0          ? o_.threads
+               : o_.repository.empty() ? 1
+                                       : load_model_config(o_.repository, name_).threads;
+    work_ = !o_.work.empty()        ? o_.work
+            : o_.repository.empty() ? stem_of(o_.model) + ".ship"
+                                    : join_path(join_path(o_.repository, ".slipway/ship"), name_);
+    if (o_.work.empty() && o_.repository.empty()) work_ = join_path(parent_folder(o_.model), work_);
+    make_folders(work_);
+    data_digest_ = data_.digest();
+  }
+
+  ShipResult run() {
+    const WorkLock lock(work_);
+    ShipResult result{.work = work_, .name = name_};
+    std::exception_ptr error;
+    try {
+      result.road = run_stages(stages(), in_work("ship.json"), o_.from, observer_.stage);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    if (server_started_ && o_.stop_server) result.server_stopped = stop_server(server_->pid);
+    if (error) std::rethrow_exception(error);
+    result.server = server_;
+    result.server_started = server_started_;
+    return result;
+  }
+
+ private:
+  std::string in_work(const std::string& name) const { return join_path(work_, name); }
+
+  std::vector<Stage> stages() {
+    const auto run = [this](StageOutcome (Ship::*stage)(const StageValues&)) {
+      return [this, stage](const StageValues& values) { return (this->*stage)(values); };
+    };
+    const std::string model = sha256_of_file(o_.model), quick = o_.quick ? "quick" : "full";
+    const std::string candidate = o_.candidate.empty() ? "" : sha256_of_file(o_.candidate);
+    std::vector<Stage> road{
+        {"optimize", {model, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
+        {"quantize", {o_.skip_quantize ? "skip" : "int8", quick}, run(&Ship::quantize)},
+        {"verify",
+         {policy_digest(policy_), std::to_string(threads_), std::to_string(o_.samples), quick, o_.tune ? "tune" : ""},
+         run(&Ship::verify)},
+        {"simulate", {o_.recording.empty() ? "" : sha256_of_file(o_.recording), quick}, run(&Ship::simulate)}};
+    if (o_.repository.empty()) return road;
+    road.push_back({"publish", {o_.repository, name_}, run(&Ship::publish)});
+    road.push_back(
+        {"canary",
+         {plan_, o_.traffic == CanaryTraffic::kLive ? "live" : "replay", fmt::format("{}", o_.rate), o_.admin_url},
+         run(&Ship::canary)});
+    road.push_back({"promote", {}, run(&Ship::promote), true});
+    return road;
+  }
+
+  // Pre-processing and labels travel in the model from here on.
+  StageOutcome optimize(const StageValues&) {
+    if (!o_.candidate.empty())
+      return {
+          .figure = "skipped: the candidate was made elsewhere", .files = {}, .values = {{"candidate", o_.candidate}}};
+    const std::string output = in_work("optimized.onnx");
+    const json done = in_child("optimize", [&]() -> json {
+      Graph graph = load_onnx(o_.model);
+      data_.require_classes_of(graph);
+      const size_t before = graph.node_count();
+      run_passes(graph, {.standard_onnx = true});
+      carry_preprocess(graph);
+      save_onnx(graph, output);
+      return {{"before", before}, {"after", graph.node_count()}};
+    });
+    return {.figure = fmt::format("{} nodes, of {}", done.at("after").get<int64_t>(), done.at("before").get<int64_t>()),
+            .files = {output},
+            .values = {{"candidate", output}}};
+  }
+
+  void carry_preprocess(Graph& graph) const {
+    Preprocess carried;
+    std::vector<std::string> labels;
+    if (load_preprocess(graph, carried, labels))
+      if (const std::string difference = preprocess_difference(data_.preprocess(), carried); !difference.empty())
+        fail(ErrorCode::kInvalidArgument,
+             "The data file contradicts the pre-processing that the model carries; correct one of them: {}",
+             difference);
+    store_preprocess(graph, data_.preprocess(), data_.class_names().empty() ? labels : data_.class_names());
+  }
+
+  StageOutcome quantize(const StageValues& values) {
+    if (!o_.candidate.empty()) return {.figure = "skipped: the candidate was made elsewhere", .files = {}};
+    if (o_.skip_quantize) return {.figure = "skipped as asked: the model stays as precise as it is", .files = {}};
+    const std::string output = in_work("int8.onnx");
+    const json done = in_child("quantize", [&]() -> json {
+      const Graph graph = load_onnx(values.at("candidate"));
+      QuantizationRun run =
+          slipway::quantize(graph, samples_of(data_, Split::kCalibration, 1), {},
+                            {.samples = o_.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1});
+      carry_preprocess(run.graph);
+      save_onnx(run.graph, output);
+      const auto integers = std::count_if(run.report.nodes.begin(), run.report.nodes.end(),
+                                          [](const NodeDecision& n) { return n.quantized; });
+      return {{"integers", integers}, {"nodes", run.report.nodes.size()}, {"samples", run.report.samples}};
+    });
+    return {.figure = fmt::format(
+                "{} of {} nodes on integers, from {} samples; {:.0f} % of the file's size",
+                done.at("integers").get<int64_t>(), done.at("nodes").get<int64_t>(), done.at("samples").get<int64_t>(),
+                100.0 * static_cast<double>(file_bytes(output)) / static_cast<double>(file_bytes(o_.model))),
+            .files = {output},
+            .values = {{"candidate", output}}};
+  }
+
+  StageOutcome verify(const StageValues& values) {
+    const std::string candidate = values.at("candidate"), saved = in_work("verify.json"), plan = in_work("model.plan");
+    double seconds = o_.quick ? 1 : 4;
+    for (bool last = false;; last = true, seconds *= kLonger) {
+      in_child("verify", [&]() -> json {
+        const Graph a = load_onnx(o_.model), b = load_onnx(candidate);
+        Report report = slipway::verify({a, o_.model}, {b, candidate}, data_, policy_,
+                                        {.threads = threads_,
+                                         .max_samples = o_.samples < 0 && o_.quick ? 1000 : o_.samples,
+                                         .edge_case_samples = o_.quick ? 200 : 1000,
+                                         .seconds = seconds,
+                                         .timing_cache = join_path(user_cache_folder(), "timings.json"),
+                                         .tune = o_.tune,
+                                         .quiet = o_.quiet,
+                                         .save_plan = plan});
+        report.policy_path = o_.policy;
+        save_report(report, saved);
+        return json::object();
+      });
+      const Report report = load_report(saved);
+      if (report.verdict == Verdict::kInconclusive && !last) {
+        observer_.note("inconclusive, measured again for longer");
+        continue;
+      }
+      write_file(in_work("report.html"), std::string_view(report_html(report)));
+      if (report.verdict != Verdict::kPass)
+        return {.passed = false, .figure = reason_of(report, in_work("report.html"))};
+      return {.figure = figure_of(report), .files = {saved, plan}};
+    }
+  }
+
+  static std::string figure_of(const Report& report) {
+    std::string text = fmt::format("{} checks passed; ", report.checks.size());
+    if (report.accuracy.classifier)
+      text += fmt::format("top-1 {:.2f} %, was {:.2f} %; ", 100 * report.accuracy.candidate.accuracy,
+                          100 * report.accuracy.reference.accuracy);
+    return text + fmt::format("{:.3f} ms, was {:.3f} ms", report.performance.candidate.warm.p50_ms,
+                              report.performance.reference.warm.p50_ms);
+  }
+
+  StageOutcome simulate(const StageValues& values) {
+    Report report = load_report(in_work("verify.json"));
+    SimulateOptions options{.program = o_.program,
+                            .recording = o_.recording,
+                            .threads = threads_,
+                            .load_seconds = o_.quick ? 1.0 : 3.0,
+                            .soak_seconds = o_.quick ? 3.0 : 10.0,
+                            .samples = o_.quick ? kQuickReplaySamples : kReplaySamples,
+                            .many_connections = !o_.quick,
+                            .classifier = report.accuracy.classifier,
+                            .tune = o_.tune,
+                            .quiet = o_.quiet};
+    for (bool last = false;; last = true) {
+      report.simulation = slipway::simulate(o_.model, values.at("candidate"), data_, policy_, options);
+      judge(report);
+      if (report.verdict != Verdict::kInconclusive || last) break;
+      observer_.note("inconclusive, simulated again for longer");
+      options.load_seconds *= kLonger;
+      options.soak_seconds *= kLonger;
+      options.samples = static_cast<int64_t>(kLonger) * options.samples;
+    }
+    const std::string page = in_work("report.html"), saved = in_work("report.json");
+    write_file(page, std::string_view(report_html(report)));
+    save_report(report, saved);
+    if (report.verdict != Verdict::kPass) return {.passed = false, .figure = reason_of(report, page)};
+    const SimulationFigures& s = report.simulation;
+    double capacity = 0;
+    for (const SimulatedLoad& load : s.loads) capacity = std::max(capacity, load.throughput_per_s);
+    const SimulatedLoad& open = s.loads.back();
+    return {.figure = fmt::format("{:.0f} requests/s, p99 {:.2f} ms at {:.0f}/s, same top-1 as the original {:.1f} %",
+                                  capacity, open.p99_ms, open.rate_per_s, 100 * s.replay.agreement),
+            .files = {saved, page},
+            .values = {{"capacity", fmt::format("{}", capacity)}, {"ratio", fmt::format("{}", s.comparison.ratio)}}};
+  }
+
+  StageOutcome publish(const StageValues& values) {
+    const Published published = publish_version(o_.repository, name_,
+                                                {.model = values.at("candidate"),
+                                                 .report = in_work("report.json"),
+                                                 .page = in_work("report.html"),
+                                                 .plan = in_work("model.plan")});
+    const std::string model = join_path(o_.repository, name_), config = join_path(model, "config.yaml");
+    if (threads_ != 1 && !file_exists(config))
+      write_file(config, std::string_view(fmt::format("threads: {}\n", threads_)));
+    const std::string version = std::to_string(published.version), folder = join_path(model, version);
+    return {.figure =
+                fmt::format("{} as version {}{}", name_, version, published.reused ? ", which was there already" : ""),
+            .files = {join_path(folder, "model.onnx"), join_path(folder, "report.json")},
+            .values = {{"version", version}}};
+  }
+
+  /// The server named, found, or started.
+  const RunningServer& server() {
+    if (server_) return *server_;
+    server_ = find_server(o_.repository);
+    if (server_) return *server_;
+    const std::string folder = join_path(o_.repository, ".slipway");
+    make_folders(folder);
+    server_ = start_detached({.program = o_.program,
+                              .repository = o_.repository,
+                              .http_port = o_.http_port,
+                              .grpc_port = o_.grpc_port,
+                              .admin_port = o_.admin_port,
+                              .more = o_.tune ? std::vector<std::string>{} : std::vector<std::string>{"--no-tune"},
+                              .log_path = join_path(folder, "serve.log")});
+    server_started_ = true;
+    observer_.note(fmt::format("started a server at {}; dashboard {}/", server_->http_url(), server_->admin_url()));
+    return *server_;
+  }
+  std::string url() { return o_.url.empty() ? server().http_url() : o_.url; }
+  std::string admin_url() { return o_.admin_url.empty() ? server().admin_url() : o_.admin_url; }
+
+  StageOutcome canary(const StageValues& values) {
+    CanaryOptions options{.admin_url = admin_url(),
+                          .token = o_.token,
+                          .http_url = url(),
+                          .model = name_,
+                          .version = std::stoll(values.at("version")),
+                          .plan = plan_,
+                          .rate = o_.rate > 0 ? o_.rate : replay_rate(values)};
+    std::vector<LoadSample> samples;
+    if (o_.traffic == CanaryTraffic::kReplay)
+      samples = dataset_samples(data_, describe_file(values.at("candidate")), {kReplaySamples});
+    const CanaryResult r = run_canary(options, samples, observer_.note);
+    if (r.already) return {.figure = fmt::format("version {} was live already", options.version), .files = {}};
+    if (r.first) return {.figure = "went live as the first version, for its report passed", .files = {}};
+    if (r.promoted && samples.empty())
+      return {.figure = fmt::format("promoted after {:.0f} s", r.seconds), .files = {}};
+    if (r.promoted)
+      return {.figure = fmt::format("promoted after {:.0f} s; {} requests replayed, {} failed", r.seconds, r.requests,
+                                    r.errors),
+              .files = {}};
+    std::string reason = fmt::format("Version {} is {}: {}", options.version, r.state, r.reason);
+    if (r.rollback_ms > 0)
+      reason +=
+          fmt::format(" All traffic is back with version {}, {:.2f} ms after the decision.", r.live, r.rollback_ms);
+    if (r.state == "held")
+      reason += fmt::format(" It keeps its share; decide with `slipway rollout promote {}` or `abort`.", name_);
+    return {.passed = false, .figure = reason};
+  }
+
+  /// What the server would say of the model; asked of the file, for the server may not have loaded it yet.
+  static ModelDescription describe_file(const std::string& path) {
+    ModelDescription model;
+    const Graph graph = load_onnx(path);
+    for (const ValueId id : graph.inputs()) model.inputs.push_back({graph.value(id).name, graph.value(id).dtype, {}});
+    return model;
+  }
+
+  static double replay_rate(const StageValues& values) {
+    const double ratio = std::stod(values.at("ratio")), capacity = std::stod(values.at("capacity"));
+    return std::clamp(kReplayShare * capacity * (ratio > 0 ? std::min(ratio, 1.0) : 1.0), 5.0, kMaxRate);
+  }
+
+  StageOutcome promote(const StageValues& values) {
+    const int64_t version = std::stoll(values.at("version")), live = live_version(admin_url(), o_.token, name_);
+    if (live == version)
+      return {.figure = fmt::format("version {} of {} is live at {}", live, name_, url()), .files = {}};
+    return {.passed = false,
+            .figure = fmt::format("Version {} is not live, {} is; take it there with --from canary", version,
+                                  live == 0 ? "none" : fmt::format("version {}", live))};
+  }
+
+  const ShipOptions& o_;
+  const ShipObserver& observer_;
+  Dataset data_;
+  Policy policy_;
+  std::string name_, work_, plan_, data_digest_;
+  int threads_ = 1;
+  std::optional<RunningServer> server_;
+  bool server_started_ = false;
+};
+
+}  // namespace
+
+ShipResult ship(const ShipOptions& options, const ShipObserver& observer) { return Ship(options, observer).run(); }
+
+}  // namespace slipway
