@@ -55,7 +55,7 @@ void fill(inference::InferTensorContents& c, DType dtype) {
       for (const double v : {-1.5, 1e300, 3.0}) c.add_fp64_contents(v);
       break;
     case DType::kString:
-      for (const const char* v : {"", "two", "a\xff"}) c.add_bytes_contents(v);
+      for (const char* v : {"", "two", "a\xff"}) c.add_bytes_contents(v);
       break;
     default:
       FAIL();
