@@ -16,9 +16,8 @@ void add_routes(AdminPlane& plane) {
     const auto x = r.query.find("x");
     return AdminReply{.body = r.body + (x == r.query.end() ? "" : x->second)};
   });
-  plane.handle("POST", "/api/fail", [](const AdminRequest&) -> AdminReply {
-    fail(ErrorCode::kNotFound, "There is no such rollout");
-  });
+  plane.handle("POST", "/api/fail",
+               [](const AdminRequest&) -> AdminReply { fail(ErrorCode::kNotFound, "There is no such rollout"); });
 }
 
 constexpr const char* kJson = "Content-Type: application/json\r\n";
