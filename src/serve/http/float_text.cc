@@ -6,6 +6,7 @@
 // 64 bits long.
 #include "serve/http/float_text.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <charconv>
@@ -78,7 +79,7 @@ Decimal shortest(uint32_t bits) {
   const uint32_t fraction = bits & 0x7fffff, biased = bits >> 23;
   const uint32_t c = biased != 0 ? fraction | 0x800000 : fraction;
   const int q = (biased != 0 ? static_cast<int>(biased) : 1) - 150;
-  if (q <= 0 && q > -24 && (c & ((1u << -q) - 1)) == 0) return {c >> -q, 0};
+  if (q <= 0 && std::countr_zero(c) >= -q) return {c >> -q, 0};  // an integer
 
   const bool irregular = fraction == 0 && biased > 1;  // the neighbour below is half as far
   const uint32_t left = 4 * c - 2 + irregular, middle = 4 * c, right = 4 * c + 2;
@@ -90,13 +91,14 @@ Decimal shortest(uint32_t bits) {
   const uint32_t value = scale_to_odd(power, middle << shift);
   const uint32_t high = scale_to_odd(power, right << shift) - open;
 
-  // Which case applies is as good as random: conditional moves instead of branches.
+  // Which case applies is as good as random: arithmetic, not branches.
   const uint32_t s = value / 4, tens = s / 10, half = 4 * s + 2;
-  const bool tens_below = low <= 40 * tens, tens_above = 40 * tens + 40 <= high;
-  const bool below = low <= 4 * s, above = 4 * s + 4 <= high;
-  const bool up = below != above ? above : value > half || (value == half && (s & 1) != 0);
-  const bool shorter = (s >= 10) & (tens_below != tens_above);
-  return {shorter ? tens + tens_above : s + up, k + shorter};
+  const uint32_t tens_below = low <= 40 * tens, tens_above = 40 * tens + 40 <= high;
+  const uint32_t below = low <= 4 * s, above = 4 * s + 4 <= high;
+  const uint32_t nearer = (value > half) | ((value == half) & s & 1);
+  const uint32_t one = s + ((below ^ above) & above) + ((below ^ above ^ 1) & nearer), ten = tens + tens_above;
+  const uint32_t shorter = (s >= 10) & (tens_below ^ tens_above);
+  return {one ^ ((one ^ ten) & (0 - shorter)), k + static_cast<int>(shorter)};
 }
 
 /// The digits of a number below 10^8 as bytes 0 … 9, the first one lowest: halves, quarters, eighths side by side.
@@ -134,14 +136,14 @@ char* write_float(char* out, float value) {
   const auto store = [](char* to, uint64_t text) { std::memcpy(to, &text, sizeof text); };
 
   if (point > -5 && point < count) {  // 12.34, 0.1234, 0.0001234
-    const bool below_one = point < 1;
-    const int at = below_one ? 2 - point : 0;
+    const int zeros = std::max(1 - point, 0), dot = std::max(point, 1);
+    const int at = zeros + (zeros > 0);
     store(out, kZeros);
     out[at] = first;
     store(out + at + 1, rest);
-    out[below_one ? 1 : point] = '.';
-    store(out + (below_one ? at : point) + 1, rest >> (below_one ? 0 : 8 * (point - 1)));
-    return out + count + 1 + (below_one ? 1 - point : 0);
+    out[dot] = '.';
+    store(out + std::max(at, dot) + 1, rest >> 8 * (dot - 1));
+    return out + count + 1 + zeros;
   }
   *out = first;
   store(out + 1, rest);

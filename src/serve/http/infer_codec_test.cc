@@ -26,6 +26,7 @@ constexpr DType kTypes[] = {DType::kBool,     DType::kUint8,   DType::kUint16,  
 
 std::shared_ptr<ModelVersion> version_of(Graph graph, const std::string& sticky = "") {
   VersionSource source{.model = "m", .graph = std::move(graph)};
+  infer_shapes(source.graph);
   source.config.sticky_parameter = sticky;
   source.config.labels = {"cat", "dog"};
   return std::make_shared<ModelVersion>(std::move(source));
@@ -184,12 +185,12 @@ TEST(InferCodec, SaysInOneSentenceWhatIsWrong) {
   const std::string good = R"("name":"x","datatype":"FP32","shape":[1])";
   const auto with = [&](const std::string& rest) { return R"({"inputs":[{)" + good + "," + rest + "}]}"; };
   for (const auto& [body, sentence] : std::initializer_list<std::pair<std::string, const char*>>{
-           {"", "must be an object"},
-           {"   ", "must be an object"},
+           {"", "no JSON found"},
+           {"   ", "no JSON found"},
            {"[]", "must be an object"},
            {"5", "must be an object"},
            {"nonsense", "must be an object"},
-           {"{\"a\xff\":1}", "must be an object"},
+           {"{\"a\xff\":1}", "not valid UTF-8"},
            {R"({"inputs":[]} {})", "end after its object"},
            {R"({"inputs":[]}])", ""},
            {R"({"inputs":[)", ""},
@@ -242,7 +243,7 @@ TEST(InferCodec, SaysInOneSentenceWhatIsWrong) {
            {request("FP32", "[2,2]", "[[1,2],3]"), "nested as its shape says"},
            {request("FP32", "[2,2]", "[1,[2,3],4]"), "must be a number"},
            {request("FP32", "[2]", "[[1,2]]"), "must be a number"},
-           {request("FP32", "[1]", "[1,]"), "must be a number"},
+           {request("FP32", "[2]", "[1,]"), "must be a number"},
            {request("FP32", "[2]", "[1 2]"), "separated by commas"},
            {request("FP32", "[1]", "[1}"), ""},
            {request("FP32", "[1]", "5"), "must be an array: inputs, data"},
@@ -252,7 +253,6 @@ TEST(InferCodec, SaysInOneSentenceWhatIsWrong) {
            {with(R"("data":[1],"parameters":{"binary_data_size":4})"), "either data or"},
            {with(R"("parameters":{"binary_data_size":4})"), "more than the body has left"},
            {with(R"("parameters":{"binary_data_size":-4})"), "0 or more: inputs, binary_data_size"},
-           {with(R"("data":[1])").insert(11, R"({)" + good + R"("data":[1]},)").replace(0, 0, ""), ""},
        }) {
     const std::string said = refusal(body);
     EXPECT_NE(said.find(sentence), said.npos) << body << "\n  " << said;
@@ -359,10 +359,6 @@ TEST(InferCodec, ResponsesAreJsonWithTensorsBehind) {
   EXPECT_TRUE(mixed.binary);
   ASSERT_EQ(mixed.tail.size(), 1u);
   EXPECT_EQ(mixed.tail[0].data(), response.outputs[1].bytes.data());
-
-  const EncodedInfer ranked =
-      encode_infer(response, {.all_binary = false, .classes = {{"z", {1, true}}, {"y", {1, true}}}, .labels = {"cat"}});
-  (void)ranked;
 }
 
 TEST(InferCodec, RanksTheOutputsThatAskForClasses) {

@@ -54,13 +54,13 @@ struct Number {
 };
 
 /// At most eight digits at `p` appended to `value`, wrapping; their number. No branch depends on it.
-inline int64_t gather_eight(const char* p, uint64_t& value) {
+[[gnu::always_inline]] inline int64_t gather_eight(const char* p, uint64_t& value) {
   constexpr uint64_t kTens[] = {1, 10, 100, 1000, 10'000, 100'000, 1'000'000, 10'000'000, 100'000'000};
   uint64_t x;
   std::memcpy(&x, p, sizeof x);
   x ^= 0x3030303030303030;  // digits become 0 … 9, all else more
   const uint64_t other = ((x + 0x7676767676767676) | x) & 0x8080808080808080;
-  const int64_t count = other != 0 ? std::countr_zero(other) / 8 : 8;
+  const int64_t count = (std::countr_zero(other >> 7 | uint64_t{1} << 63) + 7) / 8;
   const auto half_shift = static_cast<int>(32 - 4 * count);
   x = x << half_shift << half_shift;  // zeros before the digits
   x = x * 10 + (x >> 8);              // pairs, then fours, then all
@@ -70,14 +70,14 @@ inline int64_t gather_eight(const char* p, uint64_t& value) {
 }
 
 /// All digits at `p`; returns where they end.
-inline const char* gather_digits(const char* p, uint64_t& value) {
+[[gnu::always_inline]] inline const char* gather_digits(const char* p, uint64_t& value) {
   p += gather_eight(p, value);
   int64_t count = gather_eight(p, value);
   for (p += count; count == 8; p += count) count = gather_eight(p, value);
   return p;
 }
 
-inline Number scan_number(const char* p) {
+[[gnu::always_inline]] inline Number scan_number(const char* p) {
   Number n;
   n.negative = *p == '-';
   p += n.negative;
@@ -128,16 +128,15 @@ bool is_large(const char* p, const Number& n) {
 
 /// Any number; false when it is too large. What is too small for the type is zero.
 template <typename T>
-bool convert_slowly(const char* p, const Number& n, T& value) {
+[[gnu::noinline]] bool convert_slowly(const char* p, const Number& n, T& value) {
   if (std::from_chars(p, n.end, value).ec == std::errc()) return std::isfinite(value);
   value = n.negative ? -T{0} : T{0};
   return !is_large(p, n);
 }
 
 template <typename T>
-bool to_real(const char* p, const Number& n, T& value) {
-  if (n.exact && n.mantissa == 0) return value = n.negative ? -T{0} : T{0}, true;
-  if (n.exact && n.mantissa <= uint64_t{1} << 53 && n.exponent >= -22 && n.exponent <= 22) {
+[[gnu::always_inline]] inline bool to_real(const char* p, const Number& n, T& value) {
+  if (n.exact && n.mantissa <= uint64_t{1} << 53 && static_cast<uint64_t>(n.exponent + 22) <= 44) {
     const double m = static_cast<double>(n.mantissa);
     const double d = n.exponent < 0 ? m / kPowersOfTen[-n.exponent] : m * kPowersOfTen[n.exponent];
     if constexpr (std::is_same_v<T, double>) {
@@ -146,7 +145,7 @@ bool to_real(const char* p, const Number& n, T& value) {
     } else {
       const bool border = (std::bit_cast<uint64_t>(d) & 0x1fffffff) == 0x10000000;
       if (!border && (d >= FLT_MIN || d == 0)) {
-        value = static_cast<float>(n.negative ? -d : d);
+        value = static_cast<float>(std::bit_cast<double>(std::bit_cast<uint64_t>(d) | uint64_t{n.negative} << 63));
         return d <= FLT_MAX || std::isfinite(value);
       }
     }
@@ -293,7 +292,7 @@ struct ArrayScan {
   size_t done = 0;
 
   void skip_space() {
-    while (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t') ++p;
+    while (static_cast<unsigned char>(*p) <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) ++p;
   }
 
   [[noreturn]] void refuse_array(const char* sentence, size_t index) { refuse(sentence, read.place, index, p, end); }
