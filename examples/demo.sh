@@ -100,7 +100,7 @@ step "The broken candidate again: a lax policy lets it pass, the canary must cat
 printf 'Its answers are off, and we say so. Watch it: \033[1m%s/\033[0m\n\n' "$admin"
 status=0
 ship --candidate "$out/broken.onnx" --policy "$out/lax.yaml" --steps "$out/steps.yaml" | tee "$out/broken.ship.txt" || status=$?
-if [ "$status" -ne 1 ] || ! grep -q 'Version 3 is rolled_back' "$out/broken.ship.txt"; then
+if [ "$status" -ne 1 ] || ! grep -q 'Version 3 is rolled back' "$out/broken.ship.txt"; then
   echo "The canary did not send the broken candidate back: that is a bug." >&2
   exit 1
 fi

@@ -22,6 +22,7 @@ export XDG_CACHE_HOME=$work/cache TMPDIR=$work/tmp
 cd "$work" || exit 1
 [ -e /usr/share/datasets/fashion-mnist ] || { echo "SKIP dataset-fashion-mnist is not installed"; exit 0; }
 failures=0
+policy=policy.yaml
 
 pass() { echo "PASS $1"; }
 miss() {
@@ -35,7 +36,7 @@ miss() {
 ships() {
   local name=$1 want=$2 status
   shift 2
-  "$slipway" ship "$model" --data "$data" --name net --quick --samples 300 --no-tune --policy policy.yaml \
+  "$slipway" ship "$model" --data "$data" --name net --quick --samples 200 --no-tune --policy "$policy" \
     --http-port 0 --grpc-port 0 --admin-port 0 "$@" >out 2>err
   status=$?
   if [ $status -eq "$want" ]; then pass "$name"; else miss "$name" "exit $status, not $want"; fi
@@ -107,12 +108,13 @@ ships "a broken candidate is refused by verification" 1 --repository "$repositor
 says "with the reason" "verify .*FAILED: .*Top-1"
 [ ! -e "$repository/net/3" ] && pass "and is not published" || miss "and is not published" ""
 
+policy=lax.yaml
 ships "with a lax policy the canary sends it back" 1 --repository "$repository" --candidate broken.onnx \
-  --policy lax.yaml --steps steps.yaml --rate 300
+  --steps steps.yaml --rate 300
 says "for its confidence" "canary .*FAILED: Version 3 is rolled_back.*onfidence"
 live "version 2 is still live" 2
 
-"$slipway" ship "$model" --data "$data" --name net --quick --samples 300 --no-tune --policy lax.yaml --repository "$repository" \
+"$slipway" ship "$model" --data "$data" --name net --quick --samples 200 --no-tune --policy lax.yaml --repository "$repository" \
   --candidate broken.onnx --steps steps.yaml --traffic live >out 2>err &
 ship=$!
 for _ in $(seq 600); do
@@ -133,7 +135,7 @@ done
 kill -0 "$server" 2>/dev/null && miss "the server ends" "still there" || pass "the server ends"
 server=
 
-"$slipway" ship "$model" --data "$data" --quick --samples 300 --no-tune --policy policy.yaml --work "$work/alone" --skip-quantize \
+"$slipway" ship "$model" --data "$data" --quick --samples 200 --no-tune --policy policy.yaml --work "$work/alone" --skip-quantize \
   --from simulate >out 2>err &
 ship=$!
 for _ in $(seq 600); do

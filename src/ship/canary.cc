@@ -49,7 +49,7 @@ class Admin {
 
 /// What a rollout's status says, as far as it matters here.
 struct Status {
-  std::string state, reason, verdicts;
+  std::string state, reason, verdicts, last_event;
   int64_t stable = 0, candidate = 0;
   double share = 0, rollback_ms = 0;
   bool active() const { return state == "running" || state == "paused" || state == "held"; }
@@ -60,10 +60,13 @@ Status parse_status(const json& j) {
     Status s{.state = j.at("state").get<std::string>(),
              .reason = j.at("reason").get<std::string>(),
              .verdicts = "",
+             .last_event = "",
              .stable = j.at("stable").get<int64_t>(),
              .candidate = j.at("candidate").get<int64_t>(),
              .share = j.at("share").get<double>()};
     if (const json& us = j.at("rollback_us"); us.is_number()) s.rollback_ms = us.get<double>() * 1e-3;
+    if (const json& history = j.at("history"); !history.empty())
+      s.last_event = history.front().at("event").get<std::string>();
     for (const json& v : j.at("verdicts"))
       s.verdicts += fmt::format("{}{} {}", s.verdicts.empty() ? "" : ", ", v.at("name").get<std::string>(),
                                 v.at("verdict").get<std::string>());
@@ -135,7 +138,8 @@ class Canary {
     Status status = first_status();
     CanaryResult result;
     if (status.stable == o_.version && !status.active()) {
-      (went_live_ ? result.first : result.already) = true;
+      // One that the server made live before it was asked has nothing else in its history.
+      (went_live_ || status.last_event == "live" ? result.first : result.already) = true;
     } else {
       start_rollout(status);
       Replay replay(o_, samples);

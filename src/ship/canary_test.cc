@@ -15,7 +15,7 @@ using nlohmann::json;
 
 json status(const std::string& state, int64_t stable, int64_t candidate, double share, const std::string& reason = "") {
   return {{"state", state},   {"stable", stable},          {"candidate", candidate}, {"share", share},
-          {"reason", reason}, {"verdicts", json::array()}, {"rollback_us", nullptr}};
+          {"reason", reason}, {"verdicts", json::array()}, {"rollback_us", nullptr}, {"history", json::array()}};
 }
 
 /// A server's admin port that says what a test wrote down: one status after the other, the last for ever.
@@ -68,6 +68,13 @@ TEST(Canary, TheFirstVersionGoesLiveByItself) {
   EXPECT_TRUE(r.promoted);
   EXPECT_TRUE(r.first);
   EXPECT_EQ(script.started, 0);
+}
+
+TEST(Canary, TheFirstVersionMayBeLiveBeforeAnyoneAsks) {
+  Script script;
+  script.before = {status("idle", 2, 0, 0)};
+  script.before[0]["history"] = {{{"event", "live"}, {"sentence", "Version 2 went live."}}};
+  EXPECT_TRUE(script.run().first);
 }
 
 TEST(Canary, ALiveVersionNeedsNoRollout) {

@@ -328,7 +328,9 @@ class Ship {
       return {.figure = fmt::format("promoted after {:.0f} s; {} requests replayed, {} failed", r.seconds, r.requests,
                                     r.errors),
               .files = {}};
-    std::string reason = fmt::format("Version {} is {}: {}", options.version, r.state, r.reason);
+    std::string state = r.state;
+    std::replace(state.begin(), state.end(), '_', ' ');
+    std::string reason = fmt::format("Version {} is {}: {}", options.version, state, r.reason);
     if (r.rollback_ms > 0)
       reason +=
           fmt::format(" All traffic is back with version {}, {:.2f} ms after the decision.", r.live, r.rollback_ms);
