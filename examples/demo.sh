@@ -109,9 +109,9 @@ echo "Caught and rolled back, as it must be."
 step "What happened" "slipway rollout history fashion --url $admin"
 "$slipway" rollout history fashion --url "$admin"
 
-step "The live version under load" "slipway load $http --model fashion --data $data --concurrency 4 --seconds 4; … --predict"
-tensors=$("$slipway" load "$http" --model fashion --data "$data" --concurrency 4 --seconds 4 --admin "$admin" --json)
-pictures=$("$slipway" load "$http" --model fashion --data "$data" --concurrency 4 --seconds 4 --predict --json)
+step "The live version under load" "slipway load $http --model fashion --data $data --concurrency 4 --duration-s 4; … --predict"
+tensors=$("$slipway" load "$http" --model fashion --data "$data" --concurrency 4 --duration-s 4 --admin "$admin" --json)
+pictures=$("$slipway" load "$http" --model fashion --data "$data" --concurrency 4 --duration-s 4 --predict --json)
 drill=$("$slipway" rollout drill fashion --url "$admin" --json)
 report() { # NAME JSON
   printf '%-22s %8.0f images/s   p50 %6.2f ms   p99 %6.2f ms   errors %s\n' "$1" "$(value throughput_per_s <<<"$2")" \
