@@ -77,7 +77,8 @@ TEST(Alarms, FewRequestsAreNotJudgedAndWhatIsGoneResolves) {
   run.feed(with_errors(20, 20), 1);
   run.feed({}, 1);
   EXPECT_EQ(run.log, "ErrorRateHigh+@5 ErrorRateHigh-@6 ");
-  AlarmRun off({.mean_latency_ms = 0, .error_rate = 0, .timeout_rate = 0, .memory_ratio = 0, .no_traffic_s = 0, .for_s = 0});
+  AlarmRun off(
+      {.mean_latency_ms = 0, .error_rate = 0, .timeout_rate = 0, .memory_ratio = 0, .no_traffic_s = 0, .for_s = 0});
   off.feed(with_errors(100, 100, 100, 1e6), 3);
   off.feed({.idle_s = {{"m", 1e6}}, .resident_bytes = 99, .memory_limit_bytes = 100}, 3);
   EXPECT_EQ(off.log, "");
