@@ -187,14 +187,15 @@ RolloutDecision advance_rollout(const RolloutState& state, const RolloutPlan& pl
   if (due) {
     const Observation candidate = window(in.candidate, *s.candidate_start);
     Observation live = window(in.live, *s.live_start);
-    if (s.live != 0 && errors_of(live).requests < std::min(limits.min_requests, seen) && limits.share > 0.5)
-      live = *s.baseline;
+    const bool beside = limits.share <= 0.5 || errors_of(live).requests >= std::min(limits.min_requests, seen);
+    if (s.live != 0 && !beside) live = *s.baseline;
     ++s.look;
     s.looked_n = seen;
     s.next_look_n = std::max(seen + 1, static_cast<int64_t>(std::ceil(kLookGrowth * static_cast<double>(seen))));
     s.ready_look = s.ready_look || minima;
     const GateLevel level{look_alpha(plan, s.look), plan.pass_confidence};
-    s.verdicts = s.live == 0 ? judge_absolute(candidate, plan.absolute, level) : judge(live, candidate, limits, level);
+    s.verdicts =
+        s.live == 0 ? judge_absolute(candidate, plan.absolute, level) : judge(live, candidate, limits, level, beside);
     const Verdict verdict = overall(s.verdicts);
     if (verdict == Verdict::kFail) {
       end(d, RolloutPhase::kRolledBack, failures(s.verdicts) + ".");

@@ -173,6 +173,19 @@ TEST(Controller, AFirstVersionIsJudgedAlone) {
   EXPECT_EQ(t.state.phase, RolloutPhase::kRolledBack) << t.last;
 }
 
+TEST(Controller, WithAllTrafficSlownessHoldsAndErrorsSendBack) {
+  for (const bool slow : {true, false}) {
+    Simulation s(quick_plan());
+    while (s.state.step < 3 && is_active(s.state.phase)) s.run(1, 500);
+    ASSERT_EQ(s.state.step, 3u);
+    s.run(130, 500, {}, slow ? Behaviour{.median_us = 80'000} : Behaviour{.error_rate = 0.05});
+    EXPECT_EQ(s.state.phase, slow ? RolloutPhase::kHeld : RolloutPhase::kRolledBack) << s.last;
+    if (slow) {
+      EXPECT_NE(s.last.find("the load may be the cause"), std::string::npos) << s.last;
+    }
+  }
+}
+
 TEST(Controller, AReloadedVersionStartsItsCountersAgain) {
   Simulation s(quick_plan());
   s.run(8, 500);

@@ -154,11 +154,17 @@ GateVerdict confidence_gate(const Observation& live, const Observation& candidat
 }
 
 std::vector<GateVerdict> judge(const Observation& live, const Observation& candidate, const RolloutStep& limits,
-                               GateLevel level) {
-  return {error_gate(live, candidate, limits.max_error_increase, level),
-          latency_gate(live, candidate, limits.max_latency_ratio, level),
-          slow_gate(live, candidate, limits.max_slow_share, level),
-          confidence_gate(live, candidate, limits.max_confidence_shift, level)};
+                               GateLevel level, bool beside) {
+  std::vector<GateVerdict> verdicts = {error_gate(live, candidate, limits.max_error_increase, level),
+                                       latency_gate(live, candidate, limits.max_latency_ratio, level),
+                                       slow_gate(live, candidate, limits.max_slow_share, level),
+                                       confidence_gate(live, candidate, limits.max_confidence_shift, level)};
+  for (GateVerdict* timed : {&verdicts[1], &verdicts[2]})
+    if (!beside && timed->verdict == Verdict::kFail) {
+      timed->verdict = Verdict::kInconclusive;
+      timed->sentence += "; the live version was measured before, so the load may be the cause";
+    }
+  return verdicts;
 }
 
 std::vector<GateVerdict> judge_absolute(const Observation& candidate, const RolloutPlan::Absolute& limits,

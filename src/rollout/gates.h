@@ -49,9 +49,10 @@ GateVerdict slow_gate(const Observation& live, const Observation& candidate, dou
 /// Kolmogorov–Smirnov over the bins of confidence. Passes with a word where outputs are no scores.
 GateVerdict confidence_gate(const Observation& live, const Observation& candidate, double max_shift, GateLevel level);
 
-/// All of them, against the live version.
+/// All of them, against the live version. Not `beside` it in time, the load may have changed between the two: then
+/// being slower is no failure but inconclusive, so that it is held and not sent back; errors fail as ever.
 std::vector<GateVerdict> judge(const Observation& live, const Observation& candidate, const RolloutStep& limits,
-                               GateLevel level);
+                               GateLevel level, bool beside = true);
 inline constexpr int kGateCount = 4;
 /// Without a live version: error rate, mean latency and mean confidence against fixed limits.
 std::vector<GateVerdict> judge_absolute(const Observation& candidate, const RolloutPlan::Absolute& limits,

@@ -267,7 +267,7 @@ TEST(Rollouts, AFullDiskSendsTheCandidateBack) {
     site.server.route("m", {.stable = 1});
     const auto fill = [&] {
       for (int i = 0; i < 2000; ++i)
-        if (code_of([&] { site.rollouts->start("m", 3, {.who = std::string(400, 'w')}); }) == ErrorCode::kIo)
+        if (code_of([&] { site.rollouts->start("m", 3, {.who = std::string(1000, 'w')}); }) == ErrorCode::kIo)
           return true;
       return false;
     };
@@ -293,7 +293,7 @@ TEST(Rollouts, AFullDiskSendsTheCandidateBack) {
   bool paused = false;
   for (int i = 0; i < 3000 && is_active(site.status().phase); ++i)
     site.rollouts->command("m", (paused = !paused) ? RolloutCommand::kPause : RolloutCommand::kResume,
-                           std::string(200, 'w'));
+                           std::string(1000, 'w'));
   EXPECT_EQ(site.status().phase, RolloutPhase::kRolledBack);
   EXPECT_EQ(site.server.routing("m"), (Routing{1, 0, 0}));
   EXPECT_NE(site.status().reason.find("free some space"), std::string::npos) << site.status().reason;
