@@ -27,6 +27,10 @@ miss() {
 
 mkdir -p "$work/repository/fashion/1"
 cp "$source/models/fashion_mnist_resnet.onnx" "$work/repository/fashion/1/model.onnx"
+cat >"$work/repository/fashion/config.yaml" <<'Y'
+preprocess: {color: gray, scale: 1/255, mean: [0.2860], std: [0.3530], layout: nchw}
+classes: [T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot]
+Y
 "$slipway" serve "$work/repository" --http-port 0 --grpc-port 0 --admin-port 0 --allow-unverified >"$work/serve.log" 2>&1 &
 server=$!
 for _ in $(seq 600); do

@@ -5,6 +5,8 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -43,7 +45,8 @@ struct Options {
 void restart_with_passive_threads() {
   if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("OMP_WAIT_POLICY", "passive", 1);
-  const std::string line = read_text_file("/proc/self/cmdline");
+  std::ifstream file("/proc/self/cmdline");
+  const std::string line(std::istreambuf_iterator<char>(file), {});
   std::vector<std::string> words;
   for (size_t at = 0; at < line.size(); at += words.back().size() + 1) words.emplace_back(line.c_str() + at);
   std::vector<char*> arguments;

@@ -31,7 +31,7 @@ nlohmann::json fetch(const Options& o, const std::string& target) {
   const AdminReply reply = admin_call(o.url, "GET", target, "", o.token, kTimeoutMs);
   nlohmann::json body = nlohmann::json::parse(reply.body, nullptr, false);
   if (reply.status == 401 || reply.status == 403)
-    fail(ErrorCode::kInvalidArgument, "The server wants its admin token; give --token or SLIPWAY_TOKEN: {}", o.url);
+    fail(ErrorCode::kInvalidArgument, "The server wants its admin token; give --token or SLIPWAY_ADMIN_TOKEN: {}", o.url);
   if (reply.status != 200 || !body.is_object())
     fail(ErrorCode::kInvalidArgument,
          "This is not Slipway's admin address; it is printed by `slipway serve`: {} (status {})", o.url, reply.status);
@@ -119,7 +119,7 @@ void live(const Options& o) {
 }
 
 void top(Options o) {
-  if (const char* token = std::getenv("SLIPWAY_TOKEN"); o.token.empty() && token != nullptr) o.token = token;
+  if (const char* token = std::getenv("SLIPWAY_ADMIN_TOKEN"); o.token.empty() && token != nullptr) o.token = token;
   if (!o.once && !o.json && ::isatty(STDOUT_FILENO) == 1 && ::isatty(STDIN_FILENO) == 1) {
     live(o);
     return;
@@ -143,7 +143,7 @@ void add_top(Cli& cli) {
   CLI::App* verb = add_verb(cli, "top", "A running server, live in the terminal (the web dashboard's figures)",
                             "  slipway top http://127.0.0.1:8002", o->json);
   verb->add_option("url", o->url, "The server's admin address")->capture_default_str();
-  verb->add_option("--token", o->token, "Admin token (else $SLIPWAY_TOKEN)");
+  verb->add_option("--token", o->token, "Admin token (else $SLIPWAY_ADMIN_TOKEN)");
   verb->add_flag("--once", o->once, "Print it once and leave; so does output that is no terminal");
   verb->callback([=] { top(*o); });
 }

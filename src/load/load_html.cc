@@ -65,9 +65,9 @@ std::string load_report_html(const LoadReport& r) {
       page += check_row(c.met ? "pass" : "fail", c.title, fmt::format("{:.4g} {}", c.figure, c.unit),
                         fmt::format("{} {:g} {}", c.bound, c.threshold, c.unit));
     if (r.soak)
-      page += check_row(to_string(r.soak->verdict), "growth of memory",
-                        fmt::format("{:+.3g} MiB/h", r.soak->memory_mib.slope),
-                        fmt::format("at most {:g} MiB/h", r.soak->max_memory_slope_mib_per_hour));
+      page +=
+          check_row(to_string(r.soak->verdict), "growth of memory", signed_figure(r.soak->memory_mib.slope) + " MiB/h",
+                    fmt::format("at most {:g} MiB/h", r.soak->max_memory_slope_mib_per_hour));
     page += "</tbody></table></div>\n";
   }
   page +=

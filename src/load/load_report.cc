@@ -40,14 +40,15 @@ std::string mode(const LoadLevel& level) {
 
 std::string trend_line(const char* name, const Trend& t, const char* unit) {
   if (t.n == 0) return {};
-  return fmt::format("  {:<11} {:+.3g} {} per hour ({:+.3g} to {:+.3g}), p {:.2g}{}\n", name, t.slope, unit, t.low,
-                     t.high, t.p, t.p < 0.01 ? "" : ": no trend");
+  return fmt::format("  {:<11} {} {} per hour ({} to {}), p {:.2g}{}\n", name, signed_figure(t.slope), unit,
+                     signed_figure(t.low), signed_figure(t.high), t.p, t.p < 0.01 ? "" : ": no trend");
 }
 
 }  // namespace
 
 bool LoadReport::failed() const {
-  return std::any_of(checks.begin(), checks.end(), [](const LoadCheck& c) { return !c.met; }) ||
+  const bool answered = levels.empty() || levels.back().result.latency_us.count() > 0;
+  return !answered || std::any_of(checks.begin(), checks.end(), [](const LoadCheck& c) { return !c.met; }) ||
          (soak && soak->verdict == SoakVerdict::kFail);
 }
 

@@ -35,7 +35,7 @@ struct LoadReport {
   std::vector<LoadLevel> levels;
   std::vector<LoadCheck> checks;  ///< of the last level
   std::optional<SoakResult> soak;
-  /// A check was missed, or the soak failed.
+  /// A check was missed, the soak failed, or not one response of the last level was good.
   bool failed() const;
 };
 

@@ -27,9 +27,10 @@
   const line = (label, points, color, extra = {}) => ({ label, data: points, borderColor: color, backgroundColor: color, pointRadius: points.length < 2 ? 3 : 0, borderWidth: 2, ...extra });
   const axis = (title, extra = {}) => ({ title: { display: !!title, text: title, color: css("--soft") }, grid: { color: css("--line") }, ...extra, ticks: { color: css("--soft"), ...(extra.ticks || {}) } });
   const options = (x, y, legend = true) => ({ animation: false, responsive: true, maintainAspectRatio: false, parsing: false, scales: { x, y }, interaction: { mode: "nearest", axis: "x", intersect: false },
-    plugins: { legend: { display: legend, labels: { color: css("--ink"), boxWidth: 12 } } } });
+    plugins: { legend: { display: legend, labels: { color: css("--ink"), usePointStyle: true, pointStyle: "line", boxWidth: 28 } } } });
 
   const last = () => L.levels[L.levels.length - 1];
+  const fit = (v) => +v.toPrecision(6);
   const timeUnit = (seconds) => (seconds > 7200 ? ["hours", 3600] : seconds > 300 ? ["minutes", 60] : ["seconds", 1]);
 
   function tiles() {
@@ -48,7 +49,7 @@
     if (!r.series.length) return;
     const [unit, divisor] = timeUnit(r.seconds);
     const of = (key) => r.series.map((p) => ({ x: p.t_s / divisor, y: p[key] }));
-    const x = () => axis(unit, { type: "linear", min: 0, max: r.series[r.series.length - 1].t_s / divisor });
+    const x = () => axis(unit, { type: "linear", min: 0, max: fit(r.series[r.series.length - 1].t_s / divisor) });
     const failing = r.series.some((p) => p.errors > 0), seen = r.series.filter((p) => p.server_rss_mib > 0);
     const throughput = [line("good responses /s", of("throughput_per_s"), css("--candidate"))];
     if (failing) throughput.push(line("errors /s", r.series.map((p) => ({ x: p.t_s / divisor, y: p.errors / r.point_seconds })), css("--bad")));

@@ -55,6 +55,7 @@ TEST(LoadReport, FailsByChecksOrSoak) {
   EXPECT_FALSE(report.failed());
   report.soak->verdict = SoakVerdict::kFail;
   EXPECT_TRUE(report.failed());
+  EXPECT_TRUE((LoadReport{.levels = {LoadLevel{}}}).failed());  // not one answer
 }
 
 TEST(LoadReport, Json) {

@@ -22,7 +22,7 @@ constexpr int64_t kLogPause = 10;  ///< points between lines of progress where t
 constexpr size_t kMaxErrorText = 300;
 
 int64_t to_ns(double seconds) { return static_cast<int64_t>(seconds * 1e9); }
-double to_seconds(int64_t ns) { return static_cast<double>(ns) * 1e-9; }
+double to_seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
 
 }  // namespace
 
@@ -131,6 +131,8 @@ void LoadRun::close_point(int64_t end_ns) {
     point.server_rss_mb = facts.resident_bytes / kMiB;
     if (facts_.at_ns > 0 && facts.at_ns > facts_.at_ns && facts.cpu_seconds >= facts_.cpu_seconds)
       point.server_cpu = (facts.cpu_seconds - facts_.cpu_seconds) / to_seconds(facts.at_ns - facts_.at_ns);
+    else if (facts.at_ns == facts_.at_ns && !result_.series.empty())
+      point.server_cpu = result_.series.back().server_cpu;
     facts_ = facts;
   }
   result_.series.push_back(point);

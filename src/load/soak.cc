@@ -36,10 +36,15 @@ Trend trend_of(const std::vector<const Point*>& points, double Point::*figure, b
 }
 
 std::string slope_text(const Trend& t, const char* unit) {
-  return fmt::format("{:+.3g} {} per hour ({:+.3g} to {:+.3g})", t.slope, unit, t.low, t.high);
+  return fmt::format("{} {} per hour ({} to {})", signed_figure(t.slope), unit, signed_figure(t.low),
+                     signed_figure(t.high));
 }
 
 }  // namespace
+
+std::string signed_figure(double value) {
+  return std::isfinite(value) && std::abs(value) >= 100 ? fmt::format("{:+.0f}", value) : fmt::format("{:+.3g}", value);
+}
 
 const char* to_string(SoakVerdict verdict) {
   constexpr const char* names[] = {"pass", "fail", "inconclusive"};

@@ -16,6 +16,8 @@ struct SoakOptions {
 
 enum class SoakVerdict { kPass, kFail, kInconclusive };
 const char* to_string(SoakVerdict verdict);
+/// Three digits and a sign, without an exponent for large ones.
+std::string signed_figure(double value);
 
 /// Trends over the judged part of a long load: per hour.
 struct SoakResult {

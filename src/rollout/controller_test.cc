@@ -273,7 +273,7 @@ TEST(Controller, GoodCandidatesPassAndPlantedRegressionsDoNot) {
   const Outcome unsure = outcome("confidence shifted", {.sureness = 2.2}, 60);
   EXPECT_GE(unsure.back, 42);
   EXPECT_EQ(unsure.promoted, 0);
-  const Outcome stalls = outcome("6 % of answers stall", {.sigma = 0.75}, 40);
+  const Outcome stalls = outcome("11 % beyond the p99", {.sigma = 0.75}, 40);
   EXPECT_EQ(stalls.promoted, 0);
 }
 

@@ -3,10 +3,12 @@
 // gRPC aborts on an operation that is started later.
 #include "serve/grpc/grpc_plane.h"
 
+#include <absl/synchronization/mutex.h>
 #include <grpc/support/log.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "serve/grpc/calls.h"
@@ -18,10 +20,12 @@ constexpr int kMaxConcurrentStreams = 1024;             ///< of a connection
 constexpr int kHandshakeTimeoutMs = 20'000;
 constexpr size_t kQuotaMessages = 8;  ///< so many of the largest may be on their way at once
 
-/// gRPC writes its own account of every failed bind to standard error; ours is the Error.
-void quiet_grpc() {
+/// Once a process. gRPC writes its own account of every failed bind to standard error; ours is the Error. Its mutexes
+/// are Abseil's, which Debian builds with a search for lock cycles that takes a global lock at each of them.
+void prepare_grpc() {
   static const bool done = [] {
     if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+    absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     return true;
   }();
   static_cast<void>(done);
@@ -44,7 +48,7 @@ GrpcPlane::GrpcPlane(Server& server, GrpcOptions options)
                                  .other_methods = {},
                                  .slow_lane = {},
                                  .calls = {}}}) {
-  quiet_grpc();
+  prepare_grpc();
   const GrpcOptions& o = impl_->context.options;
   const std::string host = o.host.find(':') == std::string::npos ? o.host : "[" + o.host + "]";
   const std::string address = fmt::format("{}:{}", host, o.port);
@@ -56,6 +60,7 @@ GrpcPlane::GrpcPlane(Server& server, GrpcOptions options)
   builder.SetMaxReceiveMessageSize(limit).SetMaxSendMessageSize(-1).SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0)
       .AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentStreams)
+      .AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0)
       .AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   builder.RegisterService(&impl_->context.infer_service);
   builder.RegisterAsyncGenericService(&impl_->context.other_methods);
