@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "base/file.h"
+#include "data/test_folder.h"
 #include "serve/process.h"
 #include "serve/serve_testing.h"
 
@@ -76,7 +77,8 @@ TEST(Process, FactsAreThere) {
 }
 
 TEST(Process, TheSmallestMemoryLimitApplies) {
-  const std::string root = testing::TempDir() + "/slipway_limits";
+  const TestFolder folder;
+  const std::string root = folder.path("limits");
   const auto put = [&](const std::string& path, const std::string& text) {
     make_folders(parent_folder(root + path));
     write_file(root + path, text);
