@@ -78,6 +78,39 @@ Interval median_ratio_interval(std::span<const double> baseline, std::span<const
   return {value, quantile_of_sorted(ratios, tail), quantile_of_sorted(ratios, 1 - tail)};
 }
 
+Interval quantile_ratio_interval(const std::vector<std::vector<double>>& baseline,
+                                 const std::vector<std::vector<double>>& candidate, double q, double confidence,
+                                 int rounds, uint64_t seed) {
+  SLIPWAY_CHECK(baseline.size() == candidate.size() && rounds > 0);
+  const size_t n = baseline.size();
+  std::vector<size_t> picks(n);
+  std::iota(picks.begin(), picks.end(), size_t{0});
+  std::vector<double> all;
+  const auto pooled = [&](const std::vector<std::vector<double>>& samples) {
+    all.clear();
+    for (const size_t pick : picks) all.insert(all.end(), samples[pick].begin(), samples[pick].end());
+    if (all.empty()) return 0.0;
+    const auto at = all.begin() + static_cast<std::ptrdiff_t>(q * static_cast<double>(all.size() - 1));
+    std::nth_element(all.begin(), at, all.end());
+    return *at;
+  };
+  const auto ratio = [&] {
+    const double below = pooled(baseline), above = pooled(candidate);
+    return below > 0 ? above / below : 0.0;
+  };
+  const double value = ratio();
+  if (value == 0) return {};
+  Random random(seed);
+  std::vector<double> ratios;
+  for (int round = 0; round < rounds; ++round) {
+    for (size_t& pick : picks) pick = random.below(n);
+    ratios.push_back(ratio());
+  }
+  std::sort(ratios.begin(), ratios.end());
+  const double tail = (1 - confidence) / 2;
+  return {value, quantile_of_sorted(ratios, tail), quantile_of_sorted(ratios, 1 - tail)};
+}
+
 int64_t min_samples_for_quantile(double q) { return static_cast<int64_t>(std::ceil(10 / std::min(q, 1 - q) - 1e-9)); }
 
 int64_t samples_for_quantile(double q, double confidence, double margin) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace slipway {
 
@@ -23,6 +24,14 @@ struct Interval {
 /// baseline[i] were taken one after the other, so a round draws pairs and slow moments of the machine strike both.
 Interval median_ratio_interval(std::span<const double> baseline, std::span<const double> candidate,
                                double confidence = 0.95, int rounds = 2000, uint64_t seed = 1);
+
+/// The q-quantile of all the candidate's samples over that of all the baseline's, where samples come in rounds:
+/// candidate[i] and baseline[i] were taken one after the other, and the samples of a round resemble each other, as a
+/// stall strikes several. Percentile bootstrap that draws whole pairs of rounds (Davison & Hinkley, 1997, 3.8). All 0
+/// unless both have a sample.
+Interval quantile_ratio_interval(const std::vector<std::vector<double>>& baseline,
+                                 const std::vector<std::vector<double>>& candidate, double q, double confidence = 0.95,
+                                 int rounds = 1000, uint64_t seed = 1);
 
 /// Below this many samples a quantile rests on fewer than ten of them beyond it: 20 for the median, 1000 for p99.
 int64_t min_samples_for_quantile(double q);

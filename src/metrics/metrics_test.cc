@@ -156,6 +156,31 @@ TEST(Latency, RatioIntervalOfPairs) {
   EXPECT_EQ(near.low, median_ratio_interval(base, same).low);  // seeded
 }
 
+TEST(Latency, QuantileRatioOfRounds) {
+  Random random(3);
+  const auto rounds_of = [&](double scale, int stalled) {
+    std::vector<std::vector<double>> rounds(20);
+    for (auto& round : rounds)
+      for (int i = 0; i < 25; ++i) round.push_back(scale * (1 + 0.1 * random.uniform()));
+    for (int i = 0; i < stalled; ++i)
+      for (int k = 0; k < 8; ++k) rounds[static_cast<size_t>(i * 5)][static_cast<size_t>(k)] *= 9;
+    return rounds;
+  };
+  const auto base = rounds_of(1, 0);
+  const Interval twice = quantile_ratio_interval(base, rounds_of(2, 0), 0.99);
+  EXPECT_NEAR(twice.value, 2, 0.1);
+  EXPECT_GT(twice.low, 1.8);
+  EXPECT_LT(twice.high, 2.2);
+  // One stall that strikes eight requests of one round says nothing: it may as well have struck the other side.
+  const Interval stall = quantile_ratio_interval(base, rounds_of(1, 1), 0.99);
+  EXPECT_GT(stall.value, 5);
+  EXPECT_LT(stall.low, 1.2);
+  // Stalls in four rounds are the candidate's.
+  EXPECT_GT(quantile_ratio_interval(base, rounds_of(1, 4), 0.99).low, 5);
+  EXPECT_EQ(quantile_ratio_interval({{}, {}}, {{1}, {2}}, 0.99).value, 0);
+  EXPECT_EQ(quantile_ratio_interval({}, {}, 0.99).value, 0);
+}
+
 TEST(Latency, RatioIntervalCoversTheTruth) {
   Random random(11);
   int covered = 0;

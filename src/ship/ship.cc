@@ -35,7 +35,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kCalibrationSamples = 500, kQuickCalibrationSamples = 200;
-constexpr int64_t kReplaySamples = 1000, kQuickReplaySamples = 300;
+constexpr int64_t kReplaySamples = 1000, kQuickReplaySamples = 500;
 constexpr double kReplayShare = 0.4, kMaxRate = 1000;  ///< of the slower model's capacity
 constexpr double kLonger = 3;  ///< an inconclusive measurement is taken again, so many times as long
 

@@ -296,7 +296,7 @@ class Judge {
 
   void served_errors(bool brief) {
     const SimulationFigures& s = r_.simulation;
-    int64_t requests = s.soak.requests + s.replay.requests + 2 * s.comparison.samples;
+    int64_t requests = s.soak.requests + s.replay.requests + s.comparison.requests;
     int64_t errors = s.soak.errors + s.replay.errors + s.comparison.errors;
     for (const SimulatedLoad& load : s.loads) {
       requests += load.requests;

@@ -224,7 +224,8 @@ SimulationFigures good_simulation() {
                    .memory_mib = {9, 9},
                    .p99_ms = {1, 1}},
           .replay = {.requests = 400, .compared = 200, .classes = true, .agreement = 0.99},
-          .comparison = {.samples = 500, .rounds = 20, .labels = true, .p99_ratio = 1.1, .p99_ratio_low = 0.7}};
+          .comparison = {
+              .samples = 500, .rounds = 20, .requests = 1000, .labels = true, .p99_ratio = 1.1, .p99_ratio_low = 0.7}};
 }
 
 TEST(Checks, SimulationIsJudgedOnceDone) {

@@ -202,7 +202,7 @@ struct SimulatedReplay {
 
 /// Both models on the same samples, in turns: A is the original, B the candidate.
 struct SimulatedComparison {
-  int64_t samples = 0, rounds = 0, errors = 0;
+  int64_t samples = 0, rounds = 0, requests = 0, errors = 0;  ///< requests: to both
   bool labels = false;
   double reference_accuracy = 0, candidate_accuracy = 0, drop_points = 0, mcnemar_p = 1;
   int64_t only_reference_right = 0, only_candidate_right = 0;

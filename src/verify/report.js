@@ -173,7 +173,7 @@
       options: options(axis(""), axis("ms", { beginAtZero: true })) });
     const mark = (v) => h("span", { class: "mark " + v }, v);
     const rows = [["median latency", c.rounds + " rounds", fix(c.reference_p50_ms, 3) + " ms", fix(c.candidate_p50_ms, 3) + " ms", `ratio ${fix(c.ratio, 3)} (${fix(c.ratio_low, 3)} to ${fix(c.ratio_high, 3)}), U = ${sci(c.mann_whitney_u)}`, sci(c.mann_whitney_p), "–"],
-      ["p99 latency", c.samples, fix(c.reference_p99_ms, 3) + " ms", fix(c.candidate_p99_ms, 3) + " ms", `ratio ${fix(c.p99_ratio, 2)} (${fix(c.p99_ratio_low, 2)} to ${fix(c.p99_ratio_high, 2)})`, "–", mark(c.latency)]];
+      ["p99 latency", c.requests / 2, fix(c.reference_p99_ms, 3) + " ms", fix(c.candidate_p99_ms, 3) + " ms", `ratio ${fix(c.p99_ratio, 2)} (${fix(c.p99_ratio_low, 2)} to ${fix(c.p99_ratio_high, 2)})`, "–", mark(c.latency)]];
     if (c.labels) rows.push(["top-1 accuracy", c.samples, pct(c.reference_accuracy), pct(c.candidate_accuracy), `right only in the original ${c.only_reference_right}, only in the candidate ${c.only_candidate_right}`, sci(c.mcnemar_p), mark(c.accuracy)]);
     const note = "The candidate behind a server of its own, before release." + (r.compared ? ` Replay of ${r.requests} requests (${r.source ? short(r.source, 60) : "test samples"}): ` +
       (r.classes ? `same top-1 as the original on ${pct(r.agreement)}, ` : "") + `largest difference of an output ${sci(r.max_difference)}.` : "") +

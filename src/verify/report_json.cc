@@ -109,7 +109,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedSoak, seconds, requests, errors, slo
                                    slope_p, t_s, memory_mib, p99_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedReplay, source, requests, errors, compared, classes, agreement,
                                    max_difference, max_relative_difference)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedComparison, samples, rounds, errors, labels, reference_accuracy,
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedComparison, samples, rounds, requests, errors, labels, reference_accuracy,
                                    candidate_accuracy, drop_points, mcnemar_p, only_reference_right,
                                    only_candidate_right, accuracy, reference_p50_ms, candidate_p50_ms, ratio, ratio_low,
                                    ratio_high, mann_whitney_u, mann_whitney_p, reference_p99_ms, candidate_p99_ms,
