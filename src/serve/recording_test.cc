@@ -141,6 +141,7 @@ TEST(Recording, AFullDiskEndsItAtAWholeRecord) {
     ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &tight), 0);
     for (int i = 0; i < 10; ++i) recorder.record(exchange.served());
     while (recorder.recorded() + recorder.dropped() < 10) std::this_thread::yield();
+    while (recorder.fault().empty()) std::this_thread::yield();
     EXPECT_EQ(recorder.recorded(), 2);
     EXPECT_NE(recorder.fault(), "");
   }
