@@ -31,7 +31,8 @@ nlohmann::json fetch(const Options& o, const std::string& target) {
   const AdminReply reply = admin_call(o.url, "GET", target, "", o.token, kTimeoutMs);
   nlohmann::json body = nlohmann::json::parse(reply.body, nullptr, false);
   if (reply.status == 401 || reply.status == 403)
-    fail(ErrorCode::kInvalidArgument, "The server wants its admin token; give --token or SLIPWAY_ADMIN_TOKEN: {}", o.url);
+    fail(ErrorCode::kInvalidArgument, "The server wants its admin token; give --token or SLIPWAY_ADMIN_TOKEN: {}",
+         o.url);
   if (reply.status != 200 || !body.is_object())
     fail(ErrorCode::kInvalidArgument,
          "This is not Slipway's admin address; it is printed by `slipway serve`: {} (status {})", o.url, reply.status);

@@ -145,9 +145,9 @@
   function timeScale() {
     return {
       type: 'linear', border: {display: false}, grid: {display: false, drawBorder: false},
-      ticks: {maxRotation: 0, autoSkipPadding: 16, callback: (t) => clock(t)},
+      ticks: {maxRotation: 0, autoSkipPadding: 16, callback: (t) => t % 60000 ? clockSeconds(t) : clock(t)},
       afterBuildTicks: (axis) => {
-        const step = spanS > 300 ? 300000 : 60000, offset = new Date().getTimezoneOffset() * 60000;
+        const shown = axis.max - axis.min, step = shown > 600000 ? 300000 : shown > 120000 ? 60000 : 30000, offset = new Date().getTimezoneOffset() * 60000;
         axis.ticks = [];
         for (let t = Math.ceil((axis.min - offset) / step) * step + offset; t <= axis.max; t += step) axis.ticks.push({value: t});
       },
@@ -164,7 +164,7 @@
     chart.data.datasets = datasets;
     if (!options.x) {
       chart.options.scales.x.max = lastMs;
-      chart.options.scales.x.min = lastMs - spanS * 1000;
+      chart.options.scales.x.min = Math.max(lastMs - spanS * 1000, Math.min(startMs, lastMs - 60000));
     }
     for (const axis of [chart.options.scales.x, chart.options.scales.y]) {
       axis.ticks.color = soft;
@@ -293,7 +293,7 @@
       add(title, el('b', '', r.model), el('span', 'soft', versions), el('span', 'grow'), el('span', 'badge ' + toneOf(String(r.state)), r.state));
       node.append(title);
       const shares = list(r.steps).map(shareOf);
-      if (shares.length) {
+      if (shares.length && r.state !== 'idle') {
         const scale = shares.some((s) => s > 1) ? 0.01 : 1, steps = el('div', 'steps');
         shares.forEach((s, i) => {
           const tone = toneOf(String(r.state)), here = i === r.step;
