@@ -40,23 +40,6 @@ TEST(Repository, FindsModelsAndVersionsAndLeavesTheRestAlone) {
   EXPECT_THROW(repository_models(folder.path("nowhere")), Error);
 }
 
-TEST(Repository, ConfigurationIsReadStrictly) {
-  const ModelConfig c = parse_model_config(
-      "batching: {max_rows: 4, delay_us: 100}\ntimeout_ms: 50\nsticky: {header: X-User}\nclasses: [a, b]\n"
-      "preprocess: {resize: [8, 8], color: gray}\ndims: {seq: 7}\n",
-      "c.yaml");
-  EXPECT_EQ(c.batching.max_rows, 4);
-  EXPECT_EQ(c.sticky_header, "X-User");
-  EXPECT_EQ(c.preprocess->resize_height, 8);
-  EXPECT_EQ(c.dims.at("seq"), 7);
-  EXPECT_EQ(c.labels.size(), 2u);
-  for (const char* bad :
-       {"batch: 3", "instances: 0", "batching: {max_rows: x}", "dims: {a: 0}", "- a", "preprocess: {std: 0}"})
-    EXPECT_THROW(parse_model_config(bad, "c.yaml"), Error) << bad;
-  const ModelConfig defaults = parse_model_config(model_config_template(), "c.yaml");
-  EXPECT_EQ(defaults.batching.max_rows, ModelConfig().batching.max_rows);
-}
-
 TEST(Repository, LoadKeepsPlansInTheCacheAndServesWhatIsThere) {
   const TestFolder folder;
   publish(folder, "m", 1, scaling_graph(2));

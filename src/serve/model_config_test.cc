@@ -1,0 +1,48 @@
+// The configuration's YAML, and its fuzz target over the corpus and seeded mutations of each file.
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/random.h"
+
+#define LLVMFuzzerTestOneInput fuzz_model_config
+#include "serve/model_config_fuzz.cc"
+#undef LLVMFuzzerTestOneInput
+
+namespace slipway {
+namespace {
+
+TEST(ModelConfig, CorpusAndMutations) {
+  const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/model_config_fuzz";
+  const auto files = list_folder(folder);
+  ASSERT_FALSE(files.empty());
+  Random random(1);
+  for (const std::string& file : files) {
+    const std::string text = read_text_file(join_path(folder, file));
+    for (int round = 0; round < 200; ++round) {
+      std::string mutated = text;
+      for (uint64_t edits = round == 0 ? 0 : 1 + random.below(3); edits > 0 && !mutated.empty(); --edits)
+        mutated[random.below(mutated.size())] = static_cast<char>(random.next());
+      fuzz_model_config(reinterpret_cast<const uint8_t*>(mutated.data()), mutated.size());
+    }
+  }
+}
+
+TEST(ModelConfig, IsReadStrictly) {
+  const ModelConfig c = parse_model_config(
+      "batching: {max_rows: 4, delay_us: 100}\ntimeout_ms: 50\nsticky: {header: X-User}\nclasses: [a, b]\n"
+      "preprocess: {resize: [8, 8], color: gray}\ndims: {seq: 7}\n",
+      "c.yaml");
+  EXPECT_EQ(c.batching.max_rows, 4);
+  EXPECT_EQ(c.sticky_header, "X-User");
+  EXPECT_EQ(c.preprocess->resize_height, 8);
+  EXPECT_EQ(c.dims.at("seq"), 7);
+  EXPECT_EQ(c.labels.size(), 2u);
+  for (const char* bad :
+       {"batch: 3", "instances: 0", "batching: {max_rows: x}", "dims: {a: 0}", "- a", "preprocess: {std: 0}"})
+    EXPECT_THROW(parse_model_config(bad, "c.yaml"), Error) << bad;
+  const ModelConfig defaults = parse_model_config(model_config_template(), "c.yaml");
+  EXPECT_EQ(defaults.batching.max_rows, ModelConfig().batching.max_rows);
+}
+
+}  // namespace
+}  // namespace slipway
