@@ -87,16 +87,18 @@
   const kModels = ['stable', 'third', 'fourth', 'candidate', 'fifth'];
   function lines() {
     if (scope === '') return list(status.models).slice(0, 5).map((m, i) => ({key: m.model, label: m.model, color: kModels[i]}));
-    const rank = {live: 0, candidate: 1};
+    // a candidate that was sent back keeps its colour
+    const tried = list(status.rollouts).find((r) => r.model === scope), rank = {live: 0, candidate: 1};
+    const rankOf = (v) => rank[v.role] ?? (tried && tried.candidate === v.version ? 1 : 2);
     let other = 2;
     return list(status.versions)
         .filter((v) => v.model === scope && (v.role in rank || recentlyUsed(v.model + '\n' + v.version)))
-        .sort((a, b) => (rank[a.role] ?? 2) - (rank[b.role] ?? 2) || b.version - a.version)
+        .sort((a, b) => rankOf(a) - rankOf(b) || b.version - a.version)
         .slice(0, 5)
         .map((v) => ({
                key: v.model + '\n' + v.version,
                label: 'v' + v.version + (v.role === 'warm' ? '' : ' ' + v.role),
-               color: kOrder[rank[v.role] ?? Math.min(other++, 4)],
+               color: kOrder[rankOf(v) < 2 ? rankOf(v) : Math.min(other++, 4)],
                version: v,
              }));
   }
@@ -290,7 +292,7 @@
     $('rollouts').replaceChildren(...rollouts.map((r) => {
       const node = el('div', 'rollout'), title = el('div', 'title');
       const versions = r.candidate ? (r.stable && r.stable !== r.candidate ? 'v' + r.stable + ' → v' + r.candidate : 'v' + r.candidate) : r.stable ? 'v' + r.stable : '';
-      add(title, el('b', '', r.model), el('span', 'soft', versions), el('span', 'grow'), el('span', 'badge ' + toneOf(String(r.state)), r.state));
+      add(title, el('b', '', r.model), el('span', 'soft', versions), el('span', 'grow'), el('span', 'badge ' + toneOf(String(r.state)), String(r.state).replaceAll('_', ' ')));
       node.append(title);
       const shares = list(r.steps).map(shareOf);
       if (shares.length && r.state !== 'idle') {
@@ -303,7 +305,7 @@
         node.append(steps);
       }
       if (r.reason) node.append(el('p', 'reason', r.reason));
-      if (known(r.rollback_us)) node.append(el('p', 'soft', 'The rollback took ' + ms(r.rollback_us / 1000) + '.'));
+      if (known(r.rollback_us)) node.append(el('p', 'soft', 'The rollback took ' + (r.rollback_us < 1000 ? r.rollback_us + ' µs.' : ms(r.rollback_us / 1000) + '.')));
       if (r.override) node.append(el('p', 'warn', 'Started in spite of its proof: ' + r.override));
       if (r.journal_fault) node.append(el('p', 'bad', r.journal_fault));
       if (list(r.verdicts).length)
