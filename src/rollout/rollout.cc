@@ -205,11 +205,20 @@ void Rollouts::run() {
 }
 
 void Rollouts::start(const std::string& model, int64_t version, const RolloutStart& how) {
+  // What was put into the repository since the server looked is loaded first.
+  const auto is_loaded = [&] { return loaded_versions(impl_->server, model).contains(version); };
+  if (!impl_->server.options().repository.empty() && !is_loaded()) {
+    try {
+      impl_->server.load(model);
+    } catch (const Error&) {
+      if (!is_loaded()) throw;  // another version's fault is not this one's
+    }
+  }
   const std::lock_guard lock(impl_->mutex);
   const LoadedVersions loaded = loaded_versions(impl_->server, model);
   const auto found = loaded.find(version);
   if (found == loaded.end())
-    fail(ErrorCode::kNotFound, "The version is not loaded; load it first: '{}/{}'", model.substr(0, 64), version);
+    fail(ErrorCode::kNotFound, "The model has no such version; publish it as NAME/VERSION/model.onnx: '{}/{}'", model.substr(0, 64), version);
   ModelRollout& m = impl_->models[model];
   const Routing now = impl_->server.routing(model);
   if (is_active(m.state.phase))
