@@ -126,7 +126,9 @@ TEST_F(GrpcPlaneTest, DescribesServerAndModel) {
 }
 
 TEST_F(GrpcPlaneTest, CountsWhatItAnswered) {
-  serve_scaling();
+  ModelConfig config;
+  config.batching.max_rows = 1;  // so that two rows are two executions, whatever pays
+  serve_scaling(config);
   inference::ModelInferResponse response;
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(infer(scaling_request(1, 2), response).ok());
   inference::ModelInferRequest wrong = scaling_request(1);
@@ -140,13 +142,14 @@ TEST_F(GrpcPlaneTest, CountsWhatItAnswered) {
     ASSERT_EQ(statistics.model_stats_size(), 1);
     const inference::ModelStatistics& model = statistics.model_stats(0);
     EXPECT_EQ(model.inference_count(), 10U);
-    EXPECT_EQ(model.execution_count(), 5U);
+    EXPECT_EQ(model.execution_count(), 10U);
     EXPECT_EQ(model.inference_stats().success().count(), 5U);
     EXPECT_EQ(model.inference_stats().fail().count(), 1U);
     EXPECT_EQ(model.inference_stats().queue().count(), 5U);
     EXPECT_GE(model.inference_stats().success().ns(), model.inference_stats().compute_infer().ns());
     ASSERT_EQ(model.batch_stats_size(), 1);
-    EXPECT_EQ(model.batch_stats(0).compute_infer().count(), 5U);
+    EXPECT_EQ(model.batch_stats(0).batch_size(), 1U);
+    EXPECT_EQ(model.batch_stats(0).compute_infer().count(), 10U);
     EXPECT_GT(model.memory_usage(0).byte_size(), 0U);
   }
   inference::ModelStatisticsRequest request;
