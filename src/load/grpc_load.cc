@@ -174,10 +174,11 @@ class GrpcLoad {
     Call& call = calls_[index];
     LoadOutcome outcome;
     std::vector<float> scores;
+    const std::string message = call.status.error_message();
     const auto code = static_cast<size_t>(call.status.error_code());
     if (!call.status.ok()) {
       outcome.error = code < std::size(kStatusNames) ? kStatusNames[code] : "UNKNOWN";
-      outcome.text = call.status.error_message();
+      outcome.text = message;
     } else if (options_.on_scores) {
       if (read_scores(call.response, scores, outcome.version)) {
         outcome.scores = scores;
