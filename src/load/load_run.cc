@@ -169,8 +169,9 @@ LoadResult LoadRun::result(int64_t now) {
 
   LoadResult result = result_;
   result.seconds = to_seconds(end_ns_ - measure_ns_);
-  if (open() && options_.max_requests == 0)
-    for (; next_due_ns_ < end_ns_; ++taken_, advance()) {
+  const int64_t most = options_.max_requests > 0 ? options_.max_requests - counted_ : INT64_MAX;
+  if (open())
+    for (; next_due_ns_ < end_ns_ && result.unsent < most; ++taken_, advance()) {
       if (next_due_ns_ < measure_ns_) continue;
       ++result.unsent;
       max_lateness_ns_ = std::max(max_lateness_ns_, end_ns_ - next_due_ns_);

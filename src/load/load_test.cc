@@ -347,6 +347,10 @@ TEST(LoadRun, WhatWasNeverSentIsSaid) {
   EXPECT_FALSE(r.kept_up);
   EXPECT_DOUBLE_EQ(r.max_lateness_ms, 900);
   EXPECT_DOUBLE_EQ(r.offered_per_s, 10);
+  const LoadOptions few{.rate = 10, .seconds = 1, .warm_up_seconds = 0, .max_requests = 5, .quiet = true};
+  LoadRun bounded(few, samples, 0);
+  ASSERT_TRUE(bounded.take(0));
+  EXPECT_EQ(bounded.result(1'000'000'000).unsent, 4);
 }
 
 TEST(LoadRun, ADayHasBoundedPoints) {

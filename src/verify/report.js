@@ -177,7 +177,7 @@
     if (c.labels) rows.push(["top-1 accuracy", c.samples, pct(c.reference_accuracy), pct(c.candidate_accuracy), `right only in the original ${c.only_reference_right}, only in the candidate ${c.only_candidate_right}`, sci(c.mcnemar_p), mark(c.accuracy)]);
     const note = "The candidate behind a server of its own, before release." + (r.compared ? ` Replay of ${r.requests} requests (${r.source ? short(r.source, 60) : "test samples"}): ` +
       (r.classes ? `same top-1 as the original on ${pct(r.agreement)}, ` : "") + `largest difference of an output ${sci(r.max_difference)}.` : "") +
-      ` Memory over the soak: ${sci(k.slope_mib_per_hour)} MiB an hour (95 % interval ${sci(k.slope_low)} to ${sci(k.slope_high)}).`;
+      (k.slope_low === null ? " The soak was too short for a trend of the memory." : ` Memory over the soak: ${sci(k.slope_mib_per_hour)} MiB an hour (95 % interval ${sci(k.slope_low)} to ${sci(k.slope_high)}).`);
     section("Simulated before release", note, loads, loadTable, soak, latency, wide(card("A/B comparison", table(["figure", ">n", ">original", ">candidate", "statistic", ">p", "verdict"], rows))));
   }
 
