@@ -99,6 +99,7 @@ std::vector<LoadSample> make_samples(Options& o, bool replay, std::string& words
     }
   const SampleLimits limits{.max_samples = o.samples};
   if (load.predict) {
+    if (!load.model.empty()) describe_model(load.url, load.model, load.version);  // a wrong name is said at once
     samples = picture_samples(Dataset::open(o.data), limits);
     words = fmt::format("{} pictures of {}", samples.size(), o.data);
     return samples;

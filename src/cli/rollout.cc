@@ -1,4 +1,5 @@
 // slipway rollout: brings a version of a model to live traffic in steps, over the server's admin port.
+#include <pwd.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -50,8 +51,8 @@ std::string target_of(const Options& o, const std::string& verb = "") {
 }
 
 Json body_of() {
-  const char* user = std::getenv("USER");
-  return {{"who", user == nullptr ? std::to_string(getuid()) : std::string(user)}};
+  const passwd* user = getpwuid(getuid());
+  return {{"who", user == nullptr ? fmt::format("user {}", getuid()) : std::string(user->pw_name)}};
 }
 
 std::string clock_time(int64_t ms) {

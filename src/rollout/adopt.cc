@@ -93,8 +93,9 @@ void Rollouts::Impl::adopt(const std::string& model, ModelRollout& m, const Load
                    fmt::format("Version {} went live unverified, by --allow-unverified: {}", highest->version(),
                                highest->source().proof_reason));
   }
-  m.nothing_live = fmt::format("No version is live, for none may be: {}. Verify and publish one, or start a rollout.",
-                               proofs.empty() ? "none is loaded" : proofs);
+  m.nothing_live =
+      fmt::format("No version is live; put its report.json (slipway verify, slipway ship) beside a model.onnx: {}",
+                  proofs.empty() ? "none is loaded" : proofs);
   log_warning("{}: {}", model, m.nothing_live);
 }
 

@@ -6,6 +6,19 @@
 #include "serve/wire.h"
 
 namespace slipway {
+namespace {
+
+/// Whatever is wrong with a picture is its sender's fault, not the version's.
+Image decode(std::span<const std::byte> picture) {
+  try {
+    return decode_image(picture, "the request's body");
+  } catch (const Error& error) {
+    fail(ErrorCode::kInvalidArgument,
+         "The request must be a bare JPEG or PNG (no form), or {{\"image\": base64 of one}}: {}", error.what());
+  }
+}
+
+}  // namespace
 
 void predict(Server& server, const Target& target, std::span<const std::byte> picture, InferRequest&& request,
              std::function<void(Prediction&&)> done) {
@@ -15,8 +28,7 @@ void predict(Server& server, const Target& target, std::span<const std::byte> pi
          "The model carries no pre-processing for pictures; publish what `slipway quantize` or `ship` wrote, or put it "
          "into config.yaml: {}/{}",
          version.model(), version.version());
-  const auto sample = std::make_shared<Tensor>(
-      preprocess_image(*version.preprocess(), decode_image(picture, "the picture of the request")));
+  const auto sample = std::make_shared<Tensor>(preprocess_image(*version.preprocess(), decode(picture)));
   Dims dims = sample->dims();
   dims.insert(dims.begin(), 1);
   const std::string& input =

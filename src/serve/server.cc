@@ -34,6 +34,11 @@ const std::shared_ptr<ModelVersion>* find_version(const ModelEntry& entry, int64
   return found == entry.versions.end() ? nullptr : &found->second;
 }
 
+/// Requests that name no version are answered.
+bool has_traffic(const Routing& routing) {
+  return routing.stable != 0 || (routing.candidate != 0 && routing.candidate_share == kBuckets);
+}
+
 int64_t parse_version(std::string_view text) {
   int64_t version = 0;
   const auto end = text.data() + text.size();
@@ -343,7 +348,7 @@ bool Server::ready() const {
       if (entry.state == "LOADING") return false;
   }
   const auto table = impl_->table();
-  return std::all_of(table->begin(), table->end(), [](const auto& entry) { return entry.second.routing.stable != 0; });
+  return std::all_of(table->begin(), table->end(), [](const auto& entry) { return has_traffic(entry.second.routing); });
 }
 
 bool Server::ready(std::string_view model, std::string_view version) const {
@@ -351,7 +356,7 @@ bool Server::ready(std::string_view model, std::string_view version) const {
   const auto table = impl_->table();
   const auto entry = table->find(model);
   if (entry == table->end()) fail(ErrorCode::kNotFound, "The server has no such model: '{}'", model.substr(0, 64));
-  if (version.empty()) return entry->second.routing.stable != 0;
+  if (version.empty()) return has_traffic(entry->second.routing);
   if (find_version(entry->second, parse_version(version)) == nullptr)
     fail(ErrorCode::kNotFound, "The model has no such version: '{}'", version.substr(0, 32));
   return true;

@@ -108,6 +108,10 @@ int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
   const std::vector<Port>& ports = version.inputs();
   int64_t rows = version.max_rows() > 0 ? -1 : 1;
   std::vector<WireTensor> ordered;
+  for (const WireTensor& t : request.inputs)
+    if (std::none_of(ports.begin(), ports.end(), [&](const Port& p) { return p.name == t.name; }))
+      fail(ErrorCode::kInvalidArgument, "The model has no such input; it takes {}: '{}'", names_of(ports),
+           shown(t.name));
   for (const Port& port : ports) {
     const auto found = std::find_if(request.inputs.begin(), request.inputs.end(),
                                     [&](const WireTensor& t) { return t.name == port.name; });
@@ -117,7 +121,7 @@ int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
       fail(ErrorCode::kInvalidArgument, "An input has the wrong type: '{}' is {}, {} came", port.name,
            datatype_name(port.dtype), datatype_name(found->dtype));
     if (found->dims.size() > kMaxRank || !fits(port.dims, found->dims))
-      fail(ErrorCode::kInvalidArgument, "An input has the wrong shape: '{}' is {} (-1: any), {} came", port.name,
+      fail(ErrorCode::kInvalidArgument, "An input has the wrong shape: '{}' is {} (?: any), {} came", port.name,
            to_string(port.dims), found->dims.size() > kMaxRank ? "too many axes" : to_string(found->dims));
     check_bytes(*found);
     if (version.max_rows() > 0) {
@@ -128,13 +132,8 @@ int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
     }
     ordered.push_back(*found);
   }
-  if (request.inputs.size() != ports.size()) {
-    for (const WireTensor& t : request.inputs)
-      if (std::none_of(ports.begin(), ports.end(), [&](const Port& p) { return p.name == t.name; }))
-        fail(ErrorCode::kInvalidArgument, "The model has no such input; it takes {}: '{}'", names_of(ports),
-             shown(t.name));
+  if (request.inputs.size() != ports.size())
     fail(ErrorCode::kInvalidArgument, "An input came twice; the model takes {}.", names_of(ports));
-  }
   for (const std::string& name : request.outputs)
     if (std::none_of(version.outputs().begin(), version.outputs().end(), [&](const Port& p) { return p.name == name; }))
       fail(ErrorCode::kInvalidArgument, "The model has no such output; it gives {}: '{}'", names_of(version.outputs()),
