@@ -218,7 +218,8 @@ void Rollouts::start(const std::string& model, int64_t version, const RolloutSta
   const LoadedVersions loaded = loaded_versions(impl_->server, model);
   const auto found = loaded.find(version);
   if (found == loaded.end())
-    fail(ErrorCode::kNotFound, "The model has no such version; publish it as NAME/VERSION/model.onnx: '{}/{}'", model.substr(0, 64), version);
+    fail(ErrorCode::kNotFound, "The model has no such version; publish it as NAME/VERSION/model.onnx: '{}/{}'",
+         model.substr(0, 64), version);
   ModelRollout& m = impl_->models[model];
   const Routing now = impl_->server.routing(model);
   if (is_active(m.state.phase))
