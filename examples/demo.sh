@@ -123,7 +123,7 @@ step "Summary" "version 2 (INT8) is live, version 3 was rolled back"
 report "tensors over HTTP" "$tensors"
 report "PNG files, /predict" "$pictures"
 printf 'to promotion           %8d s\n' "$shipped"
-printf 'rollback, as it happened %s; drilled %.2f ms until effective\n' "$(sed -n 's/.*, \([0-9.]* ms\) after the decision.*/\1/p' "$out/broken.ship.txt")" \
+printf 'rollback               %8s from the decision; in a drill %.2f ms until requests felt it\n' "$(sed -n 's/.*, \([0-9.]* µs\) after the decision.*/\1/p' "$out/broken.ship.txt")" \
   "$(awk "BEGIN{print $(value effective_us <<<"$drill")/1000}")"
 printf '\nReport of the good candidate:     %s\nReport of the broken candidate:   %s\nRepository, reports in it:        %s\n' \
   "$out/report.html" "$out/broken.report.html" "$repository"

@@ -51,7 +51,7 @@ class Admin {
 struct Status {
   std::string state, reason, verdicts, last_event;
   int64_t stable = 0, candidate = 0;
-  double share = 0, rollback_ms = 0;
+  double share = 0, rollback_us = 0;
   bool active() const { return state == "running" || state == "paused" || state == "held"; }
 };
 
@@ -64,7 +64,7 @@ Status parse_status(const json& j) {
              .stable = j.at("stable").get<int64_t>(),
              .candidate = j.at("candidate").get<int64_t>(),
              .share = j.at("share").get<double>()};
-    if (const json& us = j.at("rollback_us"); us.is_number()) s.rollback_ms = us.get<double>() * 1e-3;
+    if (const json& us = j.at("rollback_us"); us.is_number()) s.rollback_us = us.get<double>();
     if (const json& history = j.at("history"); !history.empty())
       s.last_event = history.front().at("event").get<std::string>();
     for (const json& v : j.at("verdicts"))
@@ -152,7 +152,7 @@ class Canary {
     result.reason = status.reason;
     result.live = status.stable;
     result.promoted = status.stable == o_.version && !status.active();
-    result.rollback_ms = status.rollback_ms;
+    result.rollback_us = status.rollback_us;
     result.seconds = static_cast<double>(now_ns() - start) * 1e-9;
     return result;
   }

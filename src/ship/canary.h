@@ -25,7 +25,7 @@ struct CanaryResult {
   bool already = false;  ///< it was live before
   std::string state, reason;
   int64_t live = 0;                     ///< version, at the end
-  double seconds = 0, rollback_ms = 0;  ///< rollback: from the decision until the routing was changed; 0: none
+  double seconds = 0, rollback_us = 0;  ///< rollback: from the decision until the routing was changed; 0: none
   int64_t requests = 0, errors = 0;     ///< of the replay
 };
 

@@ -111,7 +111,7 @@ TEST(Canary, ARollbackComesWithItsReason) {
   EXPECT_EQ(r.state, "rolled_back");
   EXPECT_EQ(r.reason, "Confidence shifted by 0.4.");
   EXPECT_EQ(r.live, 1);
-  EXPECT_DOUBLE_EQ(r.rollback_ms, 1.5);
+  EXPECT_DOUBLE_EQ(r.rollback_us, 1500);
 }
 
 TEST(Canary, AHeldRolloutIsLeftToPeople) {

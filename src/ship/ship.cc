@@ -331,9 +331,9 @@ class Ship {
     std::string state = r.state;
     std::replace(state.begin(), state.end(), '_', ' ');
     std::string reason = fmt::format("Version {} is {}: {}", options.version, state, r.reason);
-    if (r.rollback_ms > 0)
+    if (r.rollback_us > 0)
       reason +=
-          fmt::format(" All traffic is back with version {}, {:.2f} ms after the decision.", r.live, r.rollback_ms);
+          fmt::format(" All traffic is back with version {}, {:.0f} µs after the decision.", r.live, r.rollback_us);
     if (r.state == "held")
       reason += fmt::format(" It keeps its share; decide with `slipway rollout promote {}` or `abort`.", name_);
     return {.passed = false, .figure = reason};
