@@ -327,14 +327,16 @@ void Server::infer(const Target& target, InferRequest&& request, InferDone done)
     request.deadline_ns = request.arrival_ns + target.version->config().timeout_ms * 1'000'000;
   ModelVersion& version = *target.version;
   version.submit(std::move(request), target.variant,
-                 [this, target, done = std::move(done)](const InferRequest& asked, InferResponse&& response) {
+                 [this, target = Target(target), done = std::move(done)](const InferRequest& asked,
+                                                                         InferResponse&& response) mutable {
                    for (const Observer& observe : impl_->observers)
                      observe({*target.version, target.variant, asked, response});
                    done(std::move(response));
-                   if (impl_->in_flight.fetch_sub(1) == 1 && impl_->draining) {
-                     const std::lock_guard lock(impl_->idle_mutex);
-                     impl_->idle.notify_all();
-                   }
+                   // In this order, and under the lock: once nothing is in flight the server may be destroyed, and the
+                   // version with it, which must not be by the last hands of a thread of its own.
+                   target.version.reset();
+                   const std::lock_guard lock(impl_->idle_mutex);
+                   if (impl_->in_flight.fetch_sub(1) == 1) impl_->idle.notify_all();
                  });
 }
 
