@@ -221,8 +221,8 @@ void HttpPlane::Impl::infer(std::shared_ptr<HttpExchange> exchange, const std::s
   DecodedInfer decoded;
   try {
     decoded = decode_infer(http.body, json_bytes(http), http.body_owner, *target.version);
-  } catch (const Error& error) {
-    count_refused(target, error.code());
+  } catch (const Error&) {
+    count_refused(target, ErrorCode::kInvalidArgument);  // whatever it is, the version has no part in it
     throw;
   }
   InferRequest& request = decoded.request;
