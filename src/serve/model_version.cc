@@ -4,6 +4,7 @@
 #include "serve/model_version.h"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -40,6 +41,11 @@ std::vector<Port> read_ports(const Graph& graph, const std::vector<ValueId>& ids
     ports.push_back(std::move(port));
   }
   return ports;
+}
+
+int64_t epoch_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 size_t row_bytes(const PortInfo& port, int64_t plan_rows) {
@@ -140,6 +146,7 @@ void ModelVersion::Engine::answer(PendingRequest& pending, InferResponse&& respo
   if (response.error) {
     m.errors[static_cast<size_t>(*response.error)].fetch_add(1, std::memory_order_relaxed);
   } else {
+    owner_.metrics_.last_inference_ms.store(epoch_ms(), std::memory_order_relaxed);
     m.rows.fetch_add(pending.rows, std::memory_order_relaxed);
     m.queue_us.add(response.queue_ns / 1000);
     m.compute_us.add(response.compute_ns / 1000);

@@ -54,6 +54,7 @@ TEST(Server, ManyCallersAtOnceEachGetTheirOwnAnswer) {
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(wrong, 0);
   EXPECT_EQ(server->versions("m")[0]->metrics().variants[0].requests, 1600);
+  EXPECT_GT(server->versions("m")[0]->metrics().last_inference_ms, int64_t{1'600'000'000'000});
   EXPECT_EQ(server->in_flight(), 0);
 }
 
@@ -195,6 +196,16 @@ TEST(Server, StringsRunByTheReference) {
   const InferResponse r = infer_and_wait(*server, request_of(x));
   ASSERT_FALSE(r.error) << r.message;
   EXPECT_TRUE(to_tensor(r.outputs.at(0)).identical(x));
+}
+
+TEST(Server, ABoolIsZeroOrOne) {
+  auto server = make_server({make_version(identity_graph(DType::kBool, Shape({Dim("N"), Dim(2)})))});
+  const Tensor x = Tensor::of<bool>({1, 2}, {true, false});
+  EXPECT_TRUE(to_tensor(infer_and_wait(*server, request_of(x)).outputs.at(0)).identical(x));
+  InferRequest request = request_of(x);
+  const std::byte bytes[2] = {std::byte{1}, std::byte{2}};
+  request.inputs[0].bytes = bytes;
+  EXPECT_EQ(infer_and_wait(*server, std::move(request)).error, ErrorCode::kInvalidArgument);
 }
 
 TEST(Server, AModelOfFixedShapeTakesThatShape) {

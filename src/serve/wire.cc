@@ -45,6 +45,9 @@ void check_bytes(const WireTensor& tensor) {
       fail(ErrorCode::kInvalidArgument,
            "The data of a tensor do not fill its shape: '{}' {} {} needs {} bytes, {} came", shown(tensor.name),
            datatype_name(tensor.dtype), to_string(tensor.dims), bytes, tensor.bytes.size());
+    if (tensor.dtype == DType::kBool &&
+        std::any_of(tensor.bytes.begin(), tensor.bytes.end(), [](std::byte b) { return b > std::byte{1}; }))
+      fail(ErrorCode::kInvalidArgument, "A BOOL tensor holds bytes of 0 and 1 only: '{}'", shown(tensor.name));
     return;
   }
   size_t at = 0;
