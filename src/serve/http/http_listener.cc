@@ -109,7 +109,9 @@ class Connection final : public HttpExchange, public std::enable_shared_from_thi
   std::atomic<unsigned> state_{0};
   std::atomic<int64_t> answered_ns_{now_ns()};
 
-  bool reading_ = false, at_eof_ = false, answered_ = false, write_waits_ = false;
+  bool reading_ = false, at_eof_ = false, write_waits_ = false;
+  bool answered_ = false;  // the reader still holds a request that was handed over
+  bool served_ = false;    // at least one was: a draining server lets new connections ask once
   int64_t request_began_ns_ = 0, write_waits_since_ns_ = 0;
   std::array<std::byte, 512> discarded_;
 
@@ -161,7 +163,7 @@ void Connection::pump() {
 }
 
 void Connection::begin_answer() {
-  answered_ = true;
+  answered_ = served_ = true;
   request_began_ns_ = 0;
   shared().in_flight.fetch_add(1);
   state_.fetch_or(kBusy, std::memory_order_acq_rel);
@@ -219,7 +221,7 @@ void Connection::sweep(int64_t now) {
     if (now - answered > kLingerNs) end();
   } else if (request_began_ns_ == 0) {
     if (!reader_.idle()) return;
-    if (now - answered > options().idle_timeout_ms * 1'000'000 || (shared().draining && answered_)) {
+    if (now - answered > options().idle_timeout_ms * 1'000'000 || (shared().draining && served_)) {
       end();
     } else if (now - answered > kKeepMemoryNs) {
       reader_.release_memory();

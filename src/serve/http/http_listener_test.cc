@@ -339,6 +339,14 @@ TEST(HttpListener, DrainingEndsIdleConnectionsAndAnswersTheRest) {
   EXPECT_FALSE(TestClient(server.listener.port()).connected());
 }
 
+TEST(HttpListener, DrainingEndsConnectionsThatWereAnsweredAtOnce) {
+  EchoServer server;
+  TestClient idle(server.port());
+  EXPECT_EQ(idle.get("/").status, 200);
+  server.listener.drain();
+  EXPECT_TRUE(idle.ended());
+}
+
 TEST(HttpListener, StoppingWaitsForAnswersUnderWay) {
   HeldServer server;
   TestClient client(server.listener.port());
