@@ -56,7 +56,7 @@ std::optional<std::vector<std::byte>> base64_decode(std::string_view text) {
     bytes[at++] = static_cast<std::byte>(triple & 255);
   }
   if ((seen & kNoDigit) != 0) return std::nullopt;
-  bytes.resize(bytes.size() - padding);
+  for (; padding > 0; --padding) bytes.pop_back();
   return bytes;
 }
 
