@@ -4,8 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/random.h"
+#include "base/replay_corpus.h"
 
 #define LLVMFuzzerTestOneInput fuzz_rollout_config
 #include "rollout/rollout_config_fuzz.cc"
@@ -51,21 +50,7 @@ TEST(RolloutPlan, MistakesAreNamedWithTheirLine) {
   EXPECT_NE(refusal(std::string(kMaxRolloutPlanBytes + 1, ' ')).find("at most"), std::string::npos);
 }
 
-TEST(RolloutPlan, FuzzCorpus) {
-  const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/rollout_config_fuzz";
-  const auto files = list_folder(folder);
-  ASSERT_FALSE(files.empty());
-  Random random(1);
-  for (const std::string& file : files) {
-    const std::string bytes = read_text_file(join_path(folder, file));
-    for (int round = 0; round < 200; ++round) {
-      std::string mutated = bytes;
-      for (uint64_t edits = round == 0 ? 0 : random.below(4); edits > 0; --edits)
-        mutated[random.below(mutated.size())] = static_cast<char>(random.next());
-      fuzz_rollout_config(reinterpret_cast<const uint8_t*>(mutated.data()), mutated.size());
-    }
-  }
-}
+TEST(RolloutPlan, FuzzCorpus) { replay_corpus("rollout_config_fuzz", fuzz_rollout_config); }
 
 }  // namespace
 }  // namespace slipway

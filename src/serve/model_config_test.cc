@@ -1,8 +1,7 @@
 // The configuration's YAML, and its fuzz target over the corpus and seeded mutations of each file.
 #include <gtest/gtest.h>
 
-#include "base/file.h"
-#include "base/random.h"
+#include "base/replay_corpus.h"
 
 #define LLVMFuzzerTestOneInput fuzz_model_config
 #include "serve/model_config_fuzz.cc"
@@ -11,21 +10,7 @@
 namespace slipway {
 namespace {
 
-TEST(ModelConfig, CorpusAndMutations) {
-  const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/model_config_fuzz";
-  const auto files = list_folder(folder);
-  ASSERT_FALSE(files.empty());
-  Random random(1);
-  for (const std::string& file : files) {
-    const std::string text = read_text_file(join_path(folder, file));
-    for (int round = 0; round < 200; ++round) {
-      std::string mutated = text;
-      for (uint64_t edits = round == 0 ? 0 : 1 + random.below(3); edits > 0 && !mutated.empty(); --edits)
-        mutated[random.below(mutated.size())] = static_cast<char>(random.next());
-      fuzz_model_config(reinterpret_cast<const uint8_t*>(mutated.data()), mutated.size());
-    }
-  }
-}
+TEST(ModelConfig, CorpusAndMutations) { replay_corpus("model_config_fuzz", fuzz_model_config); }
 
 TEST(ModelConfig, IsReadStrictly) {
   const ModelConfig c = parse_model_config(

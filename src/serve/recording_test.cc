@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/random.h"
+#include "base/replay_corpus.h"
 #include "data/test_folder.h"
 #include "serve/serve_testing.h"
 
@@ -167,18 +167,8 @@ TEST(Recording, RefusesWhatCannotBeWritten) {
 }
 
 TEST(Recording, Corpus) {
+  replay_corpus("recording_fuzz", fuzz_recording);
   const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/recording_fuzz";
-  Random random(1);
-  for (const std::string& file : list_folder(folder)) {
-    const auto bytes = read_file(join_path(folder, file));
-    std::vector<uint8_t> mutated(bytes.size());
-    for (int round = 0; round < 300; ++round) {
-      std::memcpy(mutated.data(), bytes.data(), bytes.size());
-      for (uint64_t edits = round == 0 ? 0 : 1 + random.below(3); edits > 0; --edits)
-        mutated[random.below(mutated.size())] = static_cast<uint8_t>(random.next());
-      fuzz_recording(mutated.data(), random.below(4) == 0 ? random.below(mutated.size()) : mutated.size());
-    }
-  }
   EXPECT_EQ(read_recording(folder + "/three.rec").size(), 3u);
   EXPECT_EQ(read_recording(folder + "/cut.rec").size(), 1u);
   EXPECT_THROW(read_recording(folder + "/size_lies.rec"), Error);

@@ -3,8 +3,7 @@
 
 #include <cmath>
 
-#include "base/file.h"
-#include "base/random.h"
+#include "base/replay_corpus.h"
 #include "serve/grpc/grpc_testing.h"
 
 #define LLVMFuzzerTestOneInput fuzz_infer_message
@@ -190,24 +189,7 @@ TEST(InferMessage, AShapeThatLiesTakesNoMemory) {
   EXPECT_THROW(decode_infer_message(bytes_of_text(encoded), nullptr), Error);
 }
 
-TEST(InferMessage, Corpus) {
-  const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/infer_message_fuzz";
-  const auto files = list_folder(folder);
-  ASSERT_FALSE(files.empty());
-  Random random(1);
-  for (const std::string& file : files) {
-    const auto bytes = read_file(join_path(folder, file));
-    const auto* begin = reinterpret_cast<const uint8_t*>(bytes.data());
-    fuzz_infer_message(begin, bytes.size());
-    for (int round = 0; round < 500; ++round) {
-      std::vector<uint8_t> mutated(begin, begin + bytes.size());
-      if (round % 4 == 0) mutated.resize(random.below(mutated.size() + 1));
-      for (uint64_t edits = random.below(4); edits > 0 && !mutated.empty(); --edits)
-        mutated[random.below(mutated.size())] = static_cast<uint8_t>(random.next());
-      fuzz_infer_message(mutated.data(), mutated.size());
-    }
-  }
-}
+TEST(InferMessage, Corpus) { replay_corpus("infer_message_fuzz", fuzz_infer_message); }
 
 }  // namespace
 }  // namespace slipway

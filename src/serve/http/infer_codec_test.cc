@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/base64.h"
-#include "base/file.h"
 #include "base/random.h"
+#include "base/replay_corpus.h"
 #include "serve/serve_testing.h"
 
 #define LLVMFuzzerTestOneInput fuzz_infer_codec
@@ -408,24 +408,7 @@ TEST(InferCodec, DecodesPictures) {
     EXPECT_THROW(picture(bad), Error) << bad;
 }
 
-TEST(InferCodec, CorpusAndItsMutations) {
-  const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/infer_codec_fuzz";
-  const auto files = list_folder(folder);
-  ASSERT_FALSE(files.empty());
-  Random random(1);
-  for (const std::string& file : files) {
-    const auto bytes = read_file(join_path(folder, file));
-    const auto* begin = reinterpret_cast<const uint8_t*>(bytes.data());
-    fuzz_infer_codec(begin, bytes.size());
-    for (int round = 0; round < 300; ++round) {
-      std::vector<uint8_t> mutated(begin, begin + bytes.size());
-      if (round % 4 == 0) mutated.resize(random.below(mutated.size() + 1));
-      for (uint64_t edits = random.below(4); edits > 0 && !mutated.empty(); --edits)
-        mutated[random.below(mutated.size())] = static_cast<uint8_t>(random.next());
-      fuzz_infer_codec(mutated.data(), mutated.size());
-    }
-  }
-}
+TEST(InferCodec, CorpusAndItsMutations) { replay_corpus("infer_codec_fuzz", fuzz_infer_codec); }
 
 }  // namespace
 }  // namespace slipway

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/random.h"
+#include "base/replay_corpus.h"
 #include "serve/http/compression.h"
 
 #define LLVMFuzzerTestOneInput fuzz_http_request
@@ -62,24 +62,7 @@ TEST(RequestReader, ReadsWhatWasSent) {
       "POST /a true Transfer-Encoding=chunked [abc]\nidle");
 }
 
-TEST(RequestReader, CorpusAndItsMutations) {
-  const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/http_request_fuzz";
-  const auto files = list_folder(folder);
-  ASSERT_FALSE(files.empty());
-  Random random(1);
-  for (const std::string& file : files) {
-    const auto bytes = read_file(join_path(folder, file));
-    const auto* begin = reinterpret_cast<const uint8_t*>(bytes.data());
-    fuzz_http_request(begin, bytes.size());
-    for (int round = 0; round < 500; ++round) {
-      std::vector<uint8_t> mutated(begin, begin + bytes.size());
-      if (round % 4 == 0) mutated.resize(random.below(mutated.size() + 1));
-      for (uint64_t edits = random.below(4); edits > 0 && !mutated.empty(); --edits)
-        mutated[random.below(mutated.size())] = static_cast<uint8_t>(random.next());
-      fuzz_http_request(mutated.data(), mutated.size());
-    }
-  }
-}
+TEST(RequestReader, CorpusAndItsMutations) { replay_corpus("http_request_fuzz", fuzz_http_request); }
 
 TEST(RequestTarget, IsTakenApart) {
   const RequestTarget t = parse_target("/v2/models/a%20b%2Fc/infer/?x=1+2&y=%41&z");
