@@ -195,7 +195,7 @@ void add_rollout(Cli& cli) {
   };
   CLI::App* app = remote("start", "Raise a version's share step by step while it holds", "start resnet 2 --wait");
   app->add_option("model", o->model, "Model")->required();
-  app->add_option("version", o->version, "Version, loaded")->required()->check(CLI::PositiveNumber);
+  app->add_option("version", o->version, "Version, loaded")->required()->check(CLI::Range(1, 1'000'000'000));
   app->add_option("--steps", o->steps, "File of the steps and limits (slipway rollout init)");
   app->add_flag("--wait", o->wait, "Follow it to its end: exit 0 promoted, 1 sent back");
   app->add_option("--override-unverified", o->override_unverified,
