@@ -16,6 +16,7 @@ struct QuantGrid {
 
 inline constexpr QuantGrid kSymmetricInt8{DType::kInt8, true, -127, 127, -128, 127};
 inline constexpr QuantGrid kAsymmetricUint8{DType::kUint8, false, 0, 255, 0, 255};
+inline constexpr QuantGrid kSymmetricInt4{DType::kInt4, true, -7, 7, -8, 7};
 inline constexpr QuantGrid kSymmetricInt16{DType::kInt16, true, -32767, 32767, -32768, 32767};
 
 struct QuantParams {

@@ -1,7 +1,7 @@
-// Static post-training quantisation. The placement says which values are quantised and which share a scale; the
-// calibration gives each group its range; every quantised value v becomes v → QuantizeLinear → DequantizeLinear, whose
-// result all readers of v take instead (graph outputs keep v). Weights become INT8 initialisers under a per-channel
-// DequantizeLinear, biases INT32 ones in units of input scale times weight scale.
+// Static quantisation. The placement says which values are quantised and which share a scale; calibration chooses each
+// group's range, or training has learned its scale; every quantised value v becomes v → QuantizeLinear →
+// DequantizeLinear, whose result all readers of v take instead (graph outputs keep v). Weights become INT8 or INT4
+// initialisers under a per-channel DequantizeLinear, biases INT32 ones in units of input scale times weight scale.
 #include "quantize/ptq/quantize_static.h"
 
 #include <algorithm>
@@ -20,28 +20,83 @@ Tensor zero_point_of(const QuantGrid& grid, int32_t zero_point) {
   return from_doubles(grid.dtype, {}, std::vector<double>{static_cast<double>(zero_point)});
 }
 
+std::string node_name(const Graph& graph, NodeId id) {
+  const Node& node = graph.node(id);
+  return !node.name.empty() || node.output(0) == kNoValue ? node.name : graph.value(node.output(0)).name;
+}
+
+Placement require_placement(const Graph& graph, const QuantizeOptions& options) {
+  Placement placement = place_quantizers(graph, options);
+  if (placement.weighted.empty())
+    fail(ErrorCode::kInvalidModel,
+         "Nothing in the model can be quantised; it needs Conv, Gemm or MatMul with constant float32 weights: '{}'",
+         graph.name);
+  return placement;
+}
+
+const std::string& name_of(const Graph& graph, const Placement::Group& group) {
+  return graph.value(group.sources.front()).name;
+}
+
+/// What was observed of a group's sources.
+TensorStats stats_of(const Graph& graph, const Placement::Group& group, const Calibration& calibration) {
+  TensorStats stats;
+  for (const ValueId source : group.sources) {
+    const std::string& name = graph.value(source).name;
+    const auto found = calibration.tensors.find(name);
+    if (found == calibration.tensors.end() || found->second.is_empty())
+      fail(ErrorCode::kInvalidArgument,
+           "The calibration has no values of a tensor; calibrate this model with these options: '{}'", name);
+    stats.merge(found->second);
+  }
+  return stats;
+}
+
+/// A weighted node with its constants.
+struct Weighted {
+  Weighted(const Graph& graph, NodeId id, const QuantizeOptions& options)
+      : node(graph.node(id)),
+        axis(weight_axis(node)),
+        weight(*graph.constant(node.inputs[1])),
+        channels(weight.dims()[static_cast<size_t>(axis)]),
+        output(graph.value(node.outputs[0]).name),
+        where(fmt::format("'{}' of {}", graph.value(node.inputs[1]).name, node.label())) {
+    const Tensor* values = graph.constant(node.input(2));
+    // A bias that is not one value a channel (Gemm broadcasts any shape) stays float.
+    const bool is_channel_bias = values != nullptr && values->dtype() == DType::kFloat32 && values->rank() == 1 &&
+                                 values->elements() % channels == 0 &&
+                                 (values->elements() == channels || node.op_type == "ConvTranspose");
+    if (options.integer_bias && is_channel_bias) integer_bias = values;
+  }
+  WeightScales choose_scales(float input_scale, const QuantGrid& grid) const {
+    return choose_weight_scales(weight, axis,
+                                integer_bias != nullptr ? integer_bias->values<float>() : std::span<const float>(),
+                                input_scale, grid, where);
+  }
+
+  const Node& node;
+  int64_t axis;
+  const Tensor& weight;
+  int64_t channels;
+  std::string output, where;
+  const Tensor* integer_bias = nullptr;  ///< the bias that becomes INT32
+};
+
 class Inserter {
  public:
-  Inserter(const Graph& graph, const Calibration& calibration, const QuantizeOptions& options)
-      : graph_(graph), calibration_(calibration), options_(options), grid_(activation_grid(options)) {
+  Inserter(const Graph& graph, const Quantizers& quantizers, const QuantizeOptions& options)
+      : graph_(graph), quantizers_(quantizers), options_(options), grid_(activation_grid(options)) {
     report_.options = options;
-    report_.samples = calibration.samples;
-    report_.data_digest = calibration.data_digest;
   }
 
   QuantizedModel run() {
     raise_opset(graph_, least_opset(options_));
-    const Placement placement = place_quantizers(graph_, options_);
-    if (placement.weighted.empty())
-      fail(ErrorCode::kInvalidModel,
-           "Nothing in the model can be quantised; it needs Conv, Gemm or MatMul with constant float32 weights: '{}'",
-           graph_.name);
+    const Placement placement = require_placement(graph_, options_);
     for (const auto& [node, quantized, reason] : placement.decisions)
-      report_.nodes.push_back({node_name(node), graph_.node(node).op_type, quantized, reason});
-    for (const Placement::Group& group : placement.groups) choose(group);
+      report_.nodes.push_back({node_name(graph_, node), graph_.node(node).op_type, quantized, reason});
+    for (const Placement::Group& group : placement.groups) state(group);
     for (const NodeId node : placement.weighted) quantize_weights(node);
     for (const Placement::Group& group : placement.groups) insert(group);
-    graph_.metadata["slipway.quantization"] = summary().dump();
     return {std::move(graph_), std::move(report_)};
   }
 
@@ -51,30 +106,29 @@ class Inserter {
     ValueId scale = kNoValue, zero_point = kNoValue;
   };
 
-  std::string node_name(NodeId id) const {
-    const Node& node = graph_.node(id);
-    return !node.name.empty() || node.output(0) == kNoValue ? node.name : graph_.value(node.output(0)).name;
+  template <typename T>
+  const T& find(const std::map<std::string, T, std::less<>>& quantizers, const std::string& name) const {
+    const auto found = quantizers.find(name);
+    if (found == quantizers.end())
+      fail(ErrorCode::kInvalidArgument, "A quantiser is missing; choose them for this model with these options: '{}'",
+           name);
+    return found->second;
+  }
+  static void require_scale(float scale, const std::string& name) {
+    if (!(scale > 0) || !std::isfinite(scale))
+      fail(ErrorCode::kInvalidArgument, "The scale of a quantiser must be a positive number: {} of '{}'", scale, name);
   }
 
-  void choose(const Placement::Group& group) {
-    TensorStats stats;
-    for (const ValueId source : group.sources) {
-      const std::string& name = graph_.value(source).name;
-      const auto found = calibration_.tensors.find(name);
-      if (found == calibration_.tensors.end() || found->second.is_empty())
-        fail(ErrorCode::kInvalidArgument,
-             "The calibration has no values of a tensor; calibrate this model with these options: '{}'", name);
-      stats.merge(found->second);
-    }
-    const RangeChoice choice = choose_range(stats, grid_, options_.range);
-    const QuantParams params = choice.chosen.params;
-    const std::string leader = graph_.value(group.sources.front()).name;
+  void state(const Placement::Group& group) {
+    const std::string leader = name_of(graph_, group);
+    const QuantParams params = find(quantizers_.activations, leader);
+    require_scale(params.scale, leader);
     const Chosen chosen{
         params, graph_.add_constant(graph_.fresh_name(leader + "_scale"), Tensor::scalar(params.scale)),
         graph_.add_constant(graph_.fresh_name(leader + "_zero_point"), zero_point_of(grid_, params.zero_point))};
     for (const ValueId member : group.members) {
       chosen_.emplace(member, chosen);
-      report_.tensors.push_back({graph_.value(member).name, leader, params, stats.min(), stats.max(), choice});
+      report_.tensors.push_back({.name = graph_.value(member).name, .group = leader, .params = params, .range = {}});
     }
   }
 
@@ -135,28 +189,27 @@ class Inserter {
   }
 
   void quantize_weights(NodeId id) {
-    const Node& node = graph_.node(id);
-    const std::string where = node.label();
-    const float input_scale = chosen_.at(node.inputs[0]).params.scale;
-    const ValueId weight = node.inputs[1], bias = node.input(2);
+    const Weighted w(graph_, id, options_);
+    const float input_scale = chosen_.at(w.node.inputs[0]).params.scale;
+    const ValueId weight = w.node.inputs[1], bias = w.node.input(2);
     const std::string weight_name = graph_.value(weight).name;
-    const int64_t axis = weight_axis(node);
-    const int64_t channels = graph_.constant(weight)->dims()[static_cast<size_t>(axis)];
-    const Tensor* bias_values = graph_.constant(bias);
-    // A bias that is not one value a channel (Gemm broadcasts any shape) stays float.
-    const bool is_channel_bias = bias_values != nullptr && bias_values->dtype() == DType::kFloat32 &&
-                                 bias_values->rank() == 1 && bias_values->elements() % channels == 0 &&
-                                 (bias_values->elements() == channels || node.op_type == "ConvTranspose");
-    const bool integer_bias = options_.integer_bias && is_channel_bias;
-    WeightCodes codes = quantize_weight(*graph_.constant(weight), axis,
-                                        integer_bias ? bias_values->values<float>() : std::span<const float>(),
-                                        input_scale, fmt::format("'{}' of {}", weight_name, where));
-    const auto [low, high] = std::minmax_element(codes.scales.begin(), codes.scales.end());
-    report_.weights.push_back({weight_name, node_name(id), axis, channels, codes.dead_channels, codes.widened_channels,
-                               *low, *high, codes.sqnr_db});
-
-    if (integer_bias) {
-      BiasCodes bias_codes = quantize_bias(*bias_values, codes.scales, input_scale);
+    std::vector<float> scales = find(quantizers_.weights, w.output);
+    if (static_cast<int64_t>(scales.size()) != w.channels)
+      fail(ErrorCode::kInvalidArgument, "A node's weights have {} channels and their quantiser {} scales: {}",
+           w.channels, scales.size(), w.where);
+    for (const float scale : scales) require_scale(scale, weight_name);
+    WeightCodes codes = quantize_weight(w.weight, w.axis, scales, weight_grid(options_), w.where);
+    const auto [low, high] = std::minmax_element(scales.begin(), scales.end());
+    report_.weights.push_back({.name = weight_name,
+                               .node = node_name(graph_, id),
+                               .axis = w.axis,
+                               .channels = w.channels,
+                               .min_scale = *low,
+                               .max_scale = *high,
+                               .sqnr_db = codes.sqnr_db});
+    const int64_t axis = w.axis;
+    if (w.integer_bias != nullptr) {
+      BiasCodes bias_codes = quantize_bias(*w.integer_bias, scales, input_scale);
       const std::string bias_name = graph_.value(bias).name;
       const ValueId integer = add_initializer(bias_name, std::move(bias_codes.codes), bias_codes.scales, 0, id);
       graph_.set_input(id, 2, integer);
@@ -164,34 +217,68 @@ class Inserter {
     }
     // Nodes that share a weight share its codes where their scales agree.
     auto& shared = dequantized_weights_[{weight, axis}];
-    const auto same =
-        std::find_if(shared.begin(), shared.end(), [&](const auto& s) { return s.first == codes.scales; });
+    const auto same = std::find_if(shared.begin(), shared.end(), [&](const auto& s) { return s.first == scales; });
     ValueId integer = kNoValue;
     if (same != shared.end()) {
       integer = same->second;
     } else {
-      integer = add_initializer(weight_name, std::move(codes.codes), codes.scales, axis, id);
-      shared.emplace_back(std::move(codes.scales), integer);
+      integer = add_initializer(weight_name, std::move(codes.codes), scales, axis, id);
+      shared.emplace_back(std::move(scales), integer);
     }
     graph_.set_input(id, 1, integer);
     erase_unused(weight);
   }
 
-  nlohmann::json summary() const {
-    return {{"profile", to_string(options_.profile)},  {"activations", to_string(grid_.dtype)},
-            {"weights", "i8 per channel, symmetric"},  {"method", to_string(options_.range.method)},
-            {"percentile", options_.range.percentile}, {"samples", calibration_.samples},
-            {"data_digest", calibration_.data_digest}, {"version", SLIPWAY_VERSION}};
-  }
-
   Graph graph_;
-  const Calibration& calibration_;
+  const Quantizers& quantizers_;
   const QuantizeOptions& options_;
   const QuantGrid grid_;
   QuantizeReport report_;
   std::map<ValueId, Chosen> chosen_;
   std::map<std::pair<ValueId, int64_t>, std::vector<std::pair<std::vector<float>, ValueId>>> dequantized_weights_;
 };
+
+/// Quantisers chosen by calibration, and what the report says of them.
+struct Choices {
+  Quantizers quantizers;
+  std::map<std::string, QuantizedTensor, std::less<>> tensors;  ///< by the group's name
+  std::vector<WeightScales> weights;                            ///< in the order of the placement
+};
+
+Choices choose(const Graph& graph, const Calibration& calibration, const QuantizeOptions& options) {
+  Graph raised = graph;
+  raise_opset(raised, least_opset(options));
+  const Placement placement = require_placement(raised, options);
+  const QuantGrid grid = activation_grid(options);
+  Choices choices;
+  std::map<ValueId, float> input_scales;
+  for (const Placement::Group& group : placement.groups) {
+    const TensorStats stats = stats_of(raised, group, calibration);
+    RangeChoice range = choose_range(stats, grid, options.range);
+    const QuantParams params = range.chosen.params;
+    choices.quantizers.activations[name_of(raised, group)] = params;
+    choices.tensors[name_of(raised, group)] = {
+        .params = params, .min = stats.min(), .max = stats.max(), .range = std::move(range)};
+    for (const ValueId member : group.members) input_scales[member] = params.scale;
+  }
+  for (const NodeId id : placement.weighted) {
+    const Weighted w(raised, id, options);
+    choices.weights.push_back(w.choose_scales(input_scales.at(w.node.inputs[0]), weight_grid(options)));
+    choices.quantizers.weights[w.output] = choices.weights.back().scales;
+  }
+  return choices;
+}
+
+nlohmann::json summary_of(const Calibration& calibration, const QuantizeOptions& options) {
+  return {{"profile", to_string(options.profile)},
+          {"activations", to_string(activation_grid(options).dtype)},
+          {"weights", fmt::format("{} per channel, symmetric", to_string(weight_grid(options).dtype))},
+          {"method", to_string(options.range.method)},
+          {"percentile", options.range.percentile},
+          {"samples", calibration.samples},
+          {"data_digest", calibration.data_digest},
+          {"version", SLIPWAY_VERSION}};
+}
 
 }  // namespace
 
@@ -204,7 +291,15 @@ QuantGrid activation_grid(const QuantizeOptions& options) {
        options.activation_bits, to_string(options.profile));
 }
 
-int64_t least_opset(const QuantizeOptions& options) { return options.activation_bits > 8 ? 21 : 13; }
+QuantGrid weight_grid(const QuantizeOptions& options) {
+  if (options.weight_bits == 8) return kSymmetricInt8;
+  if (options.weight_bits == 4) return kSymmetricInt4;
+  fail(ErrorCode::kInvalidArgument, "Weights take 8 bits or 4; choose one of these: {} bits", options.weight_bits);
+}
+
+int64_t least_opset(const QuantizeOptions& options) {
+  return options.activation_bits > 8 || options.weight_bits < 8 ? 21 : 13;
+}
 
 std::vector<std::string> tensors_to_calibrate(const Graph& graph, const QuantizeOptions& options) {
   Graph raised = graph;
@@ -215,8 +310,32 @@ std::vector<std::string> tensors_to_calibrate(const Graph& graph, const Quantize
   return names;
 }
 
+Quantizers choose_quantizers(const Graph& graph, const Calibration& calibration, const QuantizeOptions& options) {
+  return choose(graph, calibration, options).quantizers;
+}
+
+QuantizedModel insert_quantizers(const Graph& graph, const Quantizers& quantizers, const QuantizeOptions& options) {
+  return Inserter(graph, quantizers, options).run();
+}
+
 QuantizedModel quantize_static(const Graph& graph, const Calibration& calibration, const QuantizeOptions& options) {
-  return Inserter(graph, calibration, options).run();
+  const Choices choices = choose(graph, calibration, options);
+  QuantizedModel model = insert_quantizers(graph, choices.quantizers, options);
+  QuantizeReport& report = model.report;
+  report.samples = calibration.samples;
+  report.data_digest = calibration.data_digest;
+  for (QuantizedTensor& tensor : report.tensors) {
+    const QuantizedTensor& chosen = choices.tensors.find(tensor.group)->second;
+    tensor.min = chosen.min;
+    tensor.max = chosen.max;
+    tensor.range = chosen.range;
+  }
+  for (size_t i = 0; i < report.weights.size(); ++i) {
+    report.weights[i].dead_channels = choices.weights[i].dead_channels;
+    report.weights[i].widened_channels = choices.weights[i].widened_channels;
+  }
+  model.graph.metadata["slipway.quantization"] = summary_of(calibration, options).dump();
+  return model;
 }
 
 }  // namespace slipway

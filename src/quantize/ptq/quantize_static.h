@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@ QuantizeProfile parse_quantize_profile(std::string_view name);
 struct QuantizeOptions {
   QuantizeProfile profile = QuantizeProfile::kPortable;
   int activation_bits = 8;  ///< or 16: symmetric INT16 (opset 21), portable profile only
+  int weight_bits = 8;      ///< or 4: INT4, packed two a byte (opset 21)
   RangeOptions range = {};
   std::vector<std::string> op_types = {};  ///< operators to quantise; empty: default_quantized_ops()
   std::vector<std::string> exclude = {};   ///< nodes by name (or name of their first output) that stay float
@@ -40,7 +42,9 @@ struct QuantizeOptions {
 const std::vector<std::string>& default_quantized_ops();
 /// Fails with kInvalidArgument where profile and bits contradict each other.
 QuantGrid activation_grid(const QuantizeOptions& options);
-/// 13, or 21 for 16 bits.
+/// Fails with kInvalidArgument for bits that have no grid.
+QuantGrid weight_grid(const QuantizeOptions& options);
+/// 13, or 21 for INT16 and INT4.
 int64_t least_opset(const QuantizeOptions& options);
 
 struct QuantizedTensor {
@@ -77,8 +81,23 @@ struct QuantizedModel {
   QuantizeReport report;
 };
 
+/// The numbers of every quantiser of a placement: chosen by calibration, or learned in training.
+struct Quantizers {
+  std::map<std::string, QuantParams, std::less<>> activations;     ///< by name of a group's first source
+  std::map<std::string, std::vector<float>, std::less<>> weights;  ///< scales a channel, by name of a node's output
+  bool operator==(const Quantizers&) const = default;
+};
+
 /// Names of the values whose ranges quantize_static will ask of the calibration, in topological order.
 std::vector<std::string> tensors_to_calibrate(const Graph& graph, const QuantizeOptions& options = {});
+
+/// Those that quantize_static takes. Fails as it does.
+Quantizers choose_quantizers(const Graph& graph, const Calibration& calibration, const QuantizeOptions& options = {});
+
+/// The graph with these quantisers written out as standard ONNX, in the way of quantize_static. The report's ranges are
+/// empty. Fails with kInvalidArgument where a quantiser is missing or a scale is not a positive number, kInvalidModel
+/// and kUnsupported as quantize_static.
+QuantizedModel insert_quantizers(const Graph& graph, const Quantizers& quantizers, const QuantizeOptions& options = {});
 
 /// Static post-training quantisation: the graph (BatchNorm folded, shapes inferred) with QuantizeLinear and
 /// DequantizeLinear pairs around what is quantised, per channel symmetric INT8 weights as initialisers, INT32 biases,

@@ -1,4 +1,4 @@
-// INT8 weights per channel and INT32 biases in units of input scale times weight scale, so that an integer kernel adds
+// Weights per channel and INT32 biases in units of input scale times weight scale, so that an integer kernel adds
 // them to its sums as they are.
 #include "quantize/ptq/weights.h"
 
@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "quantize/calibrate/grid.h"
 
 namespace slipway {
 namespace {
@@ -20,6 +19,22 @@ double least_scale(double bias, double input_scale) {
   return std::max(std::fabs(bias) / (kBiasLimit * input_scale), FLT_MIN / std::min(1.0, input_scale));
 }
 
+void require_finite(std::span<const float> values, const std::string& where) {
+  if (std::any_of(values.begin(), values.end(), [](float x) { return !std::isfinite(x); }))
+    fail(ErrorCode::kInvalidModel, "Weights hold NaN or infinite values; train or export the model again: {}", where);
+}
+
+/// The channel along `axis` of element i.
+struct ChannelOf {
+  size_t channels, inner = 1;
+  ChannelOf(const Tensor& weight, int64_t axis)
+      : channels(static_cast<size_t>(weight.dims()[static_cast<size_t>(axis)])) {
+    for (size_t d = static_cast<size_t>(axis) + 1; d < weight.dims().size(); ++d)
+      inner *= static_cast<size_t>(weight.dims()[d]);
+  }
+  size_t operator()(size_t i) const { return i / inner % channels; }
+};
+
 }  // namespace
 
 int64_t weight_axis(const Node& node) {
@@ -27,27 +42,22 @@ int64_t weight_axis(const Node& node) {
   return rows ? 0 : 1;
 }
 
-WeightCodes quantize_weight(const Tensor& weight, int64_t axis, std::span<const float> bias, float input_scale,
-                            const std::string& where) {
+WeightScales choose_weight_scales(const Tensor& weight, int64_t axis, std::span<const float> bias, float input_scale,
+                                  const QuantGrid& grid, const std::string& where) {
   const auto values = weight.values<float>();
-  const auto channels = static_cast<size_t>(weight.dims()[static_cast<size_t>(axis)]);
-  size_t inner = 1;
-  for (size_t d = static_cast<size_t>(axis) + 1; d < weight.dims().size(); ++d)
-    inner *= static_cast<size_t>(weight.dims()[d]);
-  const auto channel_of = [&](size_t i) { return i / inner % channels; };
-  const auto not_finite = [](float x) { return !std::isfinite(x); };
-  if (std::any_of(values.begin(), values.end(), not_finite) || std::any_of(bias.begin(), bias.end(), not_finite))
-    fail(ErrorCode::kInvalidModel, "Weights hold NaN or infinite values; train or export the model again: {}", where);
-
+  require_finite(values, where);
+  require_finite(bias, where);
+  const ChannelOf channel_of(weight, axis);
+  const size_t channels = channel_of.channels;
   std::vector<double> absmax(channels), bias_max(channels);
   for (size_t i = 0; i < values.size(); ++i)
     absmax[channel_of(i)] = std::max(absmax[channel_of(i)], std::fabs(double{values[i]}));
   for (size_t i = 0; i < bias.size(); ++i)
     bias_max[i % channels] = std::max(bias_max[i % channels], std::fabs(double{bias[i]}));
 
-  WeightCodes result{Tensor(DType::kInt8, weight.dims()), std::vector<float>(channels)};
+  WeightScales result{std::vector<float>(channels)};
   for (size_t c = 0; c < channels; ++c) {
-    double scale = absmax[c] / 127;
+    double scale = absmax[c] / grid.qmax;
     const double least = bias.empty() ? FLT_MIN : least_scale(bias_max[c], input_scale);
     if (scale < FLT_MIN) {
       ++result.dead_channels;
@@ -58,19 +68,28 @@ WeightCodes quantize_weight(const Tensor& weight, int64_t axis, std::span<const 
     }
     result.scales[c] = static_cast<float>(std::min<double>(scale, FLT_MAX));
   }
+  return result;
+}
 
-  auto codes = result.codes.mutable_values<int8_t>();
+WeightCodes quantize_weight(const Tensor& weight, int64_t axis, std::span<const float> scales, const QuantGrid& grid,
+                            const std::string& where) {
+  const auto values = weight.values<float>();
+  require_finite(values, where);
+  const ChannelOf channel_of(weight, axis);
+  // Symmetric 8-bit weights keep to ±127, as TensorRT asks; narrower grids need their last code.
+  const double lowest = grid.dtype == DType::kInt8 ? grid.qmin : grid.saturate_min;
+  std::vector<double> codes(values.size());
   double signal = 0, noise = 0;
   for (size_t i = 0; i < values.size(); ++i) {
-    const double scale = result.scales[channel_of(i)];
-    const double code = std::clamp(round_half_even(std::clamp(values[i] / scale, -1e3, 1e3)), -127.0, 127.0);
-    codes[i] = static_cast<int8_t>(code);
-    const double error = values[i] - code * scale;
+    const double scale = scales[channel_of(i)];
+    codes[i] = std::clamp(round_half_even(std::clamp(values[i] / scale, -1e3, 1e3)), lowest,
+                          static_cast<double>(grid.saturate_max));
+    const double error = values[i] - codes[i] * scale;
     signal += double{values[i]} * values[i];
     noise += error * error;
   }
-  result.sqnr_db = noise > 0 ? std::min(200.0, 10 * std::log10(std::max(signal, 1e-300) / noise)) : 200;
-  return result;
+  return {from_doubles(grid.dtype, weight.dims(), codes),
+          noise > 0 ? std::min(200.0, 10 * std::log10(std::max(signal, 1e-300) / noise)) : 200};
 }
 
 BiasCodes quantize_bias(const Tensor& bias, std::span<const float> weight_scales, float input_scale) {

@@ -4,24 +4,31 @@
 
 #include "model/graph.h"
 #include "model/tensor.h"
+#include "quantize/calibrate/grid.h"
 
 namespace slipway {
 
 /// The axis of a weighted node's second input along which its output channels lie.
 int64_t weight_axis(const Node& node);
 
-struct WeightCodes {
-  Tensor codes;               ///< INT8 in [−127, 127], the weight's shape
+struct WeightScales {
   std::vector<float> scales;  ///< one a channel
   int64_t dead_channels = 0, widened_channels = 0;
-  double sqnr_db = 0;
 };
 
-/// Symmetric INT8 per channel along `axis`: scale = absmax / 127. With a bias (empty: none; `channels` or a multiple of
-/// it long, for grouped transposed convolutions), a channel whose bias would leave ±2^30 in units of
+/// Symmetric scales per channel along `axis`: absmax / grid.qmax with 8 bits. With a bias (empty: none; `channels` or a
+/// multiple of it long, for grouped transposed convolutions), a channel whose bias would leave ±2^30 in units of
 /// input_scale·scale, or whose unit would be denormal, gets a larger scale; a channel without weights gets the scale
 /// that holds its bias exactly, or 1. Fails with kInvalidModel, naming `where`, at NaN or infinity in either.
-WeightCodes quantize_weight(const Tensor& weight, int64_t axis, std::span<const float> bias, float input_scale,
+WeightScales choose_weight_scales(const Tensor& weight, int64_t axis, std::span<const float> bias, float input_scale,
+                                  const QuantGrid& grid, const std::string& where);
+
+struct WeightCodes {
+  Tensor codes;  ///< of the grid's type, the weight's shape
+  double sqnr_db = 0;
+};
+/// Each weight as the nearest code, ties to even. Fails with kInvalidModel, naming `where`, at NaN or infinity.
+WeightCodes quantize_weight(const Tensor& weight, int64_t axis, std::span<const float> scales, const QuantGrid& grid,
                             const std::string& where);
 
 struct BiasCodes {
