@@ -6,14 +6,15 @@ bad=0
 complain() { echo "tidy: $*" >&2; bad=1; }
 
 # A folder of src/ includes only itself and those that stand before it.
-order=(base model engine data metrics quantize verify serve load monitor rollout ship cli)
+order=(base model engine data metrics quantize train verify serve load monitor rollout ship cli)
 for i in "${!order[@]}"; do
   [ -d "src/${order[$i]}" ] || continue
   allowed=$(IFS='|'; echo "${order[*]:0:$((i + 1))}")
   while IFS= read -r line; do complain "a folder includes one that stands after it: $line"
   done < <(grep -rnE '^#include "' "src/${order[$i]}" --include='*.h' --include='*.cc' | grep -vE "#include \"(($allowed)/|[a-z]+\.(grpc\.)?pb\.h)")
 done
-# metrics depends on base alone; data does not know the engine.
+# libtorch stays in its own program; metrics depends on base alone; data does not know the engine.
+grep -rn '#include "train/' src --include='*.h' --include='*.cc' | grep -v '^src/train/' && complain "train/ is included outside of slipway-torch"
 grep -rnE '^#include "(model|engine|data)/' src/metrics && complain "metrics/ depends on more than base/"
 grep -rnE '^#include "engine/' src/data && complain "data/ depends on engine/"
 
@@ -23,9 +24,9 @@ while read -r lines file; do
 done < <(git ls-files 'src/*.cc' 'src/*.h' 'tests/*.cc' | xargs wc -l)
 
 # Headers that others include stay light.
-heavy='<(regex|iostream|filesystem|ranges|future|dnnl\.hpp|torch/.*|onnx/.*|google/protobuf/.*|boost/.*|nlohmann/json\.hpp)>'
+heavy='<(regex|iostream|filesystem|ranges|future|dnnl\.hpp|ATen/.*|torch/.*|onnx/.*|google/protobuf/.*|boost/.*|nlohmann/json\.hpp)>'
 while IFS= read -r line; do
-  case "$line" in src/engine/lower/onednn.h:* | src/model/onnx/proto.h:*) ;; # the one door to each library
+  case "$line" in src/engine/lower/onednn.h:* | src/model/onnx/proto.h:* | src/train/libtorch.h:*) ;; # the one door to each library
     *) complain "a heavy header in a header: $line" ;; esac
 done < <(grep -rnE "^#include $heavy" src --include='*.h')
 for header in $(git ls-files 'src/*.h'); do grep -q '^#pragma once' "$header" || complain "$header lacks #pragma once"; done
