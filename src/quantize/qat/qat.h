@@ -72,6 +72,9 @@ struct QatEpoch {
   bool best = false;  ///< so far
 };
 
+nlohmann::json to_json(const QatEpoch& epoch);
+QatEpoch qat_epoch_from_json(const nlohmann::json& json);
+
 /// A sample that the executed model and the simulation put into different classes.
 struct QatDisagreement {
   std::string sample;
