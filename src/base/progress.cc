@@ -40,21 +40,23 @@ void Progress::step(int64_t count) {
 void Progress::draw(bool last) {
   drawn_ = true;
   const double seconds = static_cast<double>(now_ns() - start_ns_) * 1e-9;
-  const double share = total_ > 0 ? static_cast<double>(done_) / static_cast<double>(total_) : 1.0;
+  const auto done = static_cast<long long>(done_ + skipped_), total = static_cast<long long>(total_);
+  const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1.0;
+  const std::string note = note_.empty() ? "" : ", " + note_;
+  const double left = done_ > 0 ? seconds / static_cast<double>(done_) * static_cast<double>(total - done) : 0;
   if (!terminal_) {
-    std::fprintf(stderr, "%s: %lld of %lld, %.0f s\n", what_.c_str(), static_cast<long long>(done_),
-                 static_cast<long long>(total_), seconds);
+    std::fprintf(stderr, "%s: %lld of %lld, %.0f s, %.0f s left%s\n", what_.c_str(), done, total, seconds, left,
+                 note.c_str());
     return;
   }
   std::string bar(30, ' ');
   for (int i = 0; i < 30 && i < share * 30; ++i) bar[static_cast<size_t>(i)] = '#';
-  const double left = share > 0 ? seconds / share - seconds : 0;
   if (last)
-    std::fprintf(stderr, "\r%-24s [%s] %lld/%lld in %.1f s      \n", what_.c_str(), bar.c_str(),
-                 static_cast<long long>(done_), static_cast<long long>(total_), seconds);
+    std::fprintf(stderr, "\r%-24s [%s] %lld/%lld in %.1f s%s\x1b[K\n", what_.c_str(), bar.c_str(), done, total, seconds,
+                 note.c_str());
   else
-    std::fprintf(stderr, "\r%-24s [%s] %lld/%lld, %.0f s left  ", what_.c_str(), bar.c_str(),
-                 static_cast<long long>(done_), static_cast<long long>(total_), left);
+    std::fprintf(stderr, "\r%-24s [%s] %lld/%lld, %.0f s left%s\x1b[K", what_.c_str(), bar.c_str(), done, total, left,
+                 note.c_str());
   std::fflush(stderr);
 }
 

@@ -3,7 +3,6 @@
 // the runs' in order, so that the result does not depend on the number of threads.
 #include "train/fake_quantize.h"
 
-
 #include <algorithm>
 #include <cmath>
 

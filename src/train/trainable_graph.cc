@@ -1,43 +1,80 @@
-// The interpreter: nodes in topological order, each by its operator's libtorch form. What does not depend on float
-// inputs (shapes, indices, constants) may also come from the reference evaluation, which has no gradient and needs
-// none.
+// The interpreter: nodes in topological order, each by its operator's libtorch form. What makes no floats or takes none
+// (shapes, indices, masks) comes from the reference evaluation, which has no gradient and needs none, and whose integer
+// arithmetic is the models'.
 #include "train/trainable_graph.h"
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "model/evaluate.h"
-#include "train/operators.h"
 #include "train/tensors.h"
 
 namespace slipway {
+namespace {
 
-TrainableGraph::TrainableGraph(const Graph& graph) : graph_(graph), order_(graph.topological_order()) {
-  std::vector<bool> flows(static_cast<size_t>(graph.value_limit()), false);  // a gradient may pass
+// A type that inference left open may be a float.
+bool may_be_float(const Graph& graph, ValueId id) {
+  if (id == kNoValue) return false;
+  const DType dtype = graph.value(id).dtype;
+  return dtype == DType::kUndefined || is_float(dtype);
+}
+
+bool any_float(const Graph& graph, const std::vector<ValueId>& ids) {
+  return std::any_of(ids.begin(), ids.end(), [&](ValueId id) { return may_be_float(graph, id); });
+}
+
+// Sizes are read off the tensor, without copying it for the reference.
+bool asks_for_sizes(const Node& node) { return node.is("Shape") || node.is("Size"); }
+
+}  // namespace
+
+TrainableGraph::TrainableGraph(const Graph& graph)
+    : graph_(graph), readers_(static_cast<size_t>(graph.value_limit()), 0) {
+  std::vector<bool> flows(readers_.size(), false);  // a gradient may pass
   for (ValueId id = 0; id < graph.value_limit(); ++id) {
     const Value& value = graph.value(id);
     if (!value.alive) continue;
     if (value.is_constant() && value.dtype != DType::kString) constants_[id] = to_torch(*value.constant);
     flows[static_cast<size_t>(id)] = value.is_input && is_float(value.dtype);
   }
-  for (const NodeId id : order_) {
+  for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
+    const bool makes_floats = any_float(graph, node.outputs);
+    const bool differentiable = (makes_floats && any_float(graph, node.inputs)) || asks_for_sizes(node);
+    steps_.push_back({id, differentiable ? find_operator(node) : nullptr});
+    for (const ValueId input : node.inputs)
+      if (input != kNoValue) ++readers_[static_cast<size_t>(input)];
     bool reached = false;
-    for (const ValueId input : node.inputs) reached |= input != kNoValue && flows[static_cast<size_t>(input)];
-    if (!reached) continue;
-    if (find_operator(node) == nullptr)
+    for (const auto* list : {&node.inputs, &node.captures})
+      for (const ValueId input : *list) reached |= input != kNoValue && flows[static_cast<size_t>(input)];
+    if (!reached || !makes_floats) continue;
+    if (steps_.back().function == nullptr)
       fail(ErrorCode::kUnsupported,
            "Training can't go through this operator, which has no gradient here; quantise after training instead "
            "(slipway quantize): {}",
            node.label());
     for (const ValueId output : node.outputs)
-      if (output != kNoValue && is_float(graph.value(output).dtype)) flows[static_cast<size_t>(output)] = true;
+      if (may_be_float(graph, output)) flows[static_cast<size_t>(output)] = true;
   }
+  for (const ValueId output : graph.outputs()) ++readers_[static_cast<size_t>(output)];
 }
 
-std::vector<at::Tensor> TrainableGraph::compute(NodeId id, std::vector<at::Tensor> inputs) const {
-  const Node& node = graph_.node(id);
-  if (const auto override = overrides_.find(id); override != overrides_.end())
+std::vector<at::Tensor> TrainableGraph::compute(const Step& step, std::vector<at::Tensor> inputs) const {
+  if (const auto override = overrides_.find(step.id); override != overrides_.end())
     return {override->second(std::move(inputs))};
-  if (const OpFunction function = find_operator(node)) return function({node, graph_.opset(), std::move(inputs)});
+  return run_operator(graph_, graph_.node(step.id), step.function, std::move(inputs));
+}
+
+std::vector<at::Tensor> run_operator(const Graph& graph, const Node& node, OpFunction function,
+                                     std::vector<at::Tensor> inputs) {
+  if (function != nullptr) {
+    try {
+      return function({node, graph.opset(), std::move(inputs)});
+    } catch (const c10::Error& error) {
+      fail(ErrorCode::kInvalidModel, "The values do not go together at {}: {}", node.label(),
+           error.what_without_backtrace());
+    }
+  }
   std::vector<Tensor> values(inputs.size());
   std::vector<const Tensor*> pointers(inputs.size(), nullptr);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -46,33 +83,33 @@ std::vector<at::Tensor> TrainableGraph::compute(NodeId id, std::vector<at::Tenso
     pointers[i] = &values[i];
   }
   std::vector<at::Tensor> outputs;
-  for (const Tensor& tensor : evaluate_node(graph_, node, pointers))
+  for (const Tensor& tensor : evaluate_node(graph, node, pointers))
     outputs.push_back(tensor.defined() ? to_torch(tensor) : at::Tensor());
   return outputs;
 }
 
 std::vector<at::Tensor> TrainableGraph::forward(std::vector<at::Tensor> inputs, const Filter& filter) const {
-  std::vector<at::Tensor> values(static_cast<size_t>(graph_.value_limit()));
-  std::vector<size_t> readers(values.size(), 0);
-  for (const NodeId id : order_)
-    for (const ValueId input : graph_.node(id).inputs)
-      if (input != kNoValue) ++readers[static_cast<size_t>(input)];
-  for (const ValueId output : graph_.outputs()) ++readers[static_cast<size_t>(output)];
+  if (inputs.size() != graph_.inputs().size())
+    fail(ErrorCode::kInvalidArgument, "The model takes another number of inputs: {} wanted, {} given",
+         graph_.inputs().size(), inputs.size());
+  std::vector<at::Tensor> values(readers_.size());
+  std::vector<uint32_t> readers = readers_;
+  for (const auto& [id, constant] : constants_) values[static_cast<size_t>(id)] = constant;
   const auto put = [&](ValueId id, at::Tensor tensor) {
     values[static_cast<size_t>(id)] = filter ? filter(id, std::move(tensor)) : std::move(tensor);
   };
-  for (size_t i = 0; i < graph_.inputs().size(); ++i) put(graph_.inputs()[i], std::move(inputs[i]));
   const auto get = [&](ValueId id) {
-    if (const auto constant = constants_.find(id); constant != constants_.end()) return constant->second;
     at::Tensor& value = values[static_cast<size_t>(id)];
     if (--readers[static_cast<size_t>(id)] == 0) return std::exchange(value, {});
     return value;
   };
-  for (const NodeId id : order_) {
-    const Node& node = graph_.node(id);
+  for (size_t i = 0; i < graph_.inputs().size(); ++i) put(graph_.inputs()[i], std::move(inputs[i]));
+  for (const Step& step : steps_) {
+    const Node& node = graph_.node(step.id);
     std::vector<at::Tensor> arguments;
+    arguments.reserve(node.inputs.size());
     for (const ValueId input : node.inputs) arguments.push_back(input == kNoValue ? at::Tensor() : get(input));
-    std::vector<at::Tensor> results = compute(id, std::move(arguments));
+    std::vector<at::Tensor> results = compute(step, std::move(arguments));
     for (size_t i = 0; i < node.outputs.size() && i < results.size(); ++i)
       if (node.outputs[i] != kNoValue) put(node.outputs[i], std::move(results[i]));
   }

@@ -1,0 +1,240 @@
+// From the float file to the quantised one: prepare, calibrate, train, write out, and measure original, post-training
+// quantisation at the same bits and the trained model on the test split, all executed by the engine.
+#include "train/job.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/cpu.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/parallel.h"
+#include "base/progress.h"
+#include "engine/executor.h"
+#include "model/infer.h"
+#include "model/onnx/onnx.h"
+#include "train/simulate.h"
+#include "train/trainer.h"
+
+namespace slipway {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kEvaluationBatch = 32, kDefaultCrop = 4, kCropOfSide = 8;
+
+void require_trainable(const Graph& model, const Dataset& data, const QatOptions& o) {
+  if (model.inputs().size() != 1)
+    fail(ErrorCode::kUnsupported, "Training takes models with one input; this one has {}: '{}'", model.inputs().size(),
+         model.name);
+  const Value& input = model.value(model.inputs()[0]);
+  if (input.dtype != DType::kFloat32)
+    fail(ErrorCode::kUnsupported, "Training takes a float32 input; '{}' is {}", input.name, to_string(input.dtype));
+  data.require_classes_of(model);
+  if (data.size(Split::kTrain) == 0)
+    fail(ErrorCode::kInvalidArgument, "There is nothing to train on; add a `train` split to the data file: {}",
+         data.path());
+  if (o.loss == QatLoss::kLabels && !data.has_labels(Split::kTrain))
+    fail(ErrorCode::kInvalidArgument,
+         "The training samples have no labels; use --loss distillation, or add labels to the data file: {}",
+         data.path());
+}
+
+/// A sample's dims as the model takes them, checked against the data.
+Dims sample_dims(const Graph& model, const Dataset& data) {
+  const Tensor sample = data.input(Split::kTrain, 0);
+  const Value& input = model.value(model.inputs()[0]);
+  bool fits = sample.dtype() == DType::kFloat32 && input.shape.rank() == sample.dims().size() + 1;
+  for (size_t d = 0; fits && d < sample.dims().size(); ++d)
+    fits = !input.shape[d + 1].is_known() || input.shape[d + 1].value() == sample.dims()[d];
+  if (!fits)
+    fail(ErrorCode::kInvalidArgument,
+         "The data do not fit the model; correct `preprocess` in the data file: samples are {}{}, the model's input "
+         "'{}' is f32{}",
+         to_string(sample.dtype()), to_string(sample.dims()), input.name, to_string(input.shape));
+  return sample.dims();
+}
+
+/// The model with any number of samples at once, where an exporter fixed it: the first dimension becomes a symbol, and
+/// Reshape copies it. Whether that is what the model means shows when two samples go through.
+Graph with_free_batch(Graph graph) {
+  const ValueId input = graph.inputs()[0];
+  Shape shape = graph.value(input).shape;
+  if (shape.rank() == 0 || !shape[0].is_known()) return graph;
+  const int64_t fixed = shape[0].value();
+  for (const NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    for (const ValueId output : node.outputs)
+      if (output != kNoValue) graph.set_type(output, graph.value(output).dtype, Shape());
+    if (!node.is("Reshape") || node.integer("allowzero", 0) != 0 || graph.constant(node.input(1)) == nullptr) continue;
+    std::vector<int64_t> dims = to_ints(*graph.constant(node.inputs[1]));
+    if (dims.empty() || dims[0] != fixed) continue;
+    dims[0] = 0;
+    const std::string name = graph.fresh_name(graph.value(node.inputs[1]).name + "_any_batch");
+    graph.set_input(id, 1, graph.add_constant(name, Tensor::of<int64_t>({static_cast<int64_t>(dims.size())}, dims)));
+  }
+  shape[0] = Dim(std::string("batch"));
+  graph.set_type(input, graph.value(input).dtype, shape);
+  infer_shapes(graph);
+  return graph;
+}
+
+/// The other way: shapes as the original states them, for what is served in its place.
+void restore_batch(Graph& graph, const Graph& original) {
+  const Shape& shape = original.value(original.inputs()[0]).shape;
+  if (shape.rank() > 0 && shape[0].is_known()) bind_batch(graph, shape[0].value());
+}
+
+Augment augment_of(const Dataset& data, const Dims& dims, const QatOptions& o) {
+  Augment augment;
+  if (data.augment()) {
+    augment = *data.augment();
+  } else if (data.is_image() && dims.size() == 3) {
+    const bool channels_first = data.preprocess().layout == "nchw";
+    augment.crop =
+        std::min(kDefaultCrop, std::min(dims[channels_first ? 1 : 0], dims[channels_first ? 2 : 1]) / kCropOfSide);
+  }
+  if (o.crop >= 0) augment.crop = o.crop;
+  if (o.flip >= 0) augment.flip = o.flip != 0;
+  return augment;
+}
+
+struct Judged {
+  double accuracy = 0;
+  std::vector<int64_t> classes;
+};
+
+/// Top-1 on the test split; against `expected` where there are no labels.
+Judged judge(const Graph& graph, const Dataset& data, const std::vector<int64_t>& expected, int threads,
+             const std::string& what) {
+  Judged judged;
+  const int64_t count = data.size(Split::kTest);
+  if (count == 0) return judged;
+  const auto executor = make_executor(graph, {.batch = kEvaluationBatch, .threads = threads});
+  Progress progress("testing " + what, count);
+  int64_t right = 0;
+  for (int64_t first = 0; first < count; first += kEvaluationBatch) {
+    const int64_t n = std::min(kEvaluationBatch, count - first);
+    const Tensor input = data.batch(Split::kTest, first, n, threads);
+    const Tensor scores = executor->run(std::span(&input, 1))[0];
+    const auto values = scores.values<float>();
+    const size_t classes = values.size() / static_cast<size_t>(n);
+    for (int64_t i = 0; i < n; ++i) {
+      const auto row = values.subspan(static_cast<size_t>(i) * classes, classes);
+      const int64_t top = std::max_element(row.begin(), row.end()) - row.begin();
+      judged.classes.push_back(top);
+      const int64_t label = data.label(Split::kTest, first + i);
+      right += top == (label >= 0 || expected.empty() ? label : expected[static_cast<size_t>(first + i)]);
+    }
+    progress.step(n);
+  }
+  judged.accuracy = static_cast<double>(right) / static_cast<double>(count);
+  return judged;
+}
+
+/// What a checkpoint belongs to: everything that the weights depend on.
+std::string checkpoint_key(const QatFiles& files, const Dataset& data, const QatOptions& o) {
+  json options = to_json(o);
+  for (const char* key :
+       {"checkpoint", "checkpoint_seconds", "restart", "quiet", "compare_samples", "patience", "time_budget_minutes"})
+    options.erase(key);
+  return sha256_hex(sha256_of_file(files.model) + data.digest() + data.train_digest() + options.dump());
+}
+
+void carry_preprocess(const Graph& model, const Dataset& data, Graph& to) {
+  Preprocess carried;
+  std::vector<std::string> labels;
+  if (load_preprocess(model, carried, labels))
+    if (const std::string difference = preprocess_difference(data.preprocess(), carried); !difference.empty())
+      fail(ErrorCode::kInvalidArgument,
+           "The data file contradicts the pre-processing that the model carries; correct one of them: {}", difference);
+  store_preprocess(to, data.preprocess(), data.class_names().empty() ? labels : data.class_names());
+}
+
+QatResult run(const QatFiles& files, QatOptions o, const std::function<void(const QatEpoch&)>& on_epoch) {
+  if (o.threads <= 0) o.threads = cpu_count();
+  o.calibrate.threads = o.threads;
+  if (o.checkpoint.empty()) o.checkpoint = files.output + ".checkpoint";
+  at::set_num_threads(o.threads);
+  set_thread_count(o.threads);
+
+  const Graph model = load_onnx(files.model);
+  const Dataset data = Dataset::open(files.data);
+  for (const std::string& warning : data.train_warnings()) fmt::print(stderr, "warning: {}\n", warning);
+  require_trainable(model, data, o);
+  const Dims dims = sample_dims(model, data);
+  const TrainingGraph prepared = prepare_for_training(with_free_batch(model), o.quantize);
+  Graph quantized_carrier;  // refuses contradictions before any work
+  carry_preprocess(model, data, quantized_carrier);
+  require_writable(o.checkpoint);
+
+  const Calibration calibration = calibrate(prepared.graph, samples_of(data, Split::kCalibration, o.threads),
+                                            tensors_to_calibrate(prepared.graph, o.quantize), o.calibrate);
+  const Quantizers start = choose_quantizers(prepared.graph, calibration, o.quantize);
+  QatModel qat(prepared, start, o.quantize);
+  const auto teacher = make_executor(prepared.graph, {.batch = o.batch, .threads = o.threads});
+  QatResult result{.output = files.output};
+  {
+    const at::NoGradGuard no_gradient;
+    Dims probe = dims;
+    probe.insert(probe.begin(), 2);
+    const at::Tensor scores = qat.forward(at::zeros(probe), QatModel::Mode::kFrozen);
+    if (scores.dim() < 2 || scores.size(0) != 2)
+      fail(ErrorCode::kUnsupported,
+           "The model does not give scores for each of several samples; export it with a free batch dimension: two "
+           "samples give {}",
+           to_string(scores.sizes().vec()));
+    const TrainingSet set(data, dims, scores.numel() / 2,
+                          {.samples = o.samples,
+                           .held_out = o.held_out,
+                           .max_held_out = o.max_held_out,
+                           .augment = augment_of(data, dims, o),
+                           .seed = o.seed,
+                           .threads = o.threads});
+    const at::AutoGradMode gradient(true);
+    train(qat, *teacher, set, o, {o.checkpoint, checkpoint_key(files, data, o)}, on_epoch, result);
+  }
+
+  QuantizedModel trained = insert_quantizers(qat.trained_graph(), qat.quantizers(), o.quantize);
+  carry_preprocess(model, data, trained.graph);
+  const Graph ptq = insert_quantizers(prepared.graph, start, o.quantize).graph;
+  result.nodes = static_cast<int64_t>(trained.report.nodes.size());
+  result.quantized_nodes = std::count_if(trained.report.nodes.begin(), trained.report.nodes.end(),
+                                         [](const NodeDecision& n) { return n.quantized; });
+  result.test_samples = data.size(Split::kTest);
+  const Judged original = judge(prepared.graph, data, {}, o.threads, "float32");
+  result.float_accuracy = data.has_labels() ? original.accuracy : 1;
+  result.ptq_accuracy = judge(ptq, data, original.classes, o.threads, "PTQ").accuracy;
+  const Judged executed = judge(trained.graph, data, original.classes, o.threads, "QAT");
+  result.accuracy = executed.accuracy;
+  result.agreement = compare_with_execution(qat, trained.graph, data, executed.classes, o);
+
+  trained.graph.metadata["slipway.quantization"] = json{
+      {"method", "quantisation-aware training"},
+      {"profile", to_string(o.quantize.profile)},
+      {"activations", to_string(activation_grid(o.quantize).dtype)},
+      {"weights", fmt::format("{} per channel, symmetric", to_string(weight_grid(o.quantize).dtype))},
+      {"data_digest", data.train_digest()},
+      {"version", SLIPWAY_VERSION}}.dump();
+  trained.graph.metadata["slipway.training"] = json{{"options", to_json(o)}, {"result", to_json(result)}}.dump();
+  restore_batch(trained.graph, model);
+  save_onnx(trained.graph, files.output);
+  std::remove(o.checkpoint.c_str());
+  result.float_bytes = file_bytes(files.model);
+  result.bytes = file_bytes(files.output);
+  return result;
+}
+
+}  // namespace
+
+QatResult run_job(const QatFiles& files, const QatOptions& options,
+                  const std::function<void(const QatEpoch&)>& on_epoch) {
+  try {
+    return run(files, options, on_epoch);
+  } catch (const c10::Error& error) {
+    fail(ErrorCode::kInternal, "libtorch failed: {}", error.what_without_backtrace());
+  }
+}
+
+}  // namespace slipway

@@ -1,0 +1,347 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+
+#include "model/evaluate.h"
+#include "model/infer.h"
+#include "model/onnx/onnx.h"
+#include "train/checkpoint.h"
+#include "train/job.h"
+#include "train/simulate.h"
+#include "train/tensors.h"
+#include "train/train_testing.h"
+#include "train/trainer.h"
+
+namespace slipway {
+namespace {
+
+QuantizeOptions bits(int weight_bits, QuantizeProfile profile = QuantizeProfile::kPortable) {
+  QuantizeOptions options;
+  options.weight_bits = weight_bits;
+  options.profile = profile;
+  return options;
+}
+
+/// A model on its way to being trained, with its data.
+struct Course {
+  explicit Course(const QuantizeOptions& options, const std::string& more = "", bool labels = true)
+      : net(trainable_net()),
+        data(Dataset::open(write_pictures(net, folder, 400, more, labels))),
+        prepared(prepare_for_training(net, options)),
+        calibration(calibrate(prepared.graph, samples_of(data, Split::kCalibration),
+                              tensors_to_calibrate(prepared.graph, options))),
+        start(choose_quantizers(prepared.graph, calibration, options)),
+        model(prepared, start, options),
+        teacher(make_executor(prepared.graph, {.batch = 16})) {}
+
+  QatResult train_it(QatOptions o, const TrainerFiles& files = {},
+                     const std::function<void(const QatEpoch&)>& on_epoch = {}) {
+    o.quiet = true;
+    const TrainingSet set(data, {1, 8, 8}, 6, {.held_out = o.held_out, .augment = {2, true}, .seed = o.seed});
+    QatResult result;
+    train(model, *teacher, set, o, files, on_epoch, result);
+    return result;
+  }
+  std::map<std::string, Tensor> weights() const {
+    std::map<std::string, Tensor> copy;
+    for (const auto& [name, tensor] : model.state()) copy[name] = from_torch(tensor);
+    return copy;
+  }
+
+  TestFolder folder;
+  Graph net;
+  Dataset data;
+  TrainingGraph prepared;
+  Calibration calibration;
+  Quantizers start;
+  QatModel model;
+  std::unique_ptr<Executor> teacher;
+};
+
+bool same(const std::map<std::string, Tensor>& a, const std::map<std::string, Tensor>& b) {
+  return a.size() == b.size() &&
+         std::all_of(a.begin(), a.end(), [&](const auto& entry) { return entry.second.identical(b.at(entry.first)); });
+}
+
+QatOptions few_epochs(int weight_bits) {
+  QatOptions o;
+  o.quantize = bits(weight_bits);
+  o.epochs = 3;
+  o.batch = 32;
+  o.held_out = 0.25;
+  return o;
+}
+
+TEST(QatModel, BatchNormsAreFoundBesideTheirConvolutions) {
+  const Course course(bits(8));
+  EXPECT_EQ(course.prepared.batch_norms.size(), 3u);
+  EXPECT_TRUE(course.model.has_batch_norms());
+  for (const NodeId id : course.prepared.graph.topological_order())
+    EXPECT_NE(course.prepared.graph.node(id).op_type, "BatchNormalization");
+}
+
+TEST(QatModel, StartsAsTheOriginalAndAsPostTrainingQuantisation) {
+  for (const int weight_bits : {8, 4}) {
+    Course course(bits(weight_bits));
+    const Tensor input = course.data.batch(Split::kTest, 0, 5);
+    const at::NoGradGuard no_gradient;
+    const at::Tensor plain = course.model.forward_float(to_torch(input), QatModel::Mode::kFrozen);
+    const at::Tensor expected = to_torch(evaluate(course.net, std::span(&input, 1))[0]);
+    EXPECT_LT((plain - expected).abs().max().item<float>(), 1e-4f);
+
+    const Graph ptq = insert_quantizers(course.prepared.graph, course.start, bits(weight_bits)).graph;
+    const at::Tensor quantised = course.model.forward(to_torch(input), QatModel::Mode::kFrozen);
+    const at::Tensor executed = to_torch(evaluate(ptq, std::span(&input, 1))[0]);
+    // The same codes but where a float sum rounds to the other side of a tie.
+    EXPECT_LT((quantised - executed).abs().mean().item<float>(), 2e-3f) << weight_bits;
+    EXPECT_GT((quantised - plain).abs().mean().item<float>(), 1e-3f) << weight_bits;
+  }
+}
+
+TEST(QatModel, WritesOutWhatItTrained) {
+  Course course(bits(4));
+  course.train_it(few_epochs(4));
+  const Graph exported = insert_quantizers(course.model.trained_graph(), course.model.quantizers(), bits(4)).graph;
+  const Tensor input = course.data.batch(Split::kTest, 0, 5);
+  const at::NoGradGuard no_gradient;
+  const at::Tensor trained = course.model.forward(to_torch(input), QatModel::Mode::kFrozen);
+  const at::Tensor executed = to_torch(evaluate(exported, std::span(&input, 1))[0]);
+  EXPECT_LT((trained - executed).abs().mean().item<float>(), 2e-3f);
+  int64_t packed = 0;
+  for (ValueId id = 0; id < exported.value_limit(); ++id) {
+    const Value& value = exported.value(id);
+    packed += value.alive && value.is_constant() && value.dtype == DType::kInt4 && value.shape.rank() > 1;
+  }
+  EXPECT_EQ(packed, 5);
+}
+
+TEST(QatModel, ScalesStayPositive) {
+  Course course(bits(4));
+  {
+    const at::NoGradGuard no_gradient;
+    for (at::Tensor& scale : course.model.scales()) scale.fill_(-1);
+  }
+  course.model.clamp_scales();
+  for (const at::Tensor& scale : course.model.scales()) EXPECT_GT(scale.min().item<float>(), 0);
+}
+
+// The engine's integers are those of the simulation, bit for bit.
+TEST(Simulation, EqualsExecution) {
+  for (const QuantizeOptions& options :
+       {bits(8), bits(4), bits(8, QuantizeProfile::kCpu), bits(4, QuantizeProfile::kCpu)}) {
+    Course course(options);
+    QatOptions o = few_epochs(options.weight_bits);
+    o.quantize = options;
+    course.train_it(o);
+    const Graph exported = insert_quantizers(course.model.trained_graph(), course.model.quantizers(), options).graph;
+    const Tensor input = course.data.batch(Split::kTest, 0, 100);
+    const Tensor scores = make_executor(exported, {.batch = 4})->run(std::span(&input, 1))[0];
+    std::vector<int64_t> classes;
+    for (size_t i = 0; i < 100; ++i) classes.push_back(argmax(scores.values<float>().subspan(i * 6, 6)));
+    QatAgreement agreement = compare_with_execution(course.model, exported, course.data, classes, o);
+    EXPECT_EQ(agreement.equal, 100);
+    EXPECT_TRUE(agreement.disagreements.empty());
+    EXPECT_GE(agreement.tensors, 6);
+    EXPECT_EQ(agreement.compared_samples, 64);
+    EXPECT_GT(agreement.elements, 64 * 6 * 16);
+    EXPECT_EQ(agreement.unequal_elements, 0) << agreement.first_unequal;
+    EXPECT_GT(agreement.output_step, 0);
+    // A prediction that differs is listed with its margin.
+    classes[3] = (classes[3] + 1) % 6;
+    agreement = compare_with_execution(course.model, exported, course.data, classes, o);
+    ASSERT_EQ(agreement.disagreements.size(), 1u);
+    EXPECT_EQ(agreement.disagreements[0].executed, classes[3]);
+    EXPECT_EQ(agreement.disagreements[0].sample, course.data.sample_name(Split::kTest, 3));
+    EXPECT_EQ(agreement.largest_margin, agreement.disagreements[0].margin);
+    EXPECT_GT(agreement.largest_margin, 0);
+  }
+}
+
+TEST(Trainer, LearnsWhatFourBitsLost) {
+  for (const QatOptimizer optimizer : {QatOptimizer::kSgd, QatOptimizer::kAdamW}) {
+    Course course(bits(4));
+    QatOptions o = few_epochs(4);
+    o.optimizer = optimizer;
+    o.epochs = 6;
+    const QatResult result = course.train_it(o);
+    ASSERT_EQ(result.epochs.size(), 7u);
+    EXPECT_GT(result.best_epoch, 0);
+    EXPECT_LT(result.epochs[static_cast<size_t>(result.best_epoch)].held_out_loss, 0.7 * result.epochs[0].held_out_loss)
+        << to_string(optimizer);
+    EXPECT_EQ(result.stopped, "all epochs are done");
+    EXPECT_EQ(result.train_samples, 225);
+    EXPECT_EQ(result.held_out_samples, 75);
+    EXPECT_TRUE(result.labels);
+  }
+}
+
+TEST(Trainer, NeedsNoLabelsToDistil) {
+  Course course(bits(4), "", false);
+  QatOptions o = few_epochs(4);
+  o.loss = QatLoss::kMixed;
+  const QatResult result = course.train_it(o);
+  EXPECT_FALSE(result.labels);
+  EXPECT_LT(result.epochs.back().held_out_loss, result.epochs.front().held_out_loss);
+}
+
+TEST(Trainer, TheSameSeedGivesTheSameBits) {
+  Course a(bits(4)), b(bits(4)), c(bits(4));
+  QatOptions o = few_epochs(4);
+  a.train_it(o);
+  b.train_it(o);
+  o.seed = 1;
+  c.train_it(o);
+  EXPECT_TRUE(same(a.weights(), b.weights()));
+  EXPECT_FALSE(same(a.weights(), c.weights()));
+}
+
+TEST(Trainer, GoesOnFromACheckpointToTheSameBits) {
+  for (const QatOptimizer optimizer : {QatOptimizer::kSgd, QatOptimizer::kAdamW}) {
+    QatOptions o = few_epochs(4);
+    o.optimizer = optimizer;
+    Course whole(bits(4)), killed(bits(4)), resumed(bits(4));
+    const QatResult expected = whole.train_it(o);
+    const TrainerFiles files{killed.folder.path("checkpoint"), "key"};
+    // Dies while the third epoch's end is told: the checkpoint is that of some step within it.
+    o.checkpoint_seconds = 0;
+    struct Death {};
+    EXPECT_THROW(killed.train_it(o, files,
+                                 [](const QatEpoch& epoch) {
+                                   if (epoch.epoch == 3) throw Death();
+                                 }),
+                 Death);
+    std::vector<int64_t> heard;
+    const QatResult result = resumed.train_it(o, files, [&](const QatEpoch& epoch) { heard.push_back(epoch.epoch); });
+    EXPECT_EQ(heard, (std::vector<int64_t>{0, 1, 2, 3}));
+    EXPECT_TRUE(same(whole.weights(), resumed.weights())) << to_string(optimizer);
+    for (size_t i = 0; i < expected.epochs.size(); ++i) {
+      EXPECT_EQ(result.epochs[i].held_out_loss, expected.epochs[i].held_out_loss) << i;
+      EXPECT_TRUE(i == 0 || result.epochs[i].loss == expected.epochs[i].loss) << i;
+    }
+  }
+}
+
+TEST(Trainer, StopsAtALossThatIsNoNumberAndKeepsTheBest) {
+  Course course(bits(4));
+  const auto before = course.weights();
+  QatOptions o = few_epochs(4);
+  o.learning_rate = 1e30;
+  const QatResult result = course.train_it(o);
+  EXPECT_NE(result.stopped.find("finite"), std::string::npos) << result.stopped;
+  EXPECT_EQ(result.best_epoch, 0);
+  EXPECT_TRUE(same(before, course.weights()));
+}
+
+TEST(Trainer, StopsWhenPatienceOrTimeRunsOut) {
+  Course patient(bits(4)), hurried(bits(4));
+  QatOptions o = few_epochs(4);
+  o.epochs = 500;
+  o.patience = 1;
+  o.learning_rate = 1e-12;  // nothing gets better
+  const QatResult stopped = patient.train_it(o);
+  EXPECT_NE(stopped.stopped.find("no better epoch"), std::string::npos) << stopped.stopped;
+  EXPECT_LT(stopped.epochs.size(), 20u);
+  o.patience = 0;
+  o.time_budget_minutes = 0.02;
+  const QatResult timed = hurried.train_it(o);
+  EXPECT_NE(timed.stopped.find("time budget"), std::string::npos) << timed.stopped;
+}
+
+TEST(Checkpoint, DamagedOrForeignOnesAreRefused) {
+  const TestFolder folder;
+  const std::string path = folder.path("c");
+  save_checkpoint({"key", "{}", {{"a", at::tensor({1.0f, 2.0f})}, {"b", at::zeros({2, 0})}}}, path);
+  const auto loaded = load_checkpoint(path, "key");
+  ASSERT_TRUE(loaded);
+  EXPECT_TRUE(at::equal(loaded->tensors.at("a"), at::tensor({1.0f, 2.0f})));
+  EXPECT_EQ(loaded->tensors.at("b").sizes(), (std::vector<int64_t>{2, 0}));
+  EXPECT_FALSE(load_checkpoint(folder.path("none"), "key"));
+  EXPECT_NE(error_of([&] { load_checkpoint(path, "other"); }).find("another training"), std::string::npos);
+  const std::string bytes = read_text_file(path);
+  for (size_t at = 0; at < bytes.size(); at += 7) {
+    std::string damaged = bytes;
+    damaged[at] = static_cast<char>(damaged[at] ^ 1);
+    write_file(path, std::string_view(damaged));
+    EXPECT_NE(error_of([&] { load_checkpoint(path, "key"); }).find("damaged"), std::string::npos) << at;
+    write_file(path, std::string_view(bytes.substr(0, at)));
+    EXPECT_NE(error_of([&] { load_checkpoint(path, "key"); }).find("damaged"), std::string::npos) << at;
+  }
+}
+
+// The whole job, as slipway-torch does it.
+class Job : public ::testing::Test {
+ protected:
+  std::string save(const Graph& graph, const std::string& name = "model.onnx") {
+    save_onnx(graph, folder_.path(name));
+    return folder_.path(name);
+  }
+  QatResult run(const std::string& model, const std::string& data, QatOptions o = few_epochs(8)) {
+    o.quiet = true;
+    o.epochs = std::min<int64_t>(o.epochs, 1);
+    return run_job({model, data, folder_.path("out.onnx")}, o, {});
+  }
+  TestFolder folder_;
+};
+
+TEST_F(Job, WritesAQuantisedModelThatSaysHowItWasMade) {
+  const Graph net = trainable_net();
+  const QatResult result = run(save(net), write_pictures(net, folder_, 200), few_epochs(4));
+  EXPECT_EQ(result.test_samples, 50);
+  EXPECT_EQ(result.float_accuracy, 1);
+  EXPECT_EQ(result.agreement.equal, 50);
+  EXPECT_EQ(result.agreement.unequal_elements, 0);
+  EXPECT_LT(result.bytes, result.float_bytes);
+  const Graph loaded = load_onnx(folder_.path("out.onnx"));
+  EXPECT_TRUE(loaded.metadata.contains("slipway.training"));
+  EXPECT_TRUE(loaded.metadata.contains("slipway.preprocess"));
+  EXPECT_EQ(loaded.opset(), 21);
+  EXPECT_FALSE(file_exists(folder_.path("out.onnx.checkpoint")));
+}
+
+TEST_F(Job, ABatchThatTheExporterFixedDoesNotMatter) {
+  Graph net = trainable_net("1");
+  const QatResult result = run(save(net), write_pictures(trainable_net(), folder_, 200));
+  EXPECT_EQ(result.float_accuracy, 1);
+  const Graph loaded = load_onnx(folder_.path("out.onnx"));
+  EXPECT_EQ(loaded.value(loaded.inputs()[0]).shape, net.value(net.inputs()[0]).shape);
+}
+
+TEST_F(Job, ASoftmaxAtTheEndIsTrainedThrough) {
+  const QatResult result = run(save(trainable_net("N", true)), write_pictures(trainable_net(), folder_, 200));
+  EXPECT_EQ(result.float_accuracy, 1);
+  EXPECT_GT(result.accuracy, 0.8);
+  const Graph loaded = load_onnx(folder_.path("out.onnx"));
+  EXPECT_EQ(loaded.producer(loaded.outputs()[0])->op_type, "Softmax");
+}
+
+TEST_F(Job, RefusesWhatItCannotTrain) {
+  const Graph net = trainable_net();
+  const std::string model = save(net), data = write_pictures(net, folder_, 200);
+  const auto refusal = [&](const std::string& m, const std::string& d, const QatOptions& o = few_epochs(8)) {
+    return error_of([&] { run(m, d, o); });
+  };
+  const auto says = [](const std::string& message, const std::string& part) {
+    return message.find(part) != std::string::npos;
+  };
+  // Labels out of range, data of another shape, no labels though asked for.
+  write_npy(folder_.path("z.npy"), Tensor::of<int64_t>({200}, std::vector<int64_t>(200, 6)));
+  const auto variant = [&](const std::string& text) { return folder_.write("variant.yaml", text); };
+  const std::string head = "format: npy\nimages: x.npy\ncalibration: {count: 32}\ntest: {count: 50}\n";
+  EXPECT_TRUE(says(refusal(model, variant(head + "labels: z.npy\npreprocess: {color: gray}\n")), "6 classes"));
+  EXPECT_TRUE(says(refusal(model, variant(head + "labels: y.npy\npreprocess: {color: rgb}\n")), "[3,8,8]"));
+  QatOptions with_labels = few_epochs(8);
+  with_labels.loss = QatLoss::kLabels;
+  EXPECT_TRUE(says(refusal(model, variant(head + "preprocess: {color: gray}\n"), with_labels), "no labels"));
+  // An operator without a gradient.
+  Graph odd = net;
+  const ValueId round =
+      odd.add_node({.op_type = "Round", .name = "the_round", .inputs = {odd.outputs()[0]}}, "rounded");
+  odd.set_output(0, round);
+  infer_shapes(odd);
+  EXPECT_TRUE(says(refusal(save(odd, "odd.onnx"), data), "the_round"));
+  EXPECT_FALSE(file_exists(folder_.path("out.onnx")));
+}
+
+}  // namespace
+}  // namespace slipway
