@@ -1,5 +1,5 @@
-// The data file's YAML into a description. The keys of a source may stand at the top, for both splits, or inside a
-// split, which then overrides them.
+// The data file's YAML into a description. The keys of a source may stand at the top, for all splits, or inside a
+// split, which then overrides them. A training split that names no samples takes calibration's.
 #include "data/data_file.h"
 
 #include <algorithm>
@@ -79,6 +79,16 @@ SplitDescription read_split(const StrictMap& top, const char* key, const std::st
   return split;
 }
 
+bool names_samples(const SourceDescription& source) {
+  return !source.folder.empty() || !source.files.empty() || !source.inputs.empty() || !source.labels.empty();
+}
+
+std::optional<Augment> read_augment(const StrictMap& top) {
+  if (!top.has("augment")) return {};
+  const StrictMap map = top.map("augment", {"crop", "flip"});
+  return Augment{.crop = map.integer("crop", 0, 0, kMaxAugmentCrop), .flip = map.flag("flip", false)};
+}
+
 /// One number for both sides, or [height, width].
 bool read_sides(const StrictMap& map, const char* key, int64_t& height, int64_t& width) {
   const auto sides = map.integers(key, 1, kMaxImageSide);
@@ -135,9 +145,9 @@ std::vector<std::string> read_class_names(const StrictMap& top, const std::strin
 }
 
 DataFile parse_data_file(const std::string& text, const std::string& path) {
-  const StrictMap top(
-      parse_yaml(text, path), path,
-      source_keys({"format", "calibration", "test", "preprocess", "classes", "label_map", "label_offset"}));
+  const StrictMap top(parse_yaml(text, path), path,
+                      source_keys({"format", "calibration", "test", "train", "augment", "preprocess", "classes",
+                                   "label_map", "label_offset"}));
   const std::string folder = parent_folder(path);
   DataFile data;
   SourceDescription shared;
@@ -148,11 +158,14 @@ DataFile parse_data_file(const std::string& text, const std::string& path) {
   read_source(top, folder, shared);
   data.calibration = read_split(top, "calibration", folder, shared);
   data.test = read_split(top, "test", folder, shared);
+  data.train = read_split(top, "train", folder, shared);
+  if (data.train.source == shared && !names_samples(shared)) data.train.source = data.calibration.source;
+  data.augment = read_augment(top);
   const SourceDescription nothing{.format = shared.format};
   data.test.exists = data.test.exists || shared != nothing;
   if (!data.calibration.exists && !data.test.exists)
-    fail(ErrorCode::kInvalidArgument, "The data file names no samples; `slipway data init FOLDER` writes one: {}",
-         path);
+    fail(ErrorCode::kInvalidArgument,
+         "The data file names no samples to calibrate or test with; `slipway data init FOLDER` writes one: {}", path);
   data.preprocess = read_preprocess(top);
   data.has_scale = top.has("preprocess") && top.node("preprocess")["scale"].IsDefined();
   data.classes = read_class_names(top, folder);

@@ -1,9 +1,11 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "data/augment.h"
 #include "data/preprocess.h"
 #include "data/sample_source.h"
 
@@ -19,12 +21,13 @@ struct SplitDescription {
 
 /// A parsed data file; paths are joined to the file's folder.
 struct DataFile {
-  SplitDescription calibration, test;
+  SplitDescription calibration, test, train;
   Preprocess preprocess;
   bool has_scale = false;                    ///< `scale` was given; otherwise pictures take 1/255, arrays 1
   std::vector<std::string> classes;          ///< by index of the model's output
   std::map<std::string, int64_t> label_map;  ///< the data's label → the model's
   int64_t label_offset = 0;                  ///< added to numeric labels
+  std::optional<Augment> augment;            ///< as given, if it was
 };
 
 /// The keys `preprocess` (a mapping) and `classes` (a list, or a text file with one name a line, its path relative to

@@ -19,6 +19,9 @@ namespace slipway {
 namespace {
 
 constexpr int64_t kCalibrationCount = 256;
+constexpr const char* kTrainText =
+    "# train: {count: 10000}  # for `slipway qat`; left out: all that calibration is drawn from. Never tested "
+    "samples\n";
 
 struct Folder {
   std::string path, prefix;
@@ -60,14 +63,14 @@ std::string quoted(const std::string& text) {
 std::string splits_text(const Guess& guess, int64_t available) {
   if (!guess.calibration.empty())
     return fmt::format(
-        "calibration:\n{}  count: {}  # drawn at random; 100 to 500 are usually enough\n  seed: 0\ntest:\n{}",
-        guess.calibration, std::min(kCalibrationCount, available), guess.test);
+        "calibration:\n{}  count: {}  # drawn at random; 100 to 500 are usually enough\n  seed: 0\ntest:\n{}{}",
+        guess.calibration, std::min(kCalibrationCount, available), guess.test, kTrainText);
   return fmt::format(
       "# Both splits are drawn from the same samples, without overlap. For figures you can publish, calibrate on\n"
       "# training data: give `calibration` its own files.\n"
       "calibration: {{count: {}, seed: 0}}  # 100 to 500 are usually enough\n"
-      "test: {{}}                           # the others, or `count` of them\n",
-      std::clamp<int64_t>(available / 4, 1, kCalibrationCount));
+      "test: {{}}                           # the others, or `count` of them\n{}",
+      std::clamp<int64_t>(available / 4, 1, kCalibrationCount), kTrainText);
 }
 
 std::optional<Guess> guess_idx(const Folder& folder) {
@@ -313,6 +316,9 @@ std::string data_init_text(const std::string& path, const std::string& prefix) {
   return "# A data set for Slipway. Paths are relative to this file" +
          std::string(prefix.empty() ? ", which belongs into the folder itself" : "") + ".\n" + guess->head +
          splits_text(*guess, available) + preprocess_text(*samples) +
+         (samples->is_image() ? "# augment: {crop: 4, flip: true}  # in training: shifted by up to 4 pixels, mirrored "
+                                "half the time\n"
+                              : "") +
          "\n# The names of the model's classes, by index: a list, or a text file with one a line.\n" +
          (guess->classes.empty() ? "# classes: classes.txt\n" : guess->classes) +
          "# If the data number the classes differently than the model:\n"

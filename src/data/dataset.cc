@@ -1,13 +1,17 @@
-// A data set: two splits over sample sources, labels resolved to the model's classes, samples made into inputs.
+// A data set: splits over sample sources, labels resolved to the model's classes, samples made into inputs.
 // Splits over one source are drawn without overlap: the calibration split takes `count` samples by a seeded partial
 // shuffle (Fisher–Yates), the test split all others or `count` of them. Splits over different sources are compared by
 // file and row, and an overlap is a warning. Indices are kept ascending, so that files are read in their order.
+// The training split comes last and changes nothing about the others, whose digest reports refer to: not their draws,
+// not the names of the classes. It takes what the test split left of the source.
 #include "data/dataset.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <exception>
+#include <initializer_list>
+#include <iterator>
 #include <mutex>
 #include <numeric>
 #include <unordered_map>
@@ -50,11 +54,11 @@ std::vector<int64_t> all_indices(const SampleSource& source) {
   return indices;
 }
 
-void require_count(const SplitDescription& split, const char* name, size_t available, const std::string& path) {
+void require_count(const SplitDescription& split, Split which, size_t available, const std::string& path) {
   if (split.count > static_cast<int64_t>(available))
     fail(ErrorCode::kInvalidArgument,
-         "The {} split asks for more samples than there are; lower `count`: {} of {} in {}", name, split.count,
-         available, path);
+         "The {} split asks for more samples than there are; lower `count`: {} of {} in {}", to_string(which),
+         split.count, available, path);
 }
 
 bool parse_int(const std::string& text, int64_t& value) {
@@ -129,22 +133,45 @@ struct Dataset::Impl {
   std::string path;
   DataFile description;
   SplitData splits[2];
-  std::vector<std::string> classes, warnings;
+  std::unique_ptr<LabelResolver> resolver;
+  std::vector<std::string> warnings;
   bool is_image = false;
 
-  const SplitData& split(Split which) const { return splits[which == Split::kTest]; }
+  mutable std::mutex train_mutex;
+  mutable std::unique_ptr<const SplitData> train;  ///< once it was asked for
+
+  const SplitData& split(Split which) const;
   int64_t source_index(Split which, int64_t index) const {
     const SplitData& s = split(which);
     if (index < 0 || index >= static_cast<int64_t>(s.indices.size()))
-      fail(ErrorCode::kInvalidArgument, "The {} split holds {} samples; there is no number {} in {}",
-           which == Split::kTest ? "test" : "calibration", s.indices.size(), index, path);
+      fail(ErrorCode::kInvalidArgument, "The {} split holds {} samples; there is no number {} in {}", to_string(which),
+           s.indices.size(), index, path);
     return s.indices[static_cast<size_t>(index)];
   }
 
+  SplitDescription description_of(Split which) const;
   void open_splits();
+  void require_one_kind(const SplitData& other) const;
   void resolve_labels();
-  void warn_of_overlap();
+  void resolve_labels(SplitData& split) const;
+  SplitData open_train() const;
+  void warn_of_overlap(Split which, std::vector<std::string>& out) const;
+  std::string digest(const std::vector<std::string>& head, std::initializer_list<Split> which) const;
 };
+
+const SplitData& Dataset::Impl::split(Split which) const {
+  if (which != Split::kTrain) return splits[which == Split::kTest];
+  const std::lock_guard lock(train_mutex);
+  if (train == nullptr) train = std::make_unique<const SplitData>(open_train());
+  return *train;
+}
+
+SplitDescription Dataset::Impl::description_of(Split which) const {
+  if (which == Split::kTest) return description.test;
+  if (which == Split::kCalibration) return description.calibration;
+  if (description.train.exists) return description.train;
+  return {.exists = description.calibration.exists, .source = description.calibration.source};
+}
 
 void Dataset::Impl::open_splits() {
   const SplitDescription &calibration = description.calibration, &test = description.test;
@@ -153,7 +180,7 @@ void Dataset::Impl::open_splits() {
   if (calibration.exists) {
     c.source = open_source(calibration.source);
     std::vector<int64_t> rest = all_indices(*c.source);
-    require_count(calibration, "calibration", rest.size(), path);
+    require_count(calibration, Split::kCalibration, rest.size(), path);
     if (shared && (calibration.count < 0 || calibration.count == static_cast<int64_t>(rest.size())))
       fail(ErrorCode::kInvalidArgument,
            "The calibration split takes all {} samples and leaves none to test; give it a smaller `count`: {}",
@@ -161,46 +188,92 @@ void Dataset::Impl::open_splits() {
     c.indices = draw(rest, calibration.count, calibration.seed);
     if (shared) {
       t.source = c.source;
-      require_count(test, "test", rest.size(), path);
+      require_count(test, Split::kTest, rest.size(), path);
       t.indices = draw(rest, test.count, test.seed);
     }
   }
   if (test.exists && !shared) {
     t.source = open_source(test.source);
     std::vector<int64_t> rest = all_indices(*t.source);
-    require_count(test, "test", rest.size(), path);
+    require_count(test, Split::kTest, rest.size(), path);
     t.indices = draw(rest, test.count, test.seed);
   }
-  if (c.source != nullptr && t.source != nullptr && c.source->is_image() != t.source->is_image())
-    fail(ErrorCode::kInvalidArgument, "One split holds pictures and the other arrays; set `samples` in both: {}", path);
   is_image = (t.source != nullptr ? t : c).source->is_image();
+  if (c.source != nullptr) require_one_kind(c);
+}
+
+void Dataset::Impl::require_one_kind(const SplitData& other) const {
+  if (other.source->is_image() != is_image)
+    fail(ErrorCode::kInvalidArgument, "One split holds pictures and the other arrays; set `samples` in both: {}", path);
 }
 
 void Dataset::Impl::resolve_labels() {
-  LabelResolver resolver(description, path);
+  resolver = std::make_unique<LabelResolver>(description, path);
   std::vector<const SampleSource*> sources;
   for (const SplitData& s : splits)
     if (s.source != nullptr) sources.push_back(s.source.get());
-  resolver.name_classes_after(sources);
-  for (SplitData& s : splits)
-    if (s.source != nullptr && !s.source->labels.empty())
-      for (const int64_t index : s.indices) s.labels.push_back(resolver.resolve(*s.source, index));
-  classes = resolver.classes();
+  resolver->name_classes_after(sources);
+  for (SplitData& s : splits) resolve_labels(s);
 }
 
-void Dataset::Impl::warn_of_overlap() {
-  const SplitData &c = splits[0], &t = splits[1];
-  if (c.source == nullptr || t.source == nullptr || c.source == t.source) return;
+void Dataset::Impl::resolve_labels(SplitData& s) const {
+  if (s.source != nullptr && !s.source->labels.empty())
+    for (const int64_t index : s.indices) s.labels.push_back(resolver->resolve(*s.source, index));
+}
+
+SplitData Dataset::Impl::open_train() const {
+  const SplitDescription wanted = description_of(Split::kTrain);
+  SplitData result;
+  if (!wanted.exists) return result;
+  const bool tested = description.test.exists && wanted.source == description.test.source;
+  if (tested)
+    result.source = splits[1].source;
+  else if (description.calibration.exists && wanted.source == description.calibration.source)
+    result.source = splits[0].source;
+  else
+    result.source = open_source(wanted.source);
+  require_one_kind(result);
+  const std::vector<int64_t> all = all_indices(*result.source), &test = splits[1].indices;
+  std::vector<int64_t> rest;
+  if (tested)
+    std::set_difference(all.begin(), all.end(), test.begin(), test.end(), std::back_inserter(rest));
+  else
+    rest = all;
+  if (rest.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "The test split takes all {} samples and leaves none to train on; give it a smaller `count`: {}", all.size(),
+         path);
+  require_count(wanted, Split::kTrain, rest.size(), path);
+  result.indices = draw(rest, wanted.count, wanted.seed);
+  resolve_labels(result);
+  return result;
+}
+
+void Dataset::Impl::warn_of_overlap(Split which, std::vector<std::string>& out) const {
+  const SplitData &s = split(which), &t = splits[1];
+  if (s.source == nullptr || t.source == nullptr || s.source == t.source) return;
+  const SplitDescription about = description_of(which);
   std::unordered_set<std::string> tested;
   for (const int64_t index : t.indices) tested.insert(identity(description.test.source, *t.source, index));
-  const auto overlap = std::count_if(c.indices.begin(), c.indices.end(), [&](int64_t index) {
-    return tested.count(identity(description.calibration.source, *c.source, index)) > 0;
+  const auto overlap = std::count_if(s.indices.begin(), s.indices.end(), [&](int64_t index) {
+    return tested.count(identity(about.source, *s.source, index)) > 0;
   });
   if (overlap > 0)
-    warnings.push_back(
-        fmt::format("{} of the {} calibration samples are in the test split too, which flatters the "
-                    "accuracy; name other files or draw both splits from one source: {}",
-                    overlap, c.indices.size(), path));
+    out.push_back(
+        fmt::format("{} of the {} {} samples are in the test split too, which flatters the accuracy; name other files "
+                    "or draw both splits from one source: {}",
+                    overlap, s.indices.size(), to_string(which), path));
+}
+
+std::string_view to_string(Split split) {
+  switch (split) {
+    case Split::kCalibration:
+      return "calibration";
+    case Split::kTest:
+      return "test";
+    default:
+      return "train";
+  }
 }
 
 Dataset::Dataset(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
@@ -211,7 +284,11 @@ Dataset Dataset::open(const std::string& yaml_path) {
   impl->description = parse_data_file(read_text_file(yaml_path), yaml_path);
   impl->open_splits();
   impl->resolve_labels();
-  impl->warn_of_overlap();
+  impl->warn_of_overlap(Split::kCalibration, impl->warnings);
+  if (impl->description.train.exists) impl->warn_of_overlap(Split::kTrain, impl->warnings);
+  if (impl->description.augment && !impl->is_image)
+    fail(ErrorCode::kInvalidArgument,
+         "Only pictures can be augmented, and the samples are arrays; remove `augment`: {}", yaml_path);
   if (!impl->is_image && !impl->description.has_scale) impl->description.preprocess.scale = 1;
   return Dataset(std::move(impl));
 }
@@ -225,11 +302,12 @@ int64_t Dataset::label(Split split, int64_t index) const {
 }
 
 std::string Dataset::sample_name(Split split, int64_t index) const {
-  return impl_->split(split).source->name(impl_->source_index(split, index));
+  const int64_t at = impl_->source_index(split, index);
+  return impl_->split(split).source->name(at);
 }
 
-bool Dataset::has_labels() const { return !impl_->split(Split::kTest).labels.empty(); }
-const std::vector<std::string>& Dataset::class_names() const { return impl_->classes; }
+bool Dataset::has_labels(Split split) const { return !impl_->split(split).labels.empty(); }
+const std::vector<std::string>& Dataset::class_names() const { return impl_->resolver->classes(); }
 
 void Dataset::require_classes_of(const Graph& model) const {
   if (class_names().empty() || !has_labels() || model.outputs().empty()) return;
@@ -247,19 +325,28 @@ void Dataset::require_classes_of(const Graph& model) const {
          class_names().size(), scores, path());
 }
 const Preprocess& Dataset::preprocess() const { return impl_->description.preprocess; }
+const std::optional<Augment>& Dataset::augment() const { return impl_->description.augment; }
 bool Dataset::is_image() const { return impl_->is_image; }
 const std::string& Dataset::path() const { return impl_->path; }
 const std::vector<std::string>& Dataset::warnings() const { return impl_->warnings; }
 
+std::vector<std::string> Dataset::train_warnings() const {
+  std::vector<std::string> all = impl_->warnings;
+  if (!impl_->description.train.exists) impl_->warn_of_overlap(Split::kTrain, all);
+  return all;
+}
+
 Image Dataset::image(Split split, int64_t index) const {
   if (!impl_->is_image)
     fail(ErrorCode::kInvalidArgument, "The samples of this data set are arrays, not pictures: {}", impl_->path);
-  return impl_->split(split).source->image(impl_->source_index(split, index));
+  const int64_t at = impl_->source_index(split, index);
+  return impl_->split(split).source->image(at);
 }
 
 Tensor Dataset::input(Split split, int64_t index) const {
   if (impl_->is_image) return preprocess_image(preprocess(), image(split, index));
-  return preprocess_array(preprocess(), impl_->split(split).source->array(impl_->source_index(split, index)));
+  const int64_t at = impl_->source_index(split, index);
+  return preprocess_array(preprocess(), impl_->split(split).source->array(at));
 }
 
 Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads) const {
@@ -296,21 +383,28 @@ Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads) co
   return out;
 }
 
-std::string Dataset::digest() const {
+std::string Dataset::Impl::digest(const std::vector<std::string>& head, std::initializer_list<Split> which) const {
   Sha256 hash;
   const auto add = [&](const std::string& text) { hash.add(std::to_string(text.size()) + ":" + text); };
-  add(preprocess_json(preprocess()));
-  for (const std::string& name : class_names()) add(name);
-  for (const Split which : {Split::kCalibration, Split::kTest}) {
-    const SplitData& split = impl_->split(which);
-    add(std::to_string(split.indices.size()));
-    for (size_t i = 0; i < split.indices.size(); ++i) {
-      add(split.source->name(split.indices[i]));
-      add(fmt::format("{} {}", split.source->sample_bytes(split.indices[i]),
-                      split.labels.empty() ? -1 : split.labels[i]));
+  for (const std::string& text : head) add(text);
+  add(preprocess_json(description.preprocess));
+  for (const std::string& name : resolver->classes()) add(name);
+  for (const Split one : which) {
+    const SplitData& s = split(one);
+    add(std::to_string(s.indices.size()));
+    for (size_t i = 0; i < s.indices.size(); ++i) {
+      add(s.source->name(s.indices[i]));
+      add(fmt::format("{} {}", s.source->sample_bytes(s.indices[i]), s.labels.empty() ? -1 : s.labels[i]));
     }
   }
   return hash.hex();
+}
+
+std::string Dataset::digest() const { return impl_->digest({}, {Split::kCalibration, Split::kTest}); }
+
+std::string Dataset::train_digest() const {
+  const auto& given = augment();
+  return impl_->digest({"train", given ? fmt::format("{} {}", given->crop, given->flip) : ""}, {Split::kTrain});
 }
 
 }  // namespace slipway

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "data/npy.h"
@@ -177,6 +178,155 @@ TEST(Dataset, DigestFollowsWhatMatters) {
   EXPECT_NE(digest, open_text(folder, head + "preprocess: {mean: 1}\n").digest());
   EXPECT_NE(digest, open_text(folder, head + "label_offset: 1\n").digest());
   EXPECT_NE(digest, open_text(folder, head + "test: {count: 3}\n").digest());
+}
+
+/// Reports and rollouts refer to these: they must stay what they were before there was a training split.
+TEST(Dataset, DigestStaysWhatReportsReferTo) {
+  TestFolder folder;
+  write_small_set(folder);
+  write_npy(folder.path("tx.npy"), Tensor(DType::kUint8, {3, 2, 2}));
+  write_npy(folder.path("ty.npy"), Tensor::of<int64_t>({3}, {2, 1, 0}));
+  const std::string shared = "format: npy\ninputs: x.npy\nlabels: y.npy\ncalibration: {count: 1, seed: 3}\n";
+  const std::string separate =
+      "format: npy\ncalibration: {inputs: x.npy, labels: y.npy, count: 3, seed: 1}\n"
+      "test: {inputs: tx.npy, labels: ty.npy, count: 2, seed: 2}\n"
+      "preprocess: {color: gray, mean: 0.5, std: 0.25}\nclasses: [a, b, c]\n";
+  const std::string shared_digest = "aa769c864af61d2c8b1ff20acc9a2c73bdbdde8cb96150ba38aca37c6d4d3fd3";
+  const std::string separate_digest = "4e26cb0b1a08e68d230a7791648244047ba7ff30436ad9cf47bce4c30e252575";
+  EXPECT_EQ(open_text(folder, shared).digest(), shared_digest);
+  EXPECT_EQ(open_text(folder, separate).digest(), separate_digest);
+  const std::string trained = "train: {inputs: x.npy, labels: y.npy, count: 1}\naugment: {crop: 1}\n";
+  EXPECT_EQ(open_text(folder, shared + trained).digest(), shared_digest);
+  EXPECT_EQ(open_text(folder, separate + trained).digest(), separate_digest);
+  const Dataset data = open_text(folder, shared);
+  EXPECT_NE(data.train_digest(), data.digest());
+  EXPECT_EQ(data.digest(), shared_digest);
+}
+
+std::vector<std::string> names_of(const Dataset& data, Split split) {
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < data.size(split); ++i) names.push_back(data.sample_name(split, i));
+  return names;
+}
+
+TEST(TrainSplit, IsByDefaultWhatCalibrationIsDrawnFrom) {
+  TestFolder folder;
+  write_small_set(folder);
+  write_npy(folder.path("tx.npy"), Tensor(DType::kUint8, {3, 2, 2}));
+  write_npy(folder.path("ty.npy"), Tensor::of<int64_t>({3}, {2, 1, 0}));
+  const Dataset separate = open_text(folder,
+                                     "format: npy\ncalibration: {inputs: x.npy, labels: y.npy, count: 1}\n"
+                                     "test: {inputs: tx.npy, labels: ty.npy}\npreprocess: {color: gray, scale: 1}\n");
+  EXPECT_EQ(names_of(separate, Split::kTrain),
+            (std::vector<std::string>{"x.npy[0]", "x.npy[1]", "x.npy[2]", "x.npy[3]"}));
+  EXPECT_EQ(separate.label(Split::kTrain, 2), 2);
+  EXPECT_TRUE(separate.has_labels(Split::kTrain));
+  EXPECT_TRUE(separate.train_warnings().empty());
+  EXPECT_EQ(separate.input(Split::kTrain, 3).values<float>()[2], 14);
+  EXPECT_FALSE(separate.augment().has_value());
+
+  const std::string head = "format: npy\ninputs: x.npy\nlabels: y.npy\n";
+  const Dataset shared = open_text(folder, head + "calibration: {count: 1, seed: 3}\ntest: {count: 2}\n");
+  const auto test = names_of(shared, Split::kTest), train = names_of(shared, Split::kTrain);
+  EXPECT_EQ(train.size(), 2u);
+  for (const std::string& name : train) EXPECT_EQ(std::count(test.begin(), test.end(), name), 0);
+  EXPECT_EQ(std::count(train.begin(), train.end(), shared.sample_name(Split::kCalibration, 0)), 1);
+
+  const Dataset without = open_text(folder, head);
+  EXPECT_EQ(without.size(Split::kTrain), 0);
+  EXPECT_FALSE(without.has_labels(Split::kTrain));
+  EXPECT_SAYS(error_of([&] { without.input(Split::kTrain, 0); }), "The train split holds 0 samples");
+  const Dataset unlabelled = open_text(
+      folder, "format: npy\ncalibration: {inputs: x.npy, count: 3}\ntest: {inputs: tx.npy, labels: ty.npy}\n");
+  EXPECT_FALSE(unlabelled.has_labels(Split::kTrain));
+  EXPECT_TRUE(unlabelled.has_labels());
+}
+
+TEST(TrainSplit, IsWhatTheFileSaysAndNeverTested) {
+  TestFolder folder;
+  write_small_set(folder);
+  const std::string head = "format: npy\ninputs: x.npy\nlabels: y.npy\n",
+                    calibrated = head + "calibration: {count: 1}\n";
+  std::set<std::vector<std::string>> drawn;
+  for (int seed = 0; seed < 20; ++seed) {
+    const std::string text = calibrated + fmt::format("test: {{count: 1}}\ntrain: {{count: 2, seed: {}}}\n", seed);
+    const Dataset data = open_text(folder, text);
+    const auto train = names_of(data, Split::kTrain);
+    EXPECT_EQ(train.size(), 2u);
+    EXPECT_TRUE(std::is_sorted(train.begin(), train.end()));
+    EXPECT_EQ(std::count(train.begin(), train.end(), data.sample_name(Split::kTest, 0)), 0);
+    EXPECT_EQ(train, names_of(open_text(folder, text), Split::kTrain));
+    drawn.insert(train);
+  }
+  EXPECT_EQ(drawn.size(), 3u);
+  EXPECT_EQ(open_text(folder, head + "test: {count: 3}\ntrain: {}\n").size(Split::kTrain), 1);
+  const Dataset borrowed =
+      open_text(folder, "format: npy\ncalibration: {inputs: x.npy, labels: y.npy, count: 1}\ntrain: {count: 3}\n");
+  EXPECT_EQ(borrowed.size(Split::kTrain), 3);
+  EXPECT_TRUE(borrowed.has_labels(Split::kTrain));
+  EXPECT_SAYS(refusal(folder, head + "train: {}\n"), "The test split takes all 4 samples and leaves none to train on");
+  EXPECT_SAYS(refusal(folder, calibrated + "test: {count: 1}\ntrain: {count: 4}\n"),
+              "The train split asks for more samples than there are; lower `count`: 4 of 3");
+  EXPECT_SAYS(refusal(folder, head + "train: {counts: 1}\n"), "did you mean 'count'?");
+  EXPECT_SAYS(refusal(folder, head + "train: {inputs: none.npy}\n"), "There is no such file");
+  EXPECT_SAYS(refusal(folder, "format: npy\ntrain: {inputs: x.npy}\n"), "names no samples to calibrate or test with");
+  EXPECT_SAYS(refusal(folder, head + "train: {inputs: x.npy, samples: arrays}\n"), "set `samples` in both");
+}
+
+TEST(TrainSplit, OverlapWithTestIsTold) {
+  TestFolder folder;
+  write_small_set(folder);
+  const std::string tested = "test: {inputs: x.npy, labels: y.npy, count: 3}\n";
+  const Dataset stated = open_text(folder, "format: npy\n" + tested + "train: {inputs: x.npy}\n");
+  ASSERT_EQ(stated.warnings().size(), 1u);
+  EXPECT_SAYS(stated.warnings()[0], "3 of the 4 train samples are in the test split too");
+  EXPECT_EQ(stated.train_warnings(), stated.warnings());
+  const Dataset implied = open_text(folder, "format: npy\n" + tested + "calibration: {inputs: x.npy, count: 4}\n");
+  ASSERT_EQ(implied.warnings().size(), 1u);
+  EXPECT_SAYS(implied.warnings()[0], "3 of the 4 calibration samples");
+  ASSERT_EQ(implied.train_warnings().size(), 2u);
+  EXPECT_SAYS(implied.train_warnings()[1], "3 of the 4 train samples");
+}
+
+TEST(TrainSplit, LabelsOutOfRangeAreNamed) {
+  TestFolder folder;
+  write_small_set(folder);
+  write_npy(folder.path("bad.npy"), Tensor::of<int64_t>({4}, {0, 1, 7, 0}));
+  const std::string test = "format: npy\nclasses: [a, b, c]\ntest: {inputs: x.npy, labels: y.npy}\n";
+  EXPECT_SAYS(refusal(folder, test + "train: {inputs: x.npy, labels: bad.npy}\n"),
+              "A label lies outside the 3 classes; correct it or `label_offset`: 7 of x.npy[2]");
+  // Seed 0 draws another sample: who does not train is not bothered.
+  const Dataset data = open_text(folder, test + "calibration: {inputs: x.npy, labels: bad.npy, count: 1}\n");
+  EXPECT_SAYS(error_of([&] { data.size(Split::kTrain); }), "7 of x.npy[2]");
+  EXPECT_SAYS(error_of([&] { data.train_digest(); }), "7 of x.npy[2]");
+  folder.write("new.csv", "label\na\nb\nz\na\n");
+  EXPECT_SAYS(refusal(folder, test + "train: {inputs: x.npy, labels: new.csv}\n"),
+              "A label is not among `classes`; add it there or use `label_map`: 'z' of x.npy[2]");
+}
+
+TEST(TrainSplit, AugmentIsReadForPicturesOnly) {
+  TestFolder folder;
+  write_small_set(folder);
+  const std::string head = "format: npy\ninputs: x.npy\nlabels: y.npy\n";
+  EXPECT_EQ(open_text(folder, head + "augment: {crop: 1, flip: true}\n").augment(), (Augment{1, true}));
+  EXPECT_EQ(open_text(folder, head + "augment: {flip: true}\n").augment(), (Augment{0, true}));
+  EXPECT_EQ(open_text(folder, head + "augment: {}\n").augment(), Augment{});
+  EXPECT_SAYS(refusal(folder, head + "augment: {crop: 1025}\n"), "A whole number from 0 to 1024");
+  EXPECT_SAYS(refusal(folder, head + "augment: {flip: often}\n"), "data.yaml:4: flip");
+  EXPECT_SAYS(refusal(folder, head + "augment: {mirror: true}\n"), "no such key");
+  EXPECT_SAYS(refusal(folder, head + "samples: arrays\naugment: {crop: 1}\n"), "Only pictures can be augmented");
+}
+
+TEST(TrainSplit, DigestFollowsWhatTrainingSees) {
+  TestFolder folder;
+  write_small_set(folder);
+  const std::string head = "format: npy\ninputs: x.npy\nlabels: y.npy\ncalibration: {count: 1}\n";
+  const std::string digest = open_text(folder, head + "train: {}\ntest: {count: 1}\n").train_digest();
+  EXPECT_EQ(digest, open_text(folder, head + "test: {count: 1}\n").train_digest());
+  std::set<std::string> digests = {digest};
+  for (const char* more : {"train: {count: 2}\n", "label_offset: 1\n", "preprocess: {mean: 1}\n",
+                           "classes: [a, b, c]\n", "augment: {crop: 1}\n", "augment: {flip: true}\n"})
+    EXPECT_TRUE(digests.insert(open_text(folder, head + "test: {count: 1}\n" + more).train_digest()).second) << more;
 }
 
 TEST(Dataset, ClassesMustBeAsManyAsTheModelsScores) {

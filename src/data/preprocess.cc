@@ -159,4 +159,12 @@ Tensor preprocess_array(const Preprocess& how, const Tensor& array) {
   return from_doubles(dtype, array.dims(), rounded_for(dtype, std::move(values)));
 }
 
+std::vector<float> black_pixel(const Preprocess& how, int64_t channels) {
+  check_numbers(how, channels);
+  std::vector<double> values;
+  for (int64_t c = 0; c < channels; ++c) values.push_back(normalise(how, c, 0));
+  values = rounded_for(output_dtype(how), std::move(values));
+  return {values.begin(), values.end()};
+}
+
 }  // namespace slipway

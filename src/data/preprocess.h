@@ -31,6 +31,9 @@ Tensor preprocess_image(const Preprocess& how, const Image& image);
 /// Applies scale, mean, std and dtype to an array that is no picture (its dims are kept; the layout says which axis
 /// holds the channels). Fails with kInvalidArgument naming the field that does not fit.
 Tensor preprocess_array(const Preprocess& how, const Tensor& array);
+/// What a black pixel becomes in each of the model's channels. Fails with kInvalidArgument naming the field that does
+/// not fit.
+std::vector<float> black_pixel(const Preprocess& how, int64_t channels);
 
 /// Writes both into the graph's metadata (keys "slipway.preprocess" and "slipway.labels", JSON).
 void store_preprocess(Graph& graph, const Preprocess& how, const std::vector<std::string>& labels);

@@ -28,6 +28,12 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
+std::string capitalised(std::string_view word) {
+  std::string out(word);
+  out[0] = static_cast<char>(out[0] - 'a' + 'A');
+  return out;
+}
+
 /// An array as grey levels between its extremes: its last axis of more than one element across, the others down.
 Image heat_map(const Tensor& array) {
   const std::vector<double> values = to_doubles(array);
@@ -155,8 +161,8 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
       "figure.wrong{{border-color:#c33}} figure.right{{border-color:#3a3}}\n"
       "img{{height:{1}px;max-width:108px;object-fit:contain;image-rendering:pixelated}} small{{color:#777}}\n"
       ".remark{{color:#c33;font-weight:600}}\n</style>\n<h1>{0}</h1>\n<p>{2} split: {3} samples, {4}.<br>{5}.</p>\n",
-      escaped(data.path()), kThumbnailSide, split == Split::kTest ? "Test" : "Calibration", data.size(split),
-      classes_text(data, split), escaped(range_text(statistics)));
+      escaped(data.path()), kThumbnailSide, capitalised(to_string(split)), data.size(split), classes_text(data, split),
+      escaped(range_text(statistics)));
   if (!statistics.remark.empty()) html += "<p class=\"remark\">" + escaped(statistics.remark) + "</p>\n";
   for (const std::string& warning : data.warnings()) html += "<p class=\"remark\">" + escaped(warning) + "</p>\n";
   html += "<main>\n";
@@ -177,8 +183,8 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
 std::string contact_sheet_text(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions,
                                size_t rows) {
   const InputStatistics statistics = input_statistics(data, split, count);
-  std::string text = fmt::format("{} split: {} samples, {}\n{}\n", split == Split::kTest ? "test" : "calibration",
-                                 data.size(split), classes_text(data, split), range_text(statistics));
+  std::string text = fmt::format("{} split: {} samples, {}\n{}\n", to_string(split), data.size(split),
+                                 classes_text(data, split), range_text(statistics));
   if (!statistics.remark.empty()) text += "warning: " + statistics.remark + "\n";
   std::vector<Shown> samples = shown_samples(data, split, count, predictions);
   samples.resize(std::min(samples.size(), rows));

@@ -127,6 +127,15 @@ TEST(DataInit, GuessesWhatItWrites) {
     EXPECT_EQ(data.size(Split::kCalibration), 2);
     EXPECT_EQ(data.label(Split::kTest, 0), 1);
     EXPECT_EQ(data.preprocess().color, "gray");
+    std::string text = data_init_text(folder.path());
+    for (const char* hint : {"# train: {count: 10000}", "# augment: "}) {
+      ASSERT_TRUE(contains(text, hint)) << text;
+      text.erase(text.find(hint), 2);
+    }
+    text.replace(text.find("10000"), 5, "1");
+    const Dataset trained = open_text(folder, text);
+    EXPECT_EQ(trained.size(Split::kTrain), 1);
+    EXPECT_EQ(trained.augment(), (Augment{4, true}));
   }
   {
     const TestFolder folder;
@@ -207,6 +216,9 @@ TEST(Preview, ShowsPicturesLabelsAndRange) {
   const std::string first_row = contact_sheet_text(data, Split::kTest, 10, predictions, 1);
   EXPECT_TRUE(contains(first_row, "a.png"));
   EXPECT_FALSE(contains(first_row, "b.jpg"));
+  const Dataset both = open_text(folder, "format: folder\nfolder: set\ntest: {count: 1}\ntrain: {}\n");
+  EXPECT_TRUE(contains(contact_sheet_text(both, Split::kTrain, 1), "train split: 1 samples"));
+  EXPECT_TRUE(contains(contact_sheet_html(both, Split::kTrain, 1), "Train split: 1 samples"));
 }
 
 TEST(Preview, ShowsArraysAsHeatMaps) {
