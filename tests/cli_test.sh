@@ -137,6 +137,10 @@ if [ -d $data_set ]; then
   works "build of INT8" build model.int8.onnx -o int8.plan --no-tune
   says "build of INT8" "precision int8"
   works "run of INT8" run model.int8.onnx --input "$input=x.npy" --output-dir int8
+  works "quantize to INT4 weights" quantize "$model" --data data.yaml -o model.int4.onnx --samples 32 --weight-bits 4 --json
+  json "quantize --weight-bits 4 --json" "j['weight_bits'] == 4 and j['bytes_after'] < 0.25 * j['bytes_before']"
+  works "run of INT4 weights" run model.int4.onnx --input "$input=x.npy" --output-dir int4
+  refuses "quantize: weight bits without a grid" "8 bits or 4" quantize "$model" --data data.yaml -o gone.onnx --weight-bits 3
   refuses "quantize: absent model" "no such file" quantize absent.onnx --data data.yaml -o gone.onnx
   refuses "quantize: absent data" "no such file" quantize "$model" --data absent.yaml -o gone.onnx
   refuses "quantize: unknown method" "method" quantize "$model" --data data.yaml -o gone.onnx --method magic

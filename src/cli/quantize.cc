@@ -18,7 +18,7 @@ struct Options {
   std::string model, data, output, method = "mse", profile = "portable", save_calibration;
   std::vector<std::string> exclude, exclude_regex;
   double percentile = 99.999;
-  int activation_bits = 8, threads = 1;
+  int activation_bits = 8, weight_bits = 8, threads = 1;
   int64_t samples = 500;
   bool both_add_inputs = false, float_bias = false, json = false, tensors = false;
 };
@@ -33,10 +33,13 @@ void print_report(const QuantizeReport& report, bool tensors) {
     table.print();
     fmt::print("\n");
   }
+  const QuantGrid grid = activation_grid(report.options);
   const auto quantized =
       std::count_if(report.nodes.begin(), report.nodes.end(), [](const NodeDecision& n) { return n.quantized; });
-  fmt::print("{} of {} nodes run on integers; {} activations and {} weights quantised from {} samples\n", quantized,
-             report.nodes.size(), report.tensors.size(), report.weights.size(), report.samples);
+  fmt::print(
+      "{} of {} nodes run on integers; {} activations ({}INT{}) and {} weights (INT{}) quantised from {} samples\n",
+      quantized, report.nodes.size(), report.tensors.size(), grid.symmetric ? "" : "U", report.options.activation_bits,
+      report.weights.size(), report.options.weight_bits, report.samples);
   for (const NodeDecision& n : report.nodes)
     if (!n.quantized && !n.reason.empty()) fmt::print("  stays float: {} '{}': {}\n", n.op_type, n.name, n.reason);
   if (report.tensors.empty()) return;
@@ -51,6 +54,7 @@ void run(const Options& o) {
   QuantizeOptions options;
   options.profile = parse_quantize_profile(o.profile);
   options.activation_bits = o.activation_bits;
+  options.weight_bits = o.weight_bits;
   options.range.method = parse_range_method(o.method);
   options.range.percentile = o.percentile;
   options.exclude = o.exclude;
@@ -92,14 +96,17 @@ void run(const Options& o) {
 void add_quantize(Cli& cli) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = add_verb(
-      cli, "quantize", "Quantise to INT8 after training, with calibration data",
+      cli, "quantize", "Quantise to INT8, weights also to INT4, after training, with calibration data",
       "  slipway quantize model.onnx --data data.yaml -o model.int8.onnx\n"
-      "  slipway quantize model.onnx --data data.yaml -o m.onnx --profile cpu --method entropy --exclude head/fc",
+      "  slipway quantize model.onnx --data data.yaml -o m.onnx --profile cpu --method entropy --exclude head/fc\n"
+      "  slipway quantize model.onnx --data data.yaml -o m.onnx --weight-bits 4",
       o->json);
   verb->add_option("model", o->model, "ONNX file")->required();
   verb->add_option("--data", o->data, "Data file (see slipway data init); its calibration split is used")->required();
   verb->add_option("-o,--output", o->output, "QDQ ONNX file to write")->required();
-  verb->add_option("--method", o->method, "How an activation's range is chosen: mse, minmax, percentile or entropy")
+  verb->add_option("--method", o->method,
+                   "How an activation's range is chosen: mse, minmax, percentile or entropy; minmax also keeps 4-bit "
+                   "weights from being clipped")
       ->capture_default_str();
   verb->add_option("--percentile", o->percentile, "Percent of the values kept by --method percentile")
       ->capture_default_str();
@@ -107,6 +114,8 @@ void add_quantize(Cli& cli) {
                    "portable: symmetric INT8, for every runtime; cpu: asymmetric UINT8 activations")
       ->capture_default_str();
   verb->add_option("--activation-bits", o->activation_bits, "8, or 16 for INT16 activations (opset 21)")
+      ->capture_default_str();
+  verb->add_option("--weight-bits", o->weight_bits, "8, or 4 for INT4 weights, packed two a byte (opset 21)")
       ->capture_default_str();
   verb->add_option("--samples", o->samples, "Calibration samples, spread evenly over the split")->capture_default_str();
   verb->add_option("--exclude", o->exclude, "Node that stays float, by name (repeatable)");

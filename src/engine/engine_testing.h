@@ -15,7 +15,7 @@
 
 namespace slipway {
 
-/// Floats are normal, 8-bit integers take every code, other integers 0 … 9.
+/// Floats are normal, integers of 4 and 8 bits take every code, others 0 … 9.
 inline Tensor random_tensor(DType dtype, const Dims& dims, Random& random) {
   std::vector<double> values(static_cast<size_t>(element_count(dims)));
   for (double& v : values)
@@ -23,6 +23,7 @@ inline Tensor random_tensor(DType dtype, const Dims& dims, Random& random) {
         : dtype == DType::kBool  ? static_cast<double>(random.below(2))
         : dtype == DType::kInt8  ? static_cast<double>(random.below(256)) - 128
         : dtype == DType::kUint8 ? static_cast<double>(random.below(256))
+        : dtype == DType::kInt4  ? static_cast<double>(random.below(16)) - 8
                                  : static_cast<double>(random.below(10));
   return from_doubles(dtype, dims, values);
 }

@@ -18,6 +18,8 @@ Graph prepare_for_quantization(const Graph& model, const QuantizeOptions& option
   if (has_codes)
     fail(ErrorCode::kInvalidArgument, "The model is quantised already; start from the float model it was made of: '{}'",
          model.name);
+  activation_grid(options);  // both fail here rather than after calibration
+  weight_grid(options);
   Graph graph = model;
   const PassContext context;
   // Belongs to the engine's own passes, as only quantisation and execution want it; its result is standard ONNX.

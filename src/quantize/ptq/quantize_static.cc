@@ -68,10 +68,10 @@ struct Weighted {
                                  (values->elements() == channels || node.op_type == "ConvTranspose");
     if (options.integer_bias && is_channel_bias) integer_bias = values;
   }
-  WeightScales choose_scales(float input_scale, const QuantGrid& grid) const {
+  WeightScales choose_scales(float input_scale, const QuantizeOptions& options) const {
     return choose_weight_scales(weight, axis,
                                 integer_bias != nullptr ? integer_bias->values<float>() : std::span<const float>(),
-                                input_scale, grid, where);
+                                input_scale, weight_grid(options), options.range.method, where);
   }
 
   const Node& node;
@@ -263,7 +263,7 @@ Choices choose(const Graph& graph, const Calibration& calibration, const Quantiz
   }
   for (const NodeId id : placement.weighted) {
     const Weighted w(raised, id, options);
-    choices.weights.push_back(w.choose_scales(input_scales.at(w.node.inputs[0]), weight_grid(options)));
+    choices.weights.push_back(w.choose_scales(input_scales.at(w.node.inputs[0]), options));
     choices.quantizers.weights[w.output] = choices.weights.back().scales;
   }
   return choices;

@@ -23,9 +23,9 @@ QuantizeProfile parse_quantize_profile(std::string_view name);
 
 struct QuantizeOptions {
   QuantizeProfile profile = QuantizeProfile::kPortable;
-  int activation_bits = 8;  ///< or 16: symmetric INT16 (opset 21), portable profile only
-  int weight_bits = 8;      ///< or 4: INT4, packed two a byte (opset 21)
-  RangeOptions range = {};
+  int activation_bits = 8;                 ///< or 16: symmetric INT16 (opset 21), portable profile only
+  int weight_bits = 8;                     ///< or 4: INT4, packed two a byte (opset 21)
+  RangeOptions range = {};                 ///< of activations; kMinMax also keeps 4-bit weights from being clipped
   std::vector<std::string> op_types = {};  ///< operators to quantise; empty: default_quantized_ops()
   std::vector<std::string> exclude = {};   ///< nodes by name (or name of their first output) that stay float
   std::vector<std::string> exclude_regex =
@@ -100,11 +100,11 @@ Quantizers choose_quantizers(const Graph& graph, const Calibration& calibration,
 QuantizedModel insert_quantizers(const Graph& graph, const Quantizers& quantizers, const QuantizeOptions& options = {});
 
 /// Static post-training quantisation: the graph (BatchNorm folded, shapes inferred) with QuantizeLinear and
-/// DequantizeLinear pairs around what is quantised, per channel symmetric INT8 weights as initialisers, INT32 biases,
-/// standard ONNX (opset raised to 13, or 21 for INT16), how it was made in metadata "slipway.quantization". Fails with
-/// kInvalidModel where a weight is NaN or infinite (tensor and node named) or nothing can be quantised,
-/// kInvalidArgument where the calibration lacks a tensor or an option contradicts another, kUnsupported where the opset
-/// can't be raised.
+/// DequantizeLinear pairs around what is quantised, per channel symmetric INT8 or INT4 weights as initialisers, INT32
+/// biases, standard ONNX (opset raised to 13, or 21 for INT16 and INT4), how it was made in metadata
+/// "slipway.quantization". Fails with kInvalidModel where a weight is NaN or infinite (tensor and node named) or
+/// nothing can be quantised, kInvalidArgument where the calibration lacks a tensor or an option contradicts another,
+/// kUnsupported where the opset can't be raised.
 QuantizedModel quantize_static(const Graph& graph, const Calibration& calibration, const QuantizeOptions& options = {});
 
 }  // namespace slipway

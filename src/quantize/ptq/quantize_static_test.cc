@@ -205,6 +205,68 @@ TEST(QuantizeStatic, ExcludedNodesKeepTheirWeights) {
   EXPECT_EQ(model.graph.find("w2"), kNoValue);
 }
 
+TEST(QuantizeStatic, FourBitWeightsArePacked) {
+  const Graph graph = small_network();
+  const Tensor input = random_tensor({16, 3, 8, 8}, 11);
+  const Tensor expected = evaluate(graph, std::span(&input, 1))[0];
+  const auto run = [&](QuantizeOptions options) {
+    options.weight_bits = 4;
+    return quantize_static(graph, calibrate_on(graph, input, options), options);
+  };
+  const auto db = [&](const QuantizedModel& model) {
+    return sqnr_db(expected, evaluate(model.graph, std::span(&input, 1))[0]);
+  };
+  const QuantizedModel model = run({});
+  EXPECT_GT(db(model), 13);
+  EXPECT_LT(db(model), 25);
+  EXPECT_GT(db(run({.profile = QuantizeProfile::kCpu})), 13);
+  EXPECT_GT(db(run({.activation_bits = 16})), 13);
+  const QuantizedModel unclipped = run({.range = {.method = RangeMethod::kMinMax}});
+  for (size_t i = 0; i < model.report.weights.size(); ++i) {
+    EXPECT_GT(model.report.weights[i].sqnr_db, unclipped.report.weights[i].sqnr_db) << i;
+    EXPECT_LE(model.report.weights[i].max_scale, unclipped.report.weights[i].max_scale * 1.01f) << i;
+  }
+
+  const std::vector<std::byte> file = serialize_onnx(model.graph);
+  const Graph loaded = parse_onnx(file);
+  EXPECT_EQ(loaded.opset(), 21);
+  EXPECT_EQ(loaded.ir_version, 10);
+  int weights = 0;
+  for (const NodeId id : loaded.topological_order()) {
+    const Node& node = loaded.node(id);
+    if (!node.is("DequantizeLinear") || loaded.constant(node.inputs[0]) == nullptr) continue;
+    const Tensor& codes = *loaded.constant(node.inputs[0]);
+    EXPECT_TRUE(codes.identical(*model.graph.constant(model.graph.find(loaded.value(node.inputs[0]).name))));
+    if (codes.dtype() == DType::kInt32) continue;
+    ++weights;
+    EXPECT_EQ(codes.dtype(), DType::kInt4);
+    EXPECT_EQ(codes.bytes(), static_cast<size_t>(codes.elements() + 1) / 2);
+    const Tensor& zeros = *loaded.constant(node.inputs[2]);
+    EXPECT_TRUE(zeros.identical(Tensor(DType::kInt4, {codes.dims()[0]})));
+    EXPECT_EQ(node.integer("axis", 1), 0);
+  }
+  EXPECT_EQ(weights, 4);
+  EXPECT_TRUE(evaluate(loaded, std::span(&input, 1))[0].identical(evaluate(model.graph, std::span(&input, 1))[0]));
+  EXPECT_NE(model.graph.metadata.at("slipway.quantization").find("i4 per channel"), std::string::npos);
+  EXPECT_EQ(to_json(model.report).at("weight_bits"), 4);
+}
+
+/// The first weight of a Gemm's file, as bytes: low nibble first, as ONNX packs it.
+TEST(QuantizeStatic, FourBitCodesLieLowNibbleFirst) {
+  const Graph graph = graph_of(R"(
+  const %w : f32[1,3] = {0.7, -0.8, 0.1}
+  input %x : f32[N,3]
+  %y = Gemm(%x, %w) {transB = 1}
+  output %y)");
+  const QuantizeOptions options{.weight_bits = 4};
+  const QuantizedModel model = quantize_static(graph, calibration_of(graph, options), options);
+  const Tensor& codes = *model.graph.constant(model.graph.find("w_quantized"));
+  EXPECT_EQ(to_ints(codes), (std::vector<int64_t>{7, -8, 1}));
+  EXPECT_EQ(codes.bytes(), 2u);
+  EXPECT_EQ(codes.raw()[0], std::byte{0x87});
+  EXPECT_EQ(codes.raw()[1], std::byte{0x01});
+}
+
 TEST(QuantizeStatic, RefusesWhatItCannotDo) {
   Graph graph = small_network();
   const Tensor input = random_tensor({4, 3, 8, 8}, 16);
@@ -213,6 +275,7 @@ TEST(QuantizeStatic, RefusesWhatItCannotDo) {
   EXPECT_NE(error_of(graph, calibration, {.profile = QuantizeProfile::kCpu, .activation_bits = 16}).find("16 bits"),
             std::string::npos);
   EXPECT_NE(error_of(graph, calibration, {.activation_bits = 4}).find("4 bits"), std::string::npos);
+  EXPECT_NE(error_of(graph, calibration, {.weight_bits = 3}).find("3 bits"), std::string::npos);
   EXPECT_NE(error_of(graph, calibration, {.op_types = {"Add"}}).find("Nothing"), std::string::npos);
   Tensor bad = *graph.constant(graph.find("w2"));
   bad.mutable_values<float>()[5] = NAN;

@@ -51,6 +51,7 @@ nlohmann::json to_json(const QuantizeReport& report) {
   }
   return {{"profile", to_string(report.options.profile)},
           {"activation_bits", report.options.activation_bits},
+          {"weight_bits", report.options.weight_bits},
           {"method", to_string(report.options.range.method)},
           {"percentile", report.options.range.percentile},
           {"samples", report.samples},

@@ -1,5 +1,8 @@
 // Weights per channel and INT32 biases in units of input scale times weight scale, so that an integer kernel adds
 // them to its sums as they are.
+// Least squares: for fixed codes q the error Σ(w − s·q)² is least at s = Σwq / Σq², where it is Σw² − (Σwq)² / Σq². As
+// s falls, one code after the other grows by 1, that of w from m at |w| / s = m + ½; walking through these places in
+// order keeps both sums up to date, and the best of all stretches is the optimum.
 #include "quantize/ptq/weights.h"
 
 #include <algorithm>
@@ -35,6 +38,9 @@ struct ChannelOf {
   size_t operator()(size_t i) const { return i / inner % channels; }
 };
 
+/// Fewer bits lose so much at the largest weight that clipping it pays.
+bool is_narrow(const QuantGrid& grid) { return grid.saturate_max < 127; }
+
 }  // namespace
 
 int64_t weight_axis(const Node& node) {
@@ -43,7 +49,7 @@ int64_t weight_axis(const Node& node) {
 }
 
 WeightScales choose_weight_scales(const Tensor& weight, int64_t axis, std::span<const float> bias, float input_scale,
-                                  const QuantGrid& grid, const std::string& where) {
+                                  const QuantGrid& grid, RangeMethod method, const std::string& where) {
   const auto values = weight.values<float>();
   require_finite(values, where);
   require_finite(bias, where);
@@ -55,9 +61,12 @@ WeightScales choose_weight_scales(const Tensor& weight, int64_t axis, std::span<
   for (size_t i = 0; i < bias.size(); ++i)
     bias_max[i % channels] = std::max(bias_max[i % channels], std::fabs(double{bias[i]}));
 
+  const bool least_squares = is_narrow(grid) && method != RangeMethod::kMinMax;
+  std::vector<std::vector<float>> rows(channels);
+  for (size_t i = 0; least_squares && i < values.size(); ++i) rows[channel_of(i)].push_back(values[i]);
   WeightScales result{std::vector<float>(channels)};
   for (size_t c = 0; c < channels; ++c) {
-    double scale = absmax[c] / grid.qmax;
+    double scale = least_squares ? least_squares_scale(rows[c], grid) : absmax[c] / grid.qmax;
     const double least = bias.empty() ? FLT_MIN : least_scale(bias_max[c], input_scale);
     if (scale < FLT_MIN) {
       ++result.dead_channels;
@@ -69,6 +78,37 @@ WeightScales choose_weight_scales(const Tensor& weight, int64_t axis, std::span<
     result.scales[c] = static_cast<float>(std::min<double>(scale, FLT_MAX));
   }
   return result;
+}
+
+float least_squares_scale(std::span<const float> values, const QuantGrid& grid) {
+  constexpr double kLeastThreshold = 1.0 / 64;
+  struct Step {
+    float inverse;  ///< of the scale at which the code grows from m to m + 1
+    float magnitude;
+    int m;
+  };
+  double largest = 0;
+  for (const float w : values) largest = std::max(largest, std::fabs(double{w}));
+  if (largest < FLT_MIN) return 0;
+  const double last = grid.qmax / (largest * kLeastThreshold);
+  std::vector<Step> steps;
+  for (const float w : values) {
+    const double magnitude = std::fabs(double{w});
+    const int codes = w < 0 ? -grid.saturate_min : grid.saturate_max;
+    for (int m = 0; m < codes && m + 0.5 <= magnitude * last; ++m)
+      steps.push_back({static_cast<float>((m + 0.5) / magnitude), std::fabs(w), m});
+  }
+  std::sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.inverse < b.inverse; });
+  double products = 0, squares = 0, best_gain = 0, best_scale = largest;
+  for (const Step& step : steps) {
+    products += step.magnitude;
+    squares += 2 * step.m + 1;
+    const double gain = products * products / squares;
+    if (gain <= best_gain * (1 + 1e-12)) continue;  // of equals the largest scale
+    best_gain = gain;
+    best_scale = products / squares;
+  }
+  return static_cast<float>(best_scale);
 }
 
 WeightCodes quantize_weight(const Tensor& weight, int64_t axis, std::span<const float> scales, const QuantGrid& grid,

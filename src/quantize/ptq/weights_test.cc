@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/random.h"
 
 namespace slipway {
 namespace {
@@ -19,7 +21,8 @@ struct Coded {
 /// INT8 with the scales that are chosen for it.
 Coded quantize(const Tensor& weight, int64_t axis, std::span<const float> bias, float input_scale,
                const std::string& where) {
-  const WeightScales s = choose_weight_scales(weight, axis, bias, input_scale, kSymmetricInt8, where);
+  const WeightScales s =
+      choose_weight_scales(weight, axis, bias, input_scale, kSymmetricInt8, RangeMethod::kMse, where);
   return {quantize_weight(weight, axis, s.scales, kSymmetricInt8, where).codes, s.scales, s.dead_channels,
           s.widened_channels};
 }
@@ -82,6 +85,79 @@ TEST(Weights, NotFiniteIsRefusedByName) {
     const Tensor bias = Tensor::of<float>({1}, {bad});
     EXPECT_THROW(quantize(Tensor::of<float>({1, 1}, {1.0f}), 0, bias.values<float>(), 1.0f, "w"), Error);
   }
+}
+
+double squared_error(std::span<const float> values, double scale) {
+  double sum = 0;
+  for (const float w : values) {
+    const double code = std::clamp(round_half_even(w / scale), -8.0, 7.0);
+    sum += (w - code * scale) * (w - code * scale);
+  }
+  return sum;
+}
+
+TEST(Weights, FourBitScaleHasTheLeastSquaredError) {
+  Random random(3);
+  for (const size_t count : {1u, 2u, 9u, 27u, 500u}) {
+    for (int round = 0; round < 20; ++round) {
+      std::vector<float> values(count);
+      // Normal, heavy-tailed and skewed channels.
+      for (float& w : values) {
+        const double x = random.normal();
+        w = static_cast<float>(0.1 * (round % 3 == 0 ? x : round % 3 == 1 ? x * x * x : std::fabs(x) - 0.5));
+      }
+      const float scale = least_squares_scale(values, kSymmetricInt4);
+      const double best = squared_error(values, scale);
+      float largest = 0;
+      for (const float w : values) largest = std::max(largest, std::fabs(w));
+      for (int i = 0; i < 3000; ++i) {
+        const double other = largest / 7 * std::exp2(1 - i / 500.0);
+        EXPECT_LE(best, squared_error(values, other) * (1 + 1e-6) + 1e-13 * largest * largest)
+            << count << " weights, round " << round << ": " << scale << " or " << other;
+      }
+    }
+  }
+}
+
+TEST(Weights, FourBitScaleFindsTheGridThatWeightsLieOn) {
+  EXPECT_FLOAT_EQ(least_squares_scale(std::vector<float>{0.7f, -0.1f, 0.5f, -0.3f}, kSymmetricInt4), 0.1f);
+  EXPECT_FLOAT_EQ(least_squares_scale(std::vector<float>{-0.8f, 0.1f, 0.7f}, kSymmetricInt4), 0.1f);  // down to −8
+  EXPECT_FLOAT_EQ(least_squares_scale(std::vector<float>{0.25f, -0.25f, 0.25f}, kSymmetricInt4), 0.25f);
+  EXPECT_EQ(least_squares_scale(std::vector<float>{0, 0}, kSymmetricInt4), 0);
+}
+
+TEST(Weights, FourBitsClipUnlessMinmaxIsAsked) {
+  Tensor w(DType::kFloat32, {2, 300});
+  Random random(4);
+  for (float& x : w.mutable_values<float>()) x = static_cast<float>(random.normal());
+  w.mutable_values<float>()[7] = -10.0f;
+  w.mutable_values<float>()[307] = 7.0f;
+  const auto choose = [&](RangeMethod method) {
+    return choose_weight_scales(w, 0, {}, 1.0f, kSymmetricInt4, method, "w").scales;
+  };
+  EXPECT_EQ(choose(RangeMethod::kMinMax), (std::vector<float>{10.0f / 7, 1.0f}));
+  const auto clipped = choose(RangeMethod::kMse);
+  EXPECT_LT(clipped[0], 0.9f);
+  EXPECT_LT(clipped[1], 0.8f);
+  EXPECT_EQ(choose(RangeMethod::kEntropy), clipped);
+  const WeightCodes codes = quantize_weight(w, 0, clipped, kSymmetricInt4, "w");
+  EXPECT_EQ(codes.codes.dtype(), DType::kInt4);
+  EXPECT_EQ(codes.codes.bytes(), 300u);
+  EXPECT_EQ(to_ints(codes.codes)[7], -8);
+  EXPECT_EQ(to_ints(codes.codes)[307], 7);
+  EXPECT_GT(codes.sqnr_db, quantize_weight(w, 0, choose(RangeMethod::kMinMax), kSymmetricInt4, "w").sqnr_db + 2);
+}
+
+TEST(Weights, FourBitScalesKeepTheRulesOfBiases) {
+  const Tensor w = Tensor::of<float>({2, 3}, {0, 1e-9f, 1, 0, 1e-9f, -1});  // channels are columns
+  const Tensor bias = Tensor::of<float>({3}, {0.37f, 100.0f, 0.5f});
+  const WeightScales s =
+      choose_weight_scales(w, 1, bias.values<float>(), 1e-3f, kSymmetricInt4, RangeMethod::kMse, "w");
+  EXPECT_EQ(s.dead_channels, 1);
+  EXPECT_EQ(s.widened_channels, 1);
+  const BiasCodes b = quantize_bias(bias, s.scales, 1e-3f);
+  for (size_t c = 0; c < 3; ++c)
+    EXPECT_NEAR(static_cast<double>(b.codes.values<int32_t>()[c]) * b.scales[c], bias.values<float>()[c], 1e-3) << c;
 }
 
 }  // namespace
