@@ -42,8 +42,9 @@ struct Workshop {
     Random source(3);
     std::vector<uint8_t> pixels(kCount * 4);
     for (uint8_t& p : pixels) p = static_cast<uint8_t>(source.below(256));
-    write_npy(folder.path("x.npy"), Tensor::of<uint8_t>({kCount, 2, 2}, pixels));
-    const std::string common = "}\ncalibration: {images: x.npy, count: 50}\npreprocess: {color: gray, scale: 1/255}\n";
+    for (const char* name : {"x.npy", "c.npy"})
+      write_npy(folder.path(name), Tensor::of<uint8_t>({kCount, 2, 2}, pixels));
+    const std::string common = "}\ncalibration: {images: c.npy}\npreprocess: {color: gray, scale: 1/255}\n";
     const std::string plain = folder.write("plain.yaml", "format: npy\ntest: {images: x.npy" + common);
     write_npy(folder.path("y.npy"),
               Tensor::of<int64_t>({kCount}, predict(good(), Dataset::open(plain), {.quiet = true}).classes));

@@ -24,6 +24,8 @@ void require_bounded(const QatResult& r) {
 }
 
 TrainingFigures read(const json& j) {
+  if (!j.at("options").is_object() || !j.at("result").at("epochs").is_array())
+    fail(ErrorCode::kInvalidArgument, "no list of epochs");
   TrainingFigures training{.done = true};
   training.options = qat_options_from_json(j.at("options"));
   training.result = qat_result_from_json(j.at("result"));
