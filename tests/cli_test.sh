@@ -74,7 +74,7 @@ interrupted() {
 
 works "--help" --help
 works "--version" --version
-for verb in inspect optimize build run bench quantize verify "data init" "data preview" "policy init"; do
+for verb in inspect optimize build run bench quantize qat verify "data init" "data preview" "policy init"; do
   # shellcheck disable=SC2086
   works "$verb --help" $verb --help
   says "$verb --help shows an example" "Example"
@@ -147,6 +147,40 @@ if [ -d $data_set ]; then
   refuses "quantize: unwritable output" "written" quantize "$model" --data data.yaml -o no/such/folder/gone.onnx
   echo "nonsense: 1" >wrong.yaml
   refuses "quantize: a data file with a wrong key" "nonsense" quantize "$model" --data wrong.yaml -o gone.onnx
+  refuses "quantize: unknown strategy" "ptq, qat or auto" quantize "$model" --data data.yaml -o gone.onnx --strategy best
+  refuses "quantize: a policy that decides nothing" "--strategy auto" quantize "$model" --data data.yaml -o gone.onnx --policy wrong.yaml
+  refuses "quantize: output is the model" "replace" quantize "$model" --data data.yaml -o "$model"
+  echo "quantization: {weight_bits: 5}" >bits.yaml
+  refuses "quantize: a policy with bits that are not to be had" "bits.yaml:1" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy bits.yaml
+  echo "quantization: {max_accuracy_drop_points: 99}" >lax.yaml
+  works "quantize --strategy auto" quantize "$model" --data data.yaml -o auto.onnx --samples 32 --strategy auto --policy lax.yaml --threads 2
+  says "the rule says why" "PTQ first: 8 bits"
+  says "and what came of it" "less than the 99 allowed: it is kept"
+  "$slipway" inspect auto.onnx >out 2>err && says "what it wrote is quantised" "QuantizeLinear"
+
+  refuses "qat: unknown bits" "w8a8" qat "$model" --data data.yaml -o gone.onnx --bits w3a8
+  refuses "qat: no epochs" "--epochs" qat "$model" --data data.yaml -o gone.onnx --epochs 0
+  refuses "qat: unknown loss" "distillation" qat "$model" --data data.yaml -o gone.onnx --loss magic
+  refuses "qat: unknown optimiser" "adamw" qat "$model" --data data.yaml -o gone.onnx --optimizer adam
+  refuses "qat: a share above 1" "from 0 to 1" qat "$model" --data data.yaml -o gone.onnx --distillation-weight 1.5
+  refuses "qat: momentum of adamw" "AdamW has no" qat "$model" --data data.yaml -o gone.onnx --optimizer adamw --momentum 0.5
+  refuses "qat: a weight of what is left out" "nothing is distilled" qat "$model" --data data.yaml -o gone.onnx --loss labels --temperature 4
+  refuses "qat: flipped and not" "--no-flip" qat "$model" --data data.yaml -o gone.onnx --flip --no-flip
+  refuses "qat: output is the model" "replace" qat "$model" --data data.yaml -o "$model"
+  refuses "qat: absent model" "no such file" qat absent.onnx --data data.yaml -o gone.onnx
+  refuses "qat: absent data" "no such file" qat "$model" --data absent.yaml -o gone.onnx
+  refuses "qat: unwritable output" "written" qat "$model" --data data.yaml -o no/such/folder/gone.onnx
+  refuses "qat: unwritable report" "written" qat "$model" --data data.yaml -o gone.onnx --report no/such/folder/gone.html
+  refuses "qat: quantised already" "quantised already" qat model.int8.onnx --data data.yaml -o gone.onnx
+  export SLIPWAY_TORCH=/nonexistent
+  refuses "qat: a build that can't train" "slipway-torch is missing" qat "$model" --data data.yaml -o gone.onnx
+  echo "quantization: {accuracy_critical: true}" >critical.yaml
+  refuses "quantize: QAT is due in a build that can't train" "--strategy ptq" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy critical.yaml
+  echo "quantization: {max_accuracy_drop_points: 0}" >strict.yaml
+  "$slipway" quantize "$model" --data data.yaml -o kept.onnx --samples 8 --method minmax --strategy auto --policy strict.yaml --threads 2 >out 2>err
+  if [ $? -eq 1 ] && [ -e kept.onnx ]; then pass "PTQ that falls short is kept, with status 1"; else miss "PTQ that falls short is kept, with status 1" ""; fi
+  says "and QAT would be next" "QAT would be next"
+  unset SLIPWAY_TORCH
   interrupted "Ctrl-C in quantize" 0.4 quantize "$model" --data data.yaml -o gone.onnx --samples 40000
 else
   echo "SKIP quantize: $data_set is not installed"

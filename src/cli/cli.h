@@ -25,6 +25,7 @@ void add_build(Cli& cli);
 void add_run(Cli& cli);
 void add_bench(Cli& cli);
 void add_quantize(Cli& cli);
+void add_qat(Cli& cli);
 void add_verify(Cli& cli);
 void add_serve(Cli& cli);
 void add_load(Cli& cli);

@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   add_run(cli);
   add_bench(cli);
   add_quantize(cli);
+  add_qat(cli);
   add_verify(cli);
   add_serve(cli);
   add_load(cli);

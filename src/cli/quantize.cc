@@ -1,5 +1,5 @@
 // slipway quantize: static post-training quantisation to a standard QDQ file that carries its pre-processing and
-// labels.
+// labels; with --strategy, training where the policy asks for it.
 #include "quantize/quantize.h"
 
 #include <algorithm>
@@ -10,12 +10,15 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "model/onnx/onnx.h"
+#include "quantize/auto_quantize.h"
+#include "verify/policy.h"
 
 namespace slipway {
 namespace {
 
 struct Options {
-  std::string model, data, output, method = "mse", profile = "portable", save_calibration;
+  std::string model, data, output, method = "mse", profile = "portable", save_calibration, strategy = "ptq", policy;
+  const CLI::App* verb = nullptr;
   std::vector<std::string> exclude, exclude_regex;
   double percentile = 99.999;
   int activation_bits = 8, weight_bits = 8, threads = 1;
@@ -50,7 +53,59 @@ void print_report(const QuantizeReport& report, bool tensors) {
   fmt::print("  noisiest activation: '{}' at {:.1f} dB\n", worst->name, worst->range.chosen.sqnr_db);
 }
 
-void run(const Options& o) {
+/// What the policy asks for; bits given on the command line come first.
+QuantizationGoal goal_of(const Options& o) {
+  QuantizationGoal goal = o.policy.empty() ? QuantizationGoal() : quantization_goal(load_policy(o.policy));
+  if (o.verb->count("--activation-bits") > 0) goal.activation_bits = o.activation_bits;
+  return goal;
+}
+
+void require_consistent(const Options& o, const std::optional<QuantizeStrategy>& strategy) {
+  if (strategy && !o.policy.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "A policy decides between PTQ and QAT only with --strategy auto; leave out --policy: {}", o.policy);
+  if (strategy == QuantizeStrategy::kQat && !o.save_calibration.empty())
+    fail(ErrorCode::kInvalidArgument, "QAT leaves no calibration; leave out --save-calibration: {}",
+         o.save_calibration);
+  if (o.output == o.model)
+    fail(ErrorCode::kInvalidArgument, "The output would replace the float model; give it another name: {}", o.output);
+}
+
+/// By the rule, or QAT with its defaults; returns the exit status.
+int run_strategy(const Options& o, const Dataset& data, const QuantizeOptions& quantize_options,
+                 const std::optional<QuantizeStrategy>& strategy) {
+  std::optional<QuantizeReport> report;
+  AutoQuantizeOptions options{.goal = goal_of(o), .strategy = strategy, .threads = o.threads};
+  options.qat.quantize = quantize_options;
+  options.qat.calibrate = {.samples = o.samples, .threads = o.threads};
+  options.qat.quiet = o.json;
+  options.on_sentence = [&](const std::string& sentence) {
+    if (!o.json) fmt::print("{}\n", sentence);
+    std::fflush(stdout);
+  };
+  options.on_ptq = [&](const QuantizationRun& ptq) {
+    report = ptq.report;
+    if (!o.save_calibration.empty()) save_calibration(ptq.calibration, o.save_calibration);
+  };
+  const AutoQuantizeResult result = auto_quantize(o.model, data, o.output, options);
+  const double before = static_cast<double>(file_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
+  if (o.json) {
+    nlohmann::json json = to_json(result);
+    json.update({{"model", o.model}, {"output", o.output}, {"bytes_before", before}, {"bytes_after", after}});
+    print_json(json);
+  } else {
+    if (report && result.kept == QuantizeStrategy::kPtq) print_report(*report, o.tensors);
+    if (result.qat && result.kept == QuantizeStrategy::kQat)
+      fmt::print("trained {} epochs, epoch {} is kept; top-1 {:.2f} %, was {:.2f} %\n", result.qat->epochs.size(),
+                 result.qat->best_epoch, 100 * result.qat_accuracy, 100 * result.float_accuracy);
+    fmt::print("{} -> {} ({:.1f} %): {}\n", human_bytes(before), human_bytes(after), 100 * after / before, o.output);
+  }
+  return result.met ? 0 : exit_status(ErrorCode::kVerificationFailed);
+}
+
+int run(const Options& o) {
+  const std::optional<QuantizeStrategy> strategy = parse_strategy(o.strategy);
+  require_consistent(o, strategy);
   QuantizeOptions options;
   options.profile = parse_quantize_profile(o.profile);
   options.activation_bits = o.activation_bits;
@@ -62,19 +117,15 @@ void run(const Options& o) {
   options.quantize_both_add_inputs = o.both_add_inputs;
   options.integer_bias = !o.float_bias;
   require_writable(o.output);
-  const Graph model = load_onnx(o.model);
+  Graph model = load_onnx(o.model);
   const Dataset data = Dataset::open(o.data);
   for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
   data.require_classes_of(model);
-  Preprocess carried;
-  std::vector<std::string> labels;
-  if (load_preprocess(model, carried, labels))
-    if (const std::string difference = preprocess_difference(data.preprocess(), carried); !difference.empty())
-      fail(ErrorCode::kInvalidArgument,
-           "The data file contradicts the pre-processing that the model carries; correct one of them: {}", difference);
+  carry_preprocess(data, model);
+  if (strategy != QuantizeStrategy::kPtq) return run_strategy(o, data, options, strategy);
   QuantizationRun result = quantize(model, samples_of(data, Split::kCalibration, o.threads), options,
                                     {.samples = o.samples, .threads = o.threads});
-  store_preprocess(result.graph, data.preprocess(), data.class_names().empty() ? labels : data.class_names());
+  carry_preprocess(data, result.graph);
   save_onnx(result.graph, o.output);
   if (!o.save_calibration.empty()) save_calibration(result.calibration, o.save_calibration);
   const double before = static_cast<double>(file_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
@@ -85,10 +136,11 @@ void run(const Options& o) {
     json["bytes_before"] = before;
     json["bytes_after"] = after;
     print_json(json);
-    return;
+    return 0;
   }
   print_report(result.report, o.tensors);
   fmt::print("{} -> {} ({:.1f} %): {}\n", human_bytes(before), human_bytes(after), 100 * after / before, o.output);
+  return 0;
 }
 
 }  // namespace
@@ -99,11 +151,18 @@ void add_quantize(Cli& cli) {
       cli, "quantize", "Quantise to INT8, weights also to INT4, after training, with calibration data",
       "  slipway quantize model.onnx --data data.yaml -o model.int8.onnx\n"
       "  slipway quantize model.onnx --data data.yaml -o m.onnx --profile cpu --method entropy --exclude head/fc\n"
-      "  slipway quantize model.onnx --data data.yaml -o m.onnx --weight-bits 4",
+      "  slipway quantize model.onnx --data data.yaml -o m.onnx --weight-bits 4\n"
+      "  slipway quantize model.onnx --data data.yaml -o m.onnx --strategy auto --policy policy.yaml",
       o->json);
+  o->verb = verb;
   verb->add_option("model", o->model, "ONNX file")->required();
   verb->add_option("--data", o->data, "Data file (see slipway data init); its calibration split is used")->required();
   verb->add_option("-o,--output", o->output, "QDQ ONNX file to write")->required();
+  verb->add_option("--strategy", o->strategy,
+                   "ptq: after training; qat: with training (slipway qat); auto: as the policy's `quantization` asks, "
+                   "with the reasons")
+      ->capture_default_str();
+  verb->add_option("--policy", o->policy, "Policy for --strategy auto (slipway policy init); else the defaults");
   verb->add_option("--method", o->method,
                    "How an activation's range is chosen: mse, minmax, percentile or entropy; minmax also keeps 4-bit "
                    "weights from being clipped")
@@ -127,7 +186,7 @@ void add_quantize(Cli& cli) {
   verb->add_option("--save-calibration", o->save_calibration, "Also write what was observed, as JSON");
   verb->add_option("--threads", o->threads, "Threads")->capture_default_str();
   verb->add_flag("--tensors", o->tensors, "Print every activation's scale, range, method and SQNR");
-  verb->callback([=] { run(*o); });
+  verb->callback([=, &cli] { cli.exit_code = run(*o); });
 }
 
 }  // namespace slipway

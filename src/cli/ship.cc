@@ -14,7 +14,7 @@ namespace {
 
 struct Options {
   ShipOptions ship;
-  std::string traffic = "replay";
+  std::string traffic = "replay", strategy = "auto";
   bool json = false;
 };
 
@@ -69,6 +69,7 @@ nlohmann::json json_of(const ShipResult& r) {
 
 int run(Options& o) {
   o.ship.traffic = o.traffic == "live" ? CanaryTraffic::kLive : CanaryTraffic::kReplay;
+  o.ship.strategy = parse_strategy(o.strategy);
   o.ship.quiet = o.json;
   const bool terminal = ::isatty(STDERR_FILENO) != 0;
   const ShipResult r = ship(o.ship, {.stage =
@@ -107,7 +108,8 @@ void add_ship(Cli& cli) {
       "  slipway ship model.onnx --data data.yaml --policy policy.yaml --repository models/\n"
       "The stages are optimize, quantize, verify, simulate, publish, canary and promote. It stops at the first that\n"
       "does not pass, with the reason and exit status 1. Run the same command again to go on: finished stages are not\n"
-      "done twice, and changed inputs restart from the first stage that they affect.\n\n"
+      "done twice, and changed inputs restart from the first stage that they affect.\n"
+      "It quantises after training (PTQ) or with training (QAT) as the policy's `quantization` asks, and says why.\n\n"
       "  slipway ship model.onnx --data data.yaml                          verify and simulate only\n"
       "  slipway ship model.onnx --data data.yaml --repository models/ --skip-quantize\n"
       "  slipway ship model.onnx --candidate qat.onnx --data data.yaml --repository models/\n"
@@ -120,6 +122,9 @@ void add_ship(Cli& cli) {
   verb->add_option("--name", s.name, "The model's name there (default: the file's, without .onnx)");
   verb->add_option("--candidate", s.candidate,
                    "Ship this ONNX file, made elsewhere from the model; nothing is optimised or quantised");
+  verb->add_option("--strategy", o->strategy,
+                   "ptq: quantise after training; qat: with training; auto: as the policy's `quantization` asks")
+      ->capture_default_str();
   verb->add_flag("--skip-quantize", s.skip_quantize, "Ship the optimised model in the precision that it has");
   verb->add_flag("--quick", s.quick, "Fewer samples and shorter measurements; for trying it out");
   verb->add_option("--samples", s.samples, "Test samples to verify with; all without it");

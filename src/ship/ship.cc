@@ -8,9 +8,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -19,7 +21,7 @@
 #include "load/load_samples.h"
 #include "load/load_target.h"
 #include "model/onnx/onnx.h"
-#include "quantize/quantize.h"
+#include "quantize/auto_quantize.h"
 #include "rollout/rollout_plan.h"
 #include "serve/repository.h"
 #include "ship/canary.h"
@@ -35,6 +37,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kCalibrationSamples = 500, kQuickCalibrationSamples = 200;
+constexpr int64_t kQuickTestSamples = 1000, kQuickTrainSamples = 2000, kQuickEpochs = 2;
 constexpr int64_t kReplaySamples = 1000, kQuickReplaySamples = 500;
 constexpr double kReplayShare = 0.4, kMaxRate = 1000;  ///< of the slower model's capacity
 constexpr double kLonger = 3;  ///< an inconclusive measurement is taken again, so many times as long
@@ -84,6 +87,9 @@ class Ship {
     if (!o_.repository.empty()) require_model_name(name_);
     if (!o_.candidate.empty() && o_.skip_quantize)
       fail(ErrorCode::kInvalidArgument, "A candidate made elsewhere is never quantised here; leave out one of the two");
+    if (o_.strategy && (o_.skip_quantize || !o_.candidate.empty()))
+      fail(ErrorCode::kInvalidArgument, "Nothing is quantised here; leave out --strategy, or what skips quantising: {}",
+           to_string(*o_.strategy));
     if (o_.url.empty() != o_.admin_url.empty())
       fail(ErrorCode::kInvalidArgument, "A running server is named by both its addresses, --url and --admin");
     policy_ = o_.policy.empty() ? Policy() : load_policy(o_.policy);
@@ -127,7 +133,7 @@ class Ship {
     const std::string candidate = o_.candidate.empty() ? "" : sha256_of_file(o_.candidate);
     std::vector<Stage> road{
         {"optimize", {model, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
-        {"quantize", {o_.skip_quantize ? "skip" : "int8", quick}, run(&Ship::quantize)},
+        {"quantize", {o_.skip_quantize ? "skip" : goal_key(), quick}, run(&Ship::quantize)},
         {"verify",
          {policy_digest(policy_), std::to_string(threads_), std::to_string(o_.samples), quick, o_.tune ? "tune" : ""},
          run(&Ship::verify)},
@@ -153,7 +159,7 @@ class Ship {
       data_.require_classes_of(graph);
       const size_t before = graph.node_count();
       run_passes(graph, {.standard_onnx = true});
-      carry_preprocess(graph);
+      carry_preprocess(data_, graph);
       save_onnx(graph, output);
       return {{"before", before}, {"after", graph.node_count()}};
     });
@@ -162,38 +168,51 @@ class Ship {
             .values = {{"candidate", output}}};
   }
 
-  void carry_preprocess(Graph& graph) const {
-    Preprocess carried;
-    std::vector<std::string> labels;
-    if (load_preprocess(graph, carried, labels))
-      if (const std::string difference = preprocess_difference(data_.preprocess(), carried); !difference.empty())
-        fail(ErrorCode::kInvalidArgument,
-             "The data file contradicts the pre-processing that the model carries; correct one of them: {}",
-             difference);
-    store_preprocess(graph, data_.preprocess(), data_.class_names().empty() ? labels : data_.class_names());
+  /// What the quantised model depends on besides the stages before: a policy that asks otherwise makes it anew.
+  std::string goal_key() const {
+    const QuantizationGoal goal = quantization_goal(policy_);
+    const auto text = [](const std::optional<double>& value) { return value ? fmt::format("{}", *value) : "none"; };
+    return fmt::format("{} drop {} minutes {} critical {} w{}a{}", o_.strategy ? to_string(*o_.strategy) : "auto",
+                       text(goal.max_accuracy_drop_points), text(goal.time_budget_minutes), goal.accuracy_critical,
+                       goal.weight_bits, goal.activation_bits);
   }
 
   StageOutcome quantize(const StageValues& values) {
     if (!o_.candidate.empty()) return {.figure = "skipped: the candidate was made elsewhere", .files = {}};
     if (o_.skip_quantize) return {.figure = "skipped as asked: the model stays as precise as it is", .files = {}};
-    const std::string output = in_work("int8.onnx");
-    const json done = in_child("quantize", [&]() -> json {
-      const Graph graph = load_onnx(values.at("candidate"));
-      QuantizationRun run =
-          slipway::quantize(graph, samples_of(data_, Split::kCalibration, 1), {},
-                            {.samples = o_.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1});
-      carry_preprocess(run.graph);
-      save_onnx(run.graph, output);
-      const auto integers = std::count_if(run.report.nodes.begin(), run.report.nodes.end(),
-                                          [](const NodeDecision& n) { return n.quantized; });
-      return {{"integers", integers}, {"nodes", run.report.nodes.size()}, {"samples", run.report.samples}};
-    });
-    return {.figure = fmt::format(
-                "{} of {} nodes on integers, from {} samples; {:.0f} % of the file's size",
-                done.at("integers").get<int64_t>(), done.at("nodes").get<int64_t>(), done.at("samples").get<int64_t>(),
-                100.0 * static_cast<double>(file_bytes(output)) / static_cast<double>(file_bytes(o_.model))),
+    const std::string output = in_work("quantized.onnx");
+    AutoQuantizeOptions options{.goal = quantization_goal(policy_), .strategy = o_.strategy, .threads = cpu_count()};
+    options.qat.calibrate = {.samples = o_.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1};
+    options.qat.checkpoint = in_work("training.checkpoint");
+    options.qat.quiet = o_.quiet;
+    if (o_.quick) {
+      options.test_samples = kQuickTestSamples;
+      options.qat.epochs = kQuickEpochs;
+      options.qat.samples = kQuickTrainSamples;
+    }
+    options.on_sentence = observer_.note;
+    options.on_epoch = [&](const QatEpoch& e) {
+      observer_.note(fmt::format("epoch {} of {}: held-out accuracy {:.2f} %{}", e.epoch, options.qat.epochs,
+                                 100 * e.held_out_accuracy, e.best ? ", the best so far" : ""));
+    };
+    options.apart = [](const std::function<json()>& step) { return in_child("quantize", step); };
+    const AutoQuantizeResult done = auto_quantize(values.at("candidate"), data_, output, options);
+    return {.figure = figure_of(done) +
+                      fmt::format("{:.0f} % of the file's size", 100.0 * static_cast<double>(file_bytes(output)) /
+                                                                     static_cast<double>(file_bytes(o_.model))),
             .files = {output},
             .values = {{"candidate", output}}};
+  }
+
+  static std::string figure_of(const AutoQuantizeResult& r) {
+    const bool trained = r.kept == QuantizeStrategy::kQat;
+    std::string text = fmt::format("{}{}", to_string(r.kept), r.met ? "" : ", short of the goal");
+    if (const double accuracy = trained ? r.qat_accuracy : r.ptq_accuracy; std::isfinite(accuracy))
+      text += r.labels ? fmt::format(", top-1 {:.2f} %, was {:.2f} %", 100 * accuracy, 100 * r.float_accuracy)
+                       : fmt::format(", same class as the original {:.2f} %", 100 * accuracy);
+    const int64_t integers = trained ? r.qat->quantized_nodes : r.quantized_nodes,
+                  nodes = trained ? r.qat->nodes : r.nodes;
+    return text + fmt::format("; {} of {} nodes on integers; ", integers, nodes);
   }
 
   StageOutcome verify(const StageValues& values) {

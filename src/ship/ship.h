@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "quantize/strategy.h"
 #include "ship/server_process.h"
 #include "ship/stages.h"
 
@@ -28,6 +29,7 @@ struct ShipOptions {
   std::string token;           ///< of its admin port
   std::string program = "/proc/self/exe";
   uint16_t http_port = 8000, grpc_port = 8001, admin_port = 8002;  ///< of a server that is started; 0: any
+  std::optional<QuantizeStrategy> strategy;  ///< of quantising; none: by the rule, from the policy
   bool skip_quantize = false, quick = false, tune = true, quiet = false;
   bool stop_server = false;  ///< the one that was started here, at the end
   int threads = 0;           ///< of the served model; 0: as NAME/config.yaml says, else 1

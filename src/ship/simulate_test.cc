@@ -131,7 +131,7 @@ TEST(Ship, StopsBeforePublishingWithoutARepositoryAndResumes) {
   const Report report = load_report(folder.path("net.ship/report.json"));
   EXPECT_TRUE(report.simulation.done);
   EXPECT_EQ(report.candidate.precision, "int8");
-  EXPECT_EQ(report.candidate.sha256, sha256_of_file(folder.path("net.ship/int8.onnx")));
+  EXPECT_EQ(report.candidate.sha256, sha256_of_file(folder.path("net.ship/quantized.onnx")));
   EXPECT_EQ(Plan::open(folder.path("net.ship/model.plan"))->choices_digest(), report.candidate.plan_digest);
   EXPECT_TRUE(go().road.passed);
   EXPECT_EQ(did, "");

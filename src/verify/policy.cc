@@ -2,6 +2,7 @@
 // file all come from it.
 #include "verify/policy.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/error.h"
@@ -14,7 +15,9 @@ namespace {
 
 constexpr uint64_t kMaxPolicyBytes = uint64_t{1} << 20;
 
-/// A threshold: where it lives (one of the four pointers), its bounds and what it means.
+constexpr char kQuantization[] = "quantization";
+
+/// A threshold: where it lives (one of the pointers), its bounds and what it means.
 struct Key {
   const char* section;
   const char* name;
@@ -24,6 +27,8 @@ struct Key {
   bool* flag;
   double lowest, highest;
   const char* meaning;
+  int* bits = nullptr;
+  std::vector<int> choices = {};  ///< of `bits`
 };
 
 Key number(const char* section, const char* name, double& at, double low, double high, const char* meaning) {
@@ -38,6 +43,9 @@ Key count(const char* section, const char* name, int64_t& at, const char* meanin
 }
 Key flag(const char* section, const char* name, bool& at, const char* meaning) {
   return {section, name, nullptr, nullptr, nullptr, &at, 0, 1, meaning};
+}
+Key bits(const char* section, const char* name, int& at, std::vector<int> choices, const char* meaning) {
+  return {section, name, nullptr, nullptr, nullptr, nullptr, 1, 64, meaning, &at, std::move(choices)};
 }
 
 std::vector<Key> keys_of(Policy& p) {
@@ -83,6 +91,14 @@ std::vector<Key> keys_of(Policy& p) {
                "growth of the server's memory; fails when the interval's lower end is above"),
       number("simulation", "min_seconds", p.simulation.min_seconds, 0, kAny,
              "of load and soak; with fewer a pass becomes inconclusive"),
+      optional(kQuantization, "max_accuracy_drop_points", p.quantization.max_accuracy_drop_points, 0, 100,
+               "top-1 must lose less; else PTQ is followed by QAT. Default: accuracy.max_drop_points"),
+      optional(kQuantization, "time_budget_minutes", p.quantization.time_budget_minutes, 0.01, 1e6,
+               "for quantising; below 15 with more than 3 points allowed, PTQ alone. Default: no limit"),
+      flag(kQuantization, "accuracy_critical", p.quantization.accuracy_critical,
+           "choose QAT (quantisation-aware training) at once"),
+      bits(kQuantization, "weight_bits", p.quantization.weight_bits, {8, 4}, "8 or 4; below 8 asks for QAT"),
+      bits(kQuantization, "activation_bits", p.quantization.activation_bits, {8}, "8"),
   };
 }
 
@@ -90,6 +106,7 @@ std::string text_of(const Key& k) {
   if (k.number != nullptr) return fmt::format("{}", *k.number);
   if (k.count != nullptr) return fmt::format("{}", *k.count);
   if (k.flag != nullptr) return *k.flag ? "true" : "false";
+  if (k.bits != nullptr) return fmt::format("{}", *k.bits);
   return *k.optional ? fmt::format("{}", **k.optional) : "";
 }
 
@@ -101,13 +118,22 @@ double bounded(const Key& k, const StrictMap& map) {
   return value;
 }
 
+int chosen(const Key& k, const StrictMap& map) {
+  const auto value = static_cast<int>(map.integer(k.name, 0, 1, 64));
+  if (std::find(k.choices.begin(), k.choices.end(), value) == k.choices.end())
+    fail(ErrorCode::kInvalidArgument, "These bits are not to be had, only {}: {} at {}", fmt::join(k.choices, " or "),
+         value, map.place(k.name));
+  return value;
+}
+
 }  // namespace
 
 Policy parse_policy(const std::string& text, const std::string& name) {
   Policy policy;
   const std::vector<Key> keys = keys_of(policy);
   if (text.find_first_not_of(" \t\r\n") == std::string::npos) return policy;
-  const std::vector<std::string_view> sections{"accuracy", "output", "performance", "stability", "simulation"};
+  const std::vector<std::string_view> sections{"accuracy",  "output",     "performance",
+                                               "stability", "simulation", kQuantization};
   const StrictMap top(parse_yaml(text, name), name, sections);
   for (const std::string_view section : sections) {
     if (!top.has(section)) continue;
@@ -120,6 +146,7 @@ Policy parse_policy(const std::string& text, const std::string& name) {
       if (k.number != nullptr) *k.number = bounded(k, map);
       if (k.optional != nullptr) *k.optional = bounded(k, map);
       if (k.count != nullptr) *k.count = map.integer(k.name, 0, 0, static_cast<int64_t>(k.highest));
+      if (k.bits != nullptr) *k.bits = chosen(k, map);
       if (k.flag != nullptr) *k.flag = map.flag(k.name, false);
     }
   }
@@ -132,7 +159,7 @@ std::string policy_template() {
   Policy policy;
   std::string text =
       "# What a candidate model must keep of the original to pass `slipway verify`, and when simulated before release\n"
-      "# by `slipway ship`. The values are the defaults.\n"
+      "# by `slipway ship`; last, what decides how it is quantised. The values are the defaults.\n"
       "# A figure whose key is commented out is reported and not judged.\n";
   std::string section;
   for (const Key& k : keys_of(policy)) {
@@ -146,10 +173,19 @@ std::string policy_template() {
 }
 
 std::string policy_digest(const Policy& policy) {
-  Policy copy = policy;
+  Policy copy = policy, defaults;
+  const std::vector<Key> keys = keys_of(copy), usual = keys_of(defaults);
   std::string text;
-  for (const Key& k : keys_of(copy)) text += fmt::format("{}.{}={}\n", k.section, k.name, text_of(k));
+  for (size_t i = 0; i < keys.size(); ++i)
+    if (const Key& k = keys[i]; k.section != std::string_view(kQuantization) || text_of(k) != text_of(usual[i]))
+      text += fmt::format("{}.{}={}\n", k.section, k.name, text_of(k));
   return sha256_hex(text);
+}
+
+QuantizationGoal quantization_goal(const Policy& policy) {
+  QuantizationGoal goal = policy.quantization;
+  if (!goal.max_accuracy_drop_points) goal.max_accuracy_drop_points = policy.accuracy.max_drop_points;
+  return goal;
 }
 
 }  // namespace slipway

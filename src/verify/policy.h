@@ -3,6 +3,8 @@
 #include <optional>
 #include <string>
 
+#include "quantize/strategy.h"
+
 namespace slipway {
 
 /// What a candidate must keep of the original to pass. Figures without a threshold are reported, not judged.
@@ -43,6 +45,7 @@ struct Policy {
     double min_seconds = 5;                               ///< of load and soak; below, a pass becomes inconclusive
     bool operator==(const Simulation&) const = default;
   } simulation;
+  QuantizationGoal quantization;  ///< how `quantize --strategy auto` and `ship` choose PTQ or QAT
   bool operator==(const Policy&) const = default;
 };
 
@@ -51,7 +54,10 @@ Policy load_policy(const std::string& path);
 Policy parse_policy(const std::string& text, const std::string& name);
 /// The defaults as a commented file.
 std::string policy_template();
-/// SHA-256 over the thresholds, however they were written.
+/// SHA-256 over the thresholds, however they were written. Keys of `quantization` count where they are not the default,
+/// so that policies without them keep the digest that older reports hold.
 std::string policy_digest(const Policy& policy);
+/// The policy's `quantization`, with accuracy.max_drop_points where it names no tolerance.
+QuantizationGoal quantization_goal(const Policy& policy);
 
 }  // namespace slipway

@@ -14,9 +14,9 @@ std::string refusal(const std::string& text) {
 TEST(Policy, TemplateHoldsTheDefaults) {
   const std::string text = policy_template();
   EXPECT_EQ(parse_policy(text, "p.yaml"), Policy());
-  for (const char* part :
-       {"max_drop_points: 1", "min_cosine: 0.99", "max_latency_ratio: 1.05", "max_memory_increase_percent: 5",
-        "max_p99_ratio: 2", "# max_memory_slope_mib_per_hour:", "# max_kl:", "  #"})
+  for (const char* part : {"max_drop_points: 1", "min_cosine: 0.99", "max_latency_ratio: 1.05",
+                           "max_memory_increase_percent: 5", "max_p99_ratio: 2", "# max_memory_slope_mib_per_hour:",
+                           "# max_kl:", "  #", "# time_budget_minutes:", "accuracy_critical: false", "weight_bits: 8"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 }
 
@@ -67,6 +67,37 @@ TEST(Policy, DigestFollowsTheValuesNotTheText) {
   EXPECT_EQ(policy_digest(other), policy_digest(parse_policy("output: {min_cosine: 0.990}", "p.yaml")));
   other.output.max_mse = 0;
   EXPECT_NE(policy_digest(other), policy_digest(Policy()));
+}
+
+TEST(Policy, DigestOfPoliciesWithoutQuantizationStaysAsReportsHoldIt) {
+  EXPECT_EQ(policy_digest(Policy()), "60af264593bfc25a3c13e714e4a333d9ec5407016b791ecd6fc9de2c860e3526");
+  const std::string old =
+      "accuracy: {max_drop_points: 0.5, min_agreement: 0.98, min_samples: 10}\noutput: {max_kl: 0.01}\n"
+      "stability: {require_reproducible: false}\n"
+      "simulation: {max_error_rate: 0.02, max_memory_slope_mib_per_hour: 40}\n";
+  const std::string digest = "3178d407c9f74d50ef88d5bae1c25e3ad40b1703300132e54d14771cbd7bdaa8";
+  EXPECT_EQ(policy_digest(parse_policy(old, "p.yaml")), digest);
+  EXPECT_EQ(policy_digest(parse_policy(old + "quantization: {weight_bits: 8, accuracy_critical: false}", "p.yaml")),
+            digest);
+  for (const char* key :
+       {"max_accuracy_drop_points: 0.5", "time_budget_minutes: 9", "accuracy_critical: true", "weight_bits: 4"})
+    EXPECT_NE(policy_digest(parse_policy(old + "quantization: {" + key + "}", "p.yaml")), digest) << key;
+}
+
+TEST(Policy, QuantizationGoal) {
+  const QuantizationGoal usual = quantization_goal(parse_policy("accuracy: {max_drop_points: 0.4}", "p.yaml"));
+  EXPECT_EQ(usual, (QuantizationGoal{.max_accuracy_drop_points = 0.4}));
+  const QuantizationGoal goal = quantization_goal(parse_policy(
+      "quantization: {max_accuracy_drop_points: 4, time_budget_minutes: 2.5, accuracy_critical: yes, weight_bits: 4}",
+      "p.yaml"));
+  EXPECT_EQ(
+      goal,
+      (QuantizationGoal{
+          .max_accuracy_drop_points = 4, .time_budget_minutes = 2.5, .accuracy_critical = true, .weight_bits = 4}));
+  EXPECT_NE(refusal("quantization: {weight_bits: 5}").find("only 8 or 4: 5 at p.yaml:1"), std::string::npos);
+  EXPECT_NE(refusal("quantization: {activation_bits: 4}").find("only 8"), std::string::npos);
+  EXPECT_NE(refusal("quantization: {time_budget_minutes: 0}").find("number from"), std::string::npos);
+  EXPECT_NE(refusal("quantization: {weight_bit: 4}").find("'weight_bits'"), std::string::npos);
 }
 
 }  // namespace

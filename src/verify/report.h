@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "verify/policy.h"
+#include "verify/training.h"
 
 namespace slipway {
 
@@ -240,6 +241,7 @@ struct Report {
   PerformanceFigures performance;
   StabilityFigures stability;
   SimulationFigures simulation;
+  TrainingFigures training;  ///< of the candidate, where it carries its history
   Probes probes;
 };
 

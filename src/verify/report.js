@@ -181,6 +181,54 @@
     section("Simulated before release", note, loads, loadTable, soak, latency, wide(card("A/B comparison", table(["figure", ">n", ">original", ">candidate", "statistic", ">p", "verdict"], rows))));
   }
 
+  // Epoch 0 is post-training quantisation, before any training.
+  function training() {
+    const t = R.training, alone = R.page === "training";
+    if (!t || !(t.done || t.note)) return;
+    if (!t.done) return section("Training", t.note);
+    const r = t.result, o = t.options, e = r.epochs, a = r.agreement;
+    const bits = `W${o.weight_bits}A${o.activation_bits}`, top1 = r.labels ? "top-1" : "same class as the original";
+    const minutes = (s) => (s < 120 ? fix(s, s < 10 ? 1 : 0) + " s" : fix(s / 60, 1) + " min");
+    const count = (n) => n.toLocaleString("en");
+    if (alone) {
+      const lost = 100 * (r.float_accuracy - r.accuracy);
+      const items = [[`QAT ${bits}, ${top1}`, pct(r.accuracy), r.labels ? `${fix(Math.abs(lost), 2)} points ${lost < 0 ? "above" : "below"} FP32` : "on the test split"]];
+      if (r.labels) items.push(["FP32", pct(r.float_accuracy), "the original"]);
+      items.push([`PTQ ${bits}`, pct(r.ptq_accuracy), "before training"], ["File", bytes(r.bytes), `original ${bytes(r.float_bytes)} · ${pct(r.bytes / r.float_bytes, 1)}`],
+        ["An epoch", minutes(r.seconds_per_epoch), `${count(r.train_samples)} samples · ${minutes(r.seconds)} in all`]);
+      root.append(h("div", { class: "tiles" }, items.map(([what, v, s]) => h("div", { class: "tile" }, h("small", {}, what), h("b", {}, v), h("small", {}, s)))));
+    }
+    const labels = e.map((x) => x.epoch), best = (x) => (x.epoch === r.best_epoch ? 6 : e.length > 60 ? 0 : 2.5);
+    const line = (name, key, data, more = {}) => ({ label: name, data, borderColor: css(key), backgroundColor: css(key), borderWidth: 2, pointRadius: e.map(best), tension: 0, ...more });
+    const legend = { display: true, labels: { color: css("--ink"), usePointStyle: true, pointStyle: "line" } };
+    const plot = (title, y, sets, height, more = {}) => chart(title, { type: "line", data: { labels, datasets: sets },
+      options: options(axis("epoch", { ticks: { maxTicksLimit: 12 } }), axis(y, more), { interaction: { mode: "index", intersect: false }, plugins: { legend: { ...legend, display: sets.length > 1 } } }) }, height);
+    const percent = (key) => e.map((x) => (x[key] === null ? null : 100 * x[key])), dashed = { borderDash: [5, 4], pointRadius: 0 };
+    const accuracies = [line("held out", "--candidate", percent("held_out_accuracy"))];
+    if (e.some((x) => x.accuracy !== null)) accuracies.unshift(line("training, augmented", "--reference", percent("accuracy"), dashed));
+    const note = `Quantisation-aware training to ${bits}. ` + (alone ? "" : r.stopped + " ") + `Epoch 0 is post-training quantisation as training found it; the large point is the epoch that was kept.`;
+    const rate = o.learning_rate > 0 ? sci(o.learning_rate) + " at most" : "as optimiser and bits want it";
+    const facts = (rows) => h("div", { class: "scroll" }, h("table", { class: "facts" }, h("tbody", {}, rows.map(([k, v]) => h("tr", {}, h("th", {}, k), h("td", {}, v))))));
+    const loss = { labels: "cross entropy with the labels", distillation: `distillation from the original, temperature ${o.temperature}`,
+      mixed: `${fix(100 * o.distillation_weight, 0)} % distillation from the original (temperature ${o.temperature}), ${fix(100 * (1 - o.distillation_weight), 0)} % cross entropy with the labels` }[o.loss];
+    const how = card("How it was trained", facts([["bits", `${bits}, ${o.profile} profile, ${r.quantized_nodes} of ${r.nodes} nodes on integers`], ["loss", loss],
+      ["optimiser", `${o.optimizer === "sgd" ? `SGD, momentum ${o.momentum}` : "AdamW"}, weight decay ${o.weight_decay}`], ["learning rate", `${rate}: rising over the first ${fix(100 * o.warmup, 0)} % of the steps, then a cosine to 0`],
+      ["samples", `${count(r.train_samples)} trained on, ${count(r.held_out_samples)} held out, batches of ${o.batch}`],
+      ["epochs", `${e.length ? e[e.length - 1].epoch : 0} of ${o.epochs}, the best was ${r.best_epoch}; ${minutes(r.seconds_per_epoch)} an epoch, ${minutes(r.seconds)} in all`], ["seed", String(o.seed)]]));
+    const size = (b) => `${bytes(b)} (${pct(b / r.float_bytes, 1)})`;
+    const methods = card("What it brought", table(["bits", "method", `>${top1}`, ">file"], [["FP32", "original", r.labels ? pct(r.float_accuracy) : "–", bytes(r.float_bytes)],
+      [bits, "PTQ", pct(r.ptq_accuracy), size(r.ptq_bytes)], [bits, "QAT", h("b", {}, pct(r.accuracy)), size(r.bytes)]]), h("p", { class: "note" }, `${count(r.test_samples)} samples of the test split, as executed.`));
+    const shown = a.disagreements.slice(0, 10), unequal = a.samples - a.equal;
+    const agreed = wide(card("Simulation against execution", h("p", { class: "note" }, `The same class on ${count(a.equal)} of ${count(a.samples)} test samples. ` +
+      (a.elements ? `Integer tensors: ${a.unequal_elements ? count(a.unequal_elements) : "none"} of ${count(a.elements)} elements differ (${a.tensors} tensors, ${a.compared_samples} samples)${a.first_unequal ? `, first in ${a.first_unequal}` : ""}. ` : "") +
+      (unequal ? `Largest margin of a disagreement ${sci(a.largest_margin)}; one step of the output is ${sci(a.output_step)}.` : "")),
+      shown.length ? table(["sample", ">label", ">simulated", ">executed", ">margin"], shown.map((d) => [d.sample, d.label < 0 ? "–" : d.label, d.simulated, d.executed, sci(d.margin)])) : "",
+      a.disagreements.length > shown.length || unequal > shown.length ? h("p", { class: "note" }, `and ${count(Math.max(unequal, a.disagreements.length) - shown.length)} more`) : ""));
+    section("Training", note, plot("Loss", "loss", [line("training", "--reference", e.map((x) => x.loss), dashed), line("held out", "--candidate", e.map((x) => x.held_out_loss))]),
+      plot(r.labels ? "Accuracy, %" : "Same class as the original, %", "%", accuracies), methods, how,
+      wide(plot("Learning rate at the end of each epoch", "", [line("learning rate", "--soft", e.map((x) => x.learning_rate), { pointRadius: 0 })], 130, { beginAtZero: true })), a.samples ? agreed : null);
+  }
+
   function provenance() {
     const model = (name, m) => [[name, h("code", {}, m.path)], ["", `${m.precision}, ${m.nodes} nodes, ${m.parameters.toLocaleString("en")} parameters`], ["SHA-256", h("code", {}, m.sha256)], ["plan's choices", h("code", {}, m.plan_digest)]];
     const plain = (rows) => h("div", { class: "scroll" }, h("table", { class: "facts" }, h("tbody", {}, rows.map(([k, v]) => h("tr", {}, h("th", {}, k), h("td", {}, v))))));
@@ -196,7 +244,8 @@
     drawn.forEach((c) => c.destroy());
     charts.length = 0;
     Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
-    tiles(); accuracy(); layers(); performance(); stability(); simulation(); provenance();
+    if (R.page === "training") training();
+    else for (const part of [tiles, accuracy, layers, performance, stability, simulation, training, provenance]) part();
     drawn = charts.map(([canvas, config]) => new Chart(canvas, config));
   }
   draw();

@@ -1,6 +1,6 @@
-// The Report as one HTML page: verdict and checks as plain HTML, readable without scripts; the figures are drawn by
-// report.js from the JSON inside the page, with Chart.js. Styles and scripts are embedded in the program, nothing is
-// fetched. Text from models and data is escaped: as HTML here, and `<` as \u003c within the JSON.
+// The Report, or a training alone, as one HTML page: verdict and checks as plain HTML, readable without scripts; the
+// figures are drawn by report.js from the JSON inside the page, with Chart.js. Styles and scripts are embedded in the
+// program, nothing is fetched. Text from models and data is escaped: as HTML here, and `<` as \u003c within the JSON.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -54,10 +54,7 @@ std::string check_row(const Check& c) {
       escape(c.bound), figure(c.threshold, c.unit));
 }
 
-std::string data_of(const Report& report) {
-  nlohmann::json j = to_json(report);
-  j["probe_count"] = report.probes.count;
-  j.erase("probes");
+std::string escaped(const nlohmann::json& j) {
   const std::string text = j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   std::string safe;
   safe.reserve(text.size());
@@ -70,6 +67,35 @@ std::string data_of(const Report& report) {
   return safe;
 }
 
+std::string data_of(const Report& report) {
+  nlohmann::json j = to_json(report);
+  j["probe_count"] = report.probes.count;
+  j.erase("probes");
+  return escaped(j);
+}
+
+/// From the doctype to the body's first tag.
+std::string head_of(const std::string& title) {
+  std::string page = fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "<meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<style>\n",
+      escape(title));
+  page.append(report_css_begin, report_css_end);
+  return page + "</style></head><body>\n";
+}
+
+/// The figures' place, the footer and what draws them, to the end.
+std::string tail_of(const std::string& footer, const std::string& without_scripts, const std::string& data) {
+  std::string page =
+      fmt::format("<div id=\"figures\"><noscript><p>{}</p></noscript></div>\n<footer>{}</footer>\n</main>\n<script>",
+                  without_scripts, escape(footer));
+  page.append(chart_js_begin, chart_js_end);
+  page += "</script>\n<script type=\"application/json\" id=\"report\">" + data + "</script>\n<script>";
+  page.append(report_js_begin, report_js_end);
+  return page + "</script>\n</body></html>\n";
+}
+
 const char* headline(Verdict verdict) {
   return verdict == Verdict::kPass ? "Passed" : verdict == Verdict::kFail ? "Failed" : "Inconclusive";
 }
@@ -77,14 +103,9 @@ const char* headline(Verdict verdict) {
 }  // namespace
 
 std::string report_html(const Report& r) {
-  std::string page = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<meta name=\"color-scheme\" content=\"light dark\">\n<title>{}: {}</title>\n<style>\n",
-      headline(r.verdict), escape(file_name(r.candidate.path)));
-  page.append(report_css_begin, report_css_end);
+  std::string page = head_of(fmt::format("{}: {}", headline(r.verdict), file_name(r.candidate.path)));
   page += fmt::format(
-      "</style></head><body>\n<header class=\"banner {}\"><div><div class=\"verdict\"><h1>{}</h1>"
+      "<header class=\"banner {}\"><div><div class=\"verdict\"><h1>{}</h1>"
       "<span class=\"names\">{} against {}</span></div>\n<p class=\"reason\">{}</p></div></header>\n<main>\n",
       to_string(r.verdict), headline(r.verdict), escape(file_name(r.candidate.path)),
       escape(file_name(r.reference.path)), escape(r.reason));
@@ -94,14 +115,20 @@ std::string report_html(const Report& r) {
   for (const Verdict verdict : {Verdict::kFail, Verdict::kInconclusive, Verdict::kPass})
     for (const Check& check : r.checks)
       if (check.verdict == verdict) page += check_row(check);
-  page +=
-      "</tbody></table></div>\n<div id=\"figures\"><noscript><p>The charts need scripts; the checks above and the JSON "
-      "report hold the figures.</p></noscript></div>\n";
-  page += fmt::format("<footer>{} · {}</footer>\n</main>\n<script>", escape(r.tool), escape(r.date));
-  page.append(chart_js_begin, chart_js_end);
-  page += "</script>\n<script type=\"application/json\" id=\"report\">" + data_of(r) + "</script>\n<script>";
-  page.append(report_js_begin, report_js_end);
-  return page + "</script>\n</body></html>\n";
+  return page + "</tbody></table></div>\n" +
+         tail_of(fmt::format("{} · {}", r.tool, r.date),
+                 "The charts need scripts; the checks above and the JSON report hold the figures.", data_of(r));
+}
+
+std::string training_html(const TrainingFigures& training, const std::string& model) {
+  const std::string name = file_name(model);
+  std::string page = head_of("Training: " + name);
+  page += fmt::format(
+      "<header class=\"banner\"><div><div class=\"verdict\"><h1>Quantisation-aware training</h1>"
+      "<span class=\"names\">{}</span></div>\n<p class=\"reason\">{}</p></div></header>\n<main>\n",
+      escape(name), escape(training.result.stopped));
+  return page + tail_of("slipway " SLIPWAY_VERSION, "The charts need scripts.",
+                        escaped({{"page", "training"}, {"training", training}}));
 }
 
 }  // namespace slipway

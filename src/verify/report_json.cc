@@ -69,7 +69,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Stability, require_reproducible, max_
                                    max_saturated_percent)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Simulation, max_error_rate, max_p99_ratio, max_memory_slope_mib_per_hour,
                                    min_seconds)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, accuracy, output, performance, stability, simulation)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(QuantizationGoal, max_accuracy_drop_points, time_budget_minutes, accuracy_critical,
+                                   weight_bits, activation_bits)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, accuracy, output, performance, stability, simulation, quantization)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Check, id, title, verdict, figure, threshold, bound, unit, sentence)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelFacts, path, sha256, file_bytes, nodes, parameters, nonfinite_weights,
                                    nonfinite_place, precision, plan_digest)
@@ -118,7 +120,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulationFigures, done, seconds, loads, soak
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Probes, count, samples, input, outputs)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Report, tool, date, cpu, cpu_features, verdict, reason, seconds, reference,
                                    candidate, data, policy_path, policy_digest, policy, checks, accuracy, outputs,
-                                   layers, performance, stability, simulation, probes)
+                                   layers, performance, stability, simulation, training, probes)
 
 json to_json(const Report& report) {
   json j;
@@ -134,8 +136,11 @@ Report report_from_json(const json& source, const std::string& name) {
     if (j.value("slipway_report", 0) != kFormat)
       fail(ErrorCode::kInvalidArgument, "This is no report of `slipway verify`, or one of another version: {}", name);
     if (!j.contains("simulation")) j["simulation"] = SimulationFigures();  // reports from before there was one
-    if (json& policy = j.at("policy"); policy.is_object() && !policy.contains("simulation"))
-      policy["simulation"] = Policy::Simulation();
+    if (!j.contains("training")) j["training"] = TrainingFigures();
+    if (json& policy = j.at("policy"); policy.is_object()) {
+      if (!policy.contains("simulation")) policy["simulation"] = Policy::Simulation();
+      if (!policy.contains("quantization")) policy["quantization"] = QuantizationGoal();
+    }
     nulls_to_nan(j);
     return j.get<Report>();
   } catch (const json::exception& e) {

@@ -165,7 +165,8 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
                          .judged_samples = static_cast<int64_t>(trial.samples.size()),
                          .warnings = data.warnings()},
                 .policy_digest = policy_digest(policy),
-                .policy = policy};
+                .policy = policy,
+                .training = training_of(candidate.graph)};
   measure_performance(trial, report);
   name_layers(trial.reference, reference.graph);
   name_layers(trial.candidate, reference.graph);

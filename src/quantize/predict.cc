@@ -1,0 +1,98 @@
+// Top-1 classes over the test split. The output that holds them is the first of the form [N, classes], as verification
+// takes it.
+#include "quantize/predict.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <span>
+
+#include "base/error.h"
+#include "base/progress.h"
+#include "engine/executor.h"
+#include "metrics/classification.h"
+
+namespace slipway {
+namespace {
+
+/// Samples first, first + 1, … of `chosen` spread evenly over the split, stacked; the last is repeated up to `width`.
+Tensor read(const Dataset& data, int64_t chosen, int64_t first, int64_t count, int64_t width, int threads) {
+  const int64_t size = data.size(Split::kTest);
+  if (chosen == size && count == width) return data.batch(Split::kTest, first, count, threads);
+  std::optional<Tensor> stacked;
+  for (int64_t i = 0; i < width; ++i) {
+    const int64_t at = std::min(first + i, first + count - 1);
+    const Tensor sample = data.input(Split::kTest, at * (size / chosen) + at * (size % chosen) / chosen);
+    if (!stacked) {
+      Dims dims = sample.dims();
+      dims.insert(dims.begin(), width);
+      stacked.emplace(sample.dtype(), dims);
+    }
+    if (sample.bytes() * static_cast<size_t>(width) != stacked->bytes())
+      fail(ErrorCode::kInvalidArgument,
+           "Samples of different shapes can't be judged together; give preprocess a size in {}: {}", data.path(),
+           to_string(sample.dims()));
+    std::memcpy(stacked->mutable_raw() + static_cast<size_t>(i) * sample.bytes(), sample.raw(), sample.bytes());
+  }
+  return *std::move(stacked);
+}
+
+/// The first output with a score per class, or its count when there is none.
+size_t scores_of(const std::vector<Tensor>& outputs, int64_t samples) {
+  size_t i = 0;
+  for (; i < outputs.size(); ++i) {
+    const Tensor& t = outputs[i];
+    const int64_t width = t.elements() / samples;
+    if (is_float(t.dtype()) && t.rank() >= 2 && t.dims()[0] == samples && t.dims()[1] == width && width > 1) break;
+  }
+  return i;
+}
+
+}  // namespace
+
+Predictions predict(const Graph& graph, const Dataset& data, const PredictOptions& options) {
+  if (graph.inputs().size() != 1)
+    fail(ErrorCode::kUnsupported, "A data file feeds one input; the model has {}: '{}'", graph.inputs().size(),
+         graph.name);
+  const int64_t size = data.size(Split::kTest), chosen = options.samples < 0 ? size : std::min(options.samples, size);
+  const Value& input = graph.value(graph.inputs()[0]);
+  const bool fixed = input.shape.has_rank() && input.shape.rank() > 0 && input.shape[0].is_known();
+  const int64_t batch = fixed ? input.shape[0].value() : options.batch;
+  Predictions result;
+  std::unique_ptr<Executor> executor;
+  Progress progress("judge", chosen, options.quiet);
+  for (int64_t first = 0; first < chosen; first += batch) {
+    const int64_t count = std::min(batch, chosen - first);
+    const Tensor samples = read(data, chosen, first, count, fixed ? batch : count, options.threads);
+    if (!executor) {
+      ExecutorOptions how{.batch = batch, .threads = options.threads};
+      for (size_t axis = 1; axis < samples.dims().size(); ++axis)
+        how.dims[fmt::format("{}.{}", input.name, axis)] = samples.dims()[axis];
+      executor = make_executor(graph, how);
+    }
+    const std::vector<Tensor> outputs = executor->run(std::span(&samples, 1));
+    const size_t which = scores_of(outputs, samples.dims()[0]);
+    if (which == outputs.size()) return {};
+    const std::vector<float> scores = to_floats(outputs[which]);
+    const auto classes = static_cast<size_t>(outputs[which].dims()[1]);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t at = first + i, index = at * (size / chosen) + at * (size % chosen) / chosen;
+      const int64_t label = data.label(Split::kTest, index);
+      if (label >= static_cast<int64_t>(classes))
+        fail(ErrorCode::kInvalidArgument,
+             "A label lies beyond the model's classes; correct label_map or label_offset in {}: {} of sample '{}', the "
+             "model has {} classes",
+             data.path(), label, data.sample_name(Split::kTest, index), classes);
+      result.labels.push_back(label);
+      result.classes.push_back(argmax(std::span(scores).subspan(static_cast<size_t>(i) * classes, classes)));
+    }
+    progress.step(count);
+  }
+  return result;
+}
+
+double top1_accuracy(const Predictions& predictions) {
+  return predictions.classes.empty() ? 0 : agreement(predictions.classes, predictions.labels);
+}
+
+}  // namespace slipway
