@@ -12,8 +12,11 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "engine/executor.h"
+#include "metrics/classification.h"
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
+#include "quantize/auto_quantize.h"
+#include "quantize/predict.h"
 #include "train/simulate.h"
 #include "train/trainer.h"
 
@@ -22,7 +25,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kEvaluationBatch = 32, kDefaultCrop = 4, kCropOfSide = 8;
+constexpr int64_t kDefaultCrop = 4, kCropOfSide = 8;
 
 void require_trainable(const Graph& model, const Dataset& data, const QatOptions& o) {
   if (model.inputs().size() != 1)
@@ -100,37 +103,9 @@ Augment augment_of(const Dataset& data, const Dims& dims, const QatOptions& o) {
   return augment;
 }
 
-struct Judged {
-  double accuracy = 0;
-  std::vector<int64_t> classes;
-};
-
-/// Top-1 on the test split; against `expected` where there are no labels.
-Judged judge(const Graph& graph, const Dataset& data, const std::vector<int64_t>& expected, int threads,
-             const std::string& what) {
-  Judged judged;
-  const int64_t count = data.size(Split::kTest);
-  if (count == 0) return judged;
-  const auto executor = make_executor(graph, {.batch = kEvaluationBatch, .threads = threads});
-  Progress progress("testing " + what, count);
-  int64_t right = 0;
-  for (int64_t first = 0; first < count; first += kEvaluationBatch) {
-    const int64_t n = std::min(kEvaluationBatch, count - first);
-    const Tensor input = data.batch(Split::kTest, first, n, threads);
-    const Tensor scores = executor->run(std::span(&input, 1))[0];
-    const auto values = scores.values<float>();
-    const size_t classes = values.size() / static_cast<size_t>(n);
-    for (int64_t i = 0; i < n; ++i) {
-      const auto row = values.subspan(static_cast<size_t>(i) * classes, classes);
-      const int64_t top = std::max_element(row.begin(), row.end()) - row.begin();
-      judged.classes.push_back(top);
-      const int64_t label = data.label(Split::kTest, first + i);
-      right += top == (label >= 0 || expected.empty() ? label : expected[static_cast<size_t>(first + i)]);
-    }
-    progress.step(n);
-  }
-  judged.accuracy = static_cast<double>(right) / static_cast<double>(count);
-  return judged;
+/// Top-1 on the test split; where it has no labels, agreement with the original.
+double accuracy_of(const Predictions& predictions, const Predictions& original, const Dataset& data) {
+  return data.has_labels() ? top1_accuracy(predictions) : agreement(predictions.classes, original.classes);
 }
 
 /// What a checkpoint belongs to: everything that the weights depend on.
@@ -140,16 +115,6 @@ std::string checkpoint_key(const QatFiles& files, const Dataset& data, const Qat
        {"checkpoint", "checkpoint_seconds", "restart", "quiet", "compare_samples", "patience", "time_budget_minutes"})
     options.erase(key);
   return sha256_hex(sha256_of_file(files.model) + data.digest() + data.train_digest() + options.dump());
-}
-
-void carry_preprocess(const Graph& model, const Dataset& data, Graph& to) {
-  Preprocess carried;
-  std::vector<std::string> labels;
-  if (load_preprocess(model, carried, labels))
-    if (const std::string difference = preprocess_difference(data.preprocess(), carried); !difference.empty())
-      fail(ErrorCode::kInvalidArgument,
-           "The data file contradicts the pre-processing that the model carries; correct one of them: {}", difference);
-  store_preprocess(to, data.preprocess(), data.class_names().empty() ? labels : data.class_names());
 }
 
 QatResult run(const QatFiles& files, QatOptions o, const std::function<void(const QatEpoch&)>& on_epoch) {
@@ -165,8 +130,8 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   require_trainable(model, data, o);
   const Dims dims = sample_dims(model, data);
   const TrainingGraph prepared = prepare_for_training(with_free_batch(model), o.quantize);
-  Graph quantized_carrier;  // refuses contradictions before any work
-  carry_preprocess(model, data, quantized_carrier);
+  Graph carrier = prepared.graph;  // a contradiction is refused before any work
+  carry_preprocess(data, carrier);
   require_writable(o.checkpoint);
 
   const Calibration calibration = calibrate(prepared.graph, samples_of(data, Split::kCalibration, o.threads),
@@ -197,18 +162,21 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   }
 
   QuantizedModel trained = insert_quantizers(qat.trained_graph(), qat.quantizers(), o.quantize);
-  carry_preprocess(model, data, trained.graph);
+  carry_preprocess(data, trained.graph);
   const Graph ptq = insert_quantizers(prepared.graph, start, o.quantize).graph;
   result.nodes = static_cast<int64_t>(trained.report.nodes.size());
   result.quantized_nodes = std::count_if(trained.report.nodes.begin(), trained.report.nodes.end(),
                                          [](const NodeDecision& n) { return n.quantized; });
   result.test_samples = data.size(Split::kTest);
-  const Judged original = judge(prepared.graph, data, {}, o.threads, "float32");
-  result.float_accuracy = data.has_labels() ? original.accuracy : 1;
-  result.ptq_accuracy = judge(ptq, data, original.classes, o.threads, "PTQ").accuracy;
-  const Judged executed = judge(trained.graph, data, original.classes, o.threads, "QAT");
-  result.accuracy = executed.accuracy;
-  result.agreement = compare_with_execution(qat, trained.graph, data, executed.classes, o);
+  if (result.test_samples > 0) {
+    const PredictOptions how{.threads = o.threads, .quiet = o.quiet};
+    const Predictions original = predict(prepared.graph, data, how), executed = predict(trained.graph, data, how);
+    result.float_accuracy = accuracy_of(original, original, data);
+    result.ptq_accuracy = accuracy_of(predict(ptq, data, how), original, data);
+    result.accuracy = accuracy_of(executed, original, data);
+    result.agreement = compare_with_execution(qat, trained.graph, data, executed.classes, o);
+  }
+  result.ptq_bytes = serialize_onnx(ptq).size();
 
   trained.graph.metadata["slipway.quantization"] = json{
       {"method", "quantisation-aware training"},

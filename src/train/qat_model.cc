@@ -79,7 +79,7 @@ struct QatModel::Impl {
   std::vector<Group> groups;
   std::vector<std::unique_ptr<Weighted>> weighted;
   Mode mode = Mode::kFrozen;
-  bool quantizes = true, ends_in_softmax = false;
+  bool quantizes = true, integer_bias = true, ends_in_softmax = false;
 
   at::Tensor quantize_weight(const Weighted& w, const at::Tensor& weight) const {
     if (!quantizes) return weight;
@@ -98,10 +98,21 @@ struct QatModel::Impl {
     return fake_quantize(x, group.scale, range, 1 / std::sqrt(features * static_cast<double>(range.hi)));
   }
 
+  /// INT32 biases are rounded to units of input scale times weight scale; straight through for the gradient.
+  at::Tensor quantize_bias(const Weighted& w, const at::Tensor& bias) const {
+    if (!quantizes || !integer_bias || bias.dim() != 1 || bias.numel() != w.scale.numel()) return bias;
+    const at::NoGradGuard no_gradient;
+    const at::Tensor unit = w.scale * groups[group_of.at(w.input)].scale;
+    const at::Tensor rounding = at::round(bias / unit) * unit - bias;
+    const at::AutoGradMode gradient(true);
+    return bias + rounding;
+  }
+
   at::Tensor compute(const Weighted& w, const Node& node, std::vector<at::Tensor> inputs) const {
     const auto linear = [&] { return find_operator(node)({node, graph.opset(), inputs})[0]; };
     if (w.norm == nullptr) {
       inputs[1] = quantize_weight(w, inputs[1]);
+      if (inputs.size() > 2 && inputs[2].defined()) inputs[2] = quantize_bias(w, inputs[2]);
       return linear();
     }
     const LiveNorm& norm = *w.norm;
@@ -109,7 +120,7 @@ struct QatModel::Impl {
     if (mode == Mode::kFrozen) {
       const at::Tensor factor = norm.factor();
       inputs[1] = quantize_weight(w, inputs[1] * per_channel(factor, w.axis, inputs[1].dim()));
-      inputs[2] = norm.beta - norm.mean * factor;
+      inputs[2] = quantize_bias(w, norm.beta - norm.mean * factor);
       return linear();
     }
     at::Tensor factor = norm.factor().detach();
@@ -199,6 +210,7 @@ QatModel::QatModel(const TrainingGraph& prepared, const Quantizers& start, const
   impl_->weight_range = {static_cast<float>(grid.dtype == DType::kInt8 ? grid.qmin : grid.saturate_min),
                          static_cast<float>(grid.saturate_max)};
   impl_->activation_range = activation_grid(options);
+  impl_->integer_bias = options.integer_bias;
   impl_->placement = place_quantizers(impl_->graph, options);
   impl_->add_leaves();
   impl_->leave_out_softmax();

@@ -70,6 +70,7 @@ QatOptions few_epochs(int weight_bits) {
   o.epochs = 3;
   o.batch = 32;
   o.held_out = 0.25;
+  o.threads = 1;
   return o;
 }
 
@@ -94,7 +95,7 @@ TEST(QatModel, StartsAsTheOriginalAndAsPostTrainingQuantisation) {
     const at::Tensor quantised = course.model.forward(to_torch(input), QatModel::Mode::kFrozen);
     const at::Tensor executed = to_torch(evaluate(ptq, std::span(&input, 1))[0]);
     // The same codes but where a float sum rounds to the other side of a tie.
-    EXPECT_LT((quantised - executed).abs().mean().item<float>(), 2e-3f) << weight_bits;
+    EXPECT_LT((quantised - executed).abs().mean().item<float>(), 1e-3f) << weight_bits;
     EXPECT_GT((quantised - plain).abs().mean().item<float>(), 1e-3f) << weight_bits;
   }
 }
@@ -107,7 +108,7 @@ TEST(QatModel, WritesOutWhatItTrained) {
   const at::NoGradGuard no_gradient;
   const at::Tensor trained = course.model.forward(to_torch(input), QatModel::Mode::kFrozen);
   const at::Tensor executed = to_torch(evaluate(exported, std::span(&input, 1))[0]);
-  EXPECT_LT((trained - executed).abs().mean().item<float>(), 2e-3f);
+  EXPECT_LT((trained - executed).abs().mean().item<float>(), 1e-3f);
   int64_t packed = 0;
   for (ValueId id = 0; id < exported.value_limit(); ++id) {
     const Value& value = exported.value(id);
@@ -291,7 +292,6 @@ TEST_F(Job, WritesAQuantisedModelThatSaysHowItWasMade) {
   EXPECT_EQ(result.float_accuracy, 1);
   EXPECT_EQ(result.agreement.equal, 50);
   EXPECT_EQ(result.agreement.unequal_elements, 0);
-  EXPECT_LT(result.bytes, result.float_bytes);
   const Graph loaded = load_onnx(folder_.path("out.onnx"));
   EXPECT_TRUE(loaded.metadata.contains("slipway.training"));
   EXPECT_TRUE(loaded.metadata.contains("slipway.preprocess"));
