@@ -26,6 +26,10 @@ bool any_float(const Graph& graph, const std::vector<ValueId>& ids) {
 // Sizes are read off the tensor, without copying it for the reference.
 bool asks_for_sizes(const Node& node) { return node.is("Shape") || node.is("Size"); }
 
+[[noreturn]] void reject(const Node& node, const char* what) {
+  fail(ErrorCode::kInvalidModel, "The values do not go together at {}: {}", node.label(), what);
+}
+
 }  // namespace
 
 TrainableGraph::TrainableGraph(const Graph& graph)
@@ -70,9 +74,12 @@ std::vector<at::Tensor> run_operator(const Graph& graph, const Node& node, OpFun
   if (function != nullptr) {
     try {
       return function({node, graph.opset(), std::move(inputs)});
+    } catch (const Error&) {
+      throw;
     } catch (const c10::Error& error) {
-      fail(ErrorCode::kInvalidModel, "The values do not go together at {}: {}", node.label(),
-           error.what_without_backtrace());
+      reject(node, error.what_without_backtrace());
+    } catch (const std::runtime_error& error) {
+      reject(node, error.what());
     }
   }
   std::vector<Tensor> values(inputs.size());
