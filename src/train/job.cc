@@ -144,7 +144,7 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
     const at::NoGradGuard no_gradient;
     Dims probe = dims;
     probe.insert(probe.begin(), 2);
-    const at::Tensor scores = qat.forward(at::zeros(probe), QatModel::Mode::kFrozen);
+    const at::Tensor scores = qat.forward(at::zeros(probe));
     if (scores.dim() < 2 || scores.size(0) != 2)
       fail(ErrorCode::kUnsupported,
            "The model does not give scores for each of several samples; export it with a free batch dimension: two "

@@ -14,11 +14,6 @@ namespace slipway {
 /// the grid, and at the place, that insert_quantizers writes out.
 class QatModel {
  public:
-  enum class Mode {
-    kStatistics,  ///< BatchNormalization by the batch's statistics, which are followed by a moving average
-    kFrozen,      ///< by the statistics that it has, folded: what will be executed
-  };
-
   /// `start` comes from choose_quantizers. Fails with kUnsupported at an operator without a gradient.
   QatModel(const TrainingGraph& prepared, const Quantizers& start, const QuantizeOptions& options);
   ~QatModel();
@@ -26,16 +21,15 @@ class QatModel {
   QatModel& operator=(const QatModel&) = delete;
 
   /// The model's first output, [samples, scores, …], for its one input; a Softmax at its end is left out.
-  at::Tensor forward(const at::Tensor& input, Mode mode);
+  at::Tensor forward(const at::Tensor& input);
   /// The same without any quantiser: the float model that is trained underneath.
-  at::Tensor forward_float(const at::Tensor& input, Mode mode);
+  at::Tensor forward_float(const at::Tensor& input);
 
   std::vector<at::Tensor> weights() const;  ///< convolution and matrix weights
   std::vector<at::Tensor> offsets() const;  ///< biases, BatchNormalization's and other vectors: no weight decay
   std::vector<at::Tensor> scales() const;   ///< of the quantisers
   /// Keeps scales positive; after every step of the optimiser.
   void clamp_scales();
-  bool has_batch_norms() const;
   bool gives_probabilities() const;  ///< the graph's own output is a Softmax's
 
   /// Everything that training changes, by name: for snapshots and checkpoints. Tensors share memory with the model.

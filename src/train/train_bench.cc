@@ -51,8 +51,8 @@ void step(benchmark::State& state, bool quantised) {
   const at::Tensor labels = at::zeros({kBatch}, at::kLong);
   for (auto _ : state) {
     optimizer.zero_grad();
-    const at::Tensor out = quantised ? course.model->forward(course.inputs, QatModel::Mode::kFrozen)
-                                     : course.model->forward_float(course.inputs, QatModel::Mode::kFrozen);
+    const at::Tensor out =
+        quantised ? course.model->forward(course.inputs) : course.model->forward_float(course.inputs);
     at::cross_entropy_loss(out.reshape({kBatch, -1}), labels).backward();
     optimizer.step();
   }

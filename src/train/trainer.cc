@@ -20,9 +20,8 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kEvaluationBatch = 128;
-constexpr int64_t kTimedSteps = 10;       // after which the time budget is set against the pace
-constexpr double kStatisticsShare = 0.5;  // of the epochs that follow BatchNormalization's statistics
-constexpr double kReserve = 0.95;         // of the time budget is trained in; the rest evaluates
+constexpr int64_t kTimedSteps = 10;  // after which the time budget is set against the pace
+constexpr double kReserve = 0.95;    // of the time budget is trained in; the rest evaluates
 constexpr double kLeastProbability = 1e-12;
 
 using Snapshot = std::map<std::string, at::Tensor>;
@@ -150,8 +149,8 @@ class Trainer {
     int64_t correct;
   };
   /// Classes that count as right: the labels, or the original's where there are none.
-  Scored score(const TrainingSet::Batch& batch, QatModel::Mode mode) {
-    const at::Tensor out = model_.forward(batch.inputs, mode);
+  Scored score(const TrainingSet::Batch& batch) {
+    const at::Tensor out = model_.forward(batch.inputs);
     const at::Tensor logits = out.reshape({out.size(0), -1});
     at::Tensor loss, right = batch.labels;
     if (weight_ > 0) {
@@ -174,7 +173,7 @@ class Trainer {
     Tally tally;
     for (int64_t first = 0; first < data_.held_out_size(); first += kEvaluationBatch) {
       const int64_t count = std::min(kEvaluationBatch, data_.held_out_size() - first);
-      const Scored scored = score(data_.held_out_batch(first, count), QatModel::Mode::kFrozen);
+      const Scored scored = score(data_.held_out_batch(first, count));
       tally.add(scored.loss.item<double>(), scored.correct, count);
     }
     return tally;
@@ -182,13 +181,11 @@ class Trainer {
 
   void train_epoch(Progress& progress) {
     const int64_t epoch = step_ / steps_per_epoch_ + 1, start = now_ns();
-    const bool follows = static_cast<double>(step_) < kStatisticsShare * static_cast<double>(total_steps_);
-    const auto mode = follows ? QatModel::Mode::kStatistics : QatModel::Mode::kFrozen;
     for (int64_t at = step_ % steps_per_epoch_; at < steps_per_epoch_; ++at) {
       set_rate();
       optimizer_->zero_grad();
       const TrainingSet::Batch batch = data_.train_batch(epoch, at * batch_, batch_);
-      const Scored scored = score(batch, mode);
+      const Scored scored = score(batch);
       const double loss = scored.loss.item<double>();
       if (!std::isfinite(loss)) return give_up(epoch, at);
       scored.loss.backward();
@@ -369,8 +366,8 @@ class Trainer {
 
 double default_learning_rate(const QatOptions& options) {
   const bool narrow = options.quantize.weight_bits < 8;
-  if (options.optimizer == QatOptimizer::kSgd) return narrow ? 0.01 : 0.002;
-  return narrow ? 1e-3 : 2e-4;
+  if (options.optimizer == QatOptimizer::kSgd) return narrow ? 5e-4 : 1e-4;
+  return narrow ? 2e-4 : 5e-5;
 }
 
 void train(QatModel& model, Executor& teacher, const TrainingSet& data, const QatOptions& options,
