@@ -20,6 +20,7 @@ struct Move {
 };
 
 float* fill(float* to, int64_t pixels, const float* black, int64_t step) {
+  if (step == 1) return std::fill_n(to, pixels, *black);
   for (int64_t i = 0; i < pixels; ++i, to += step) std::copy_n(black, step, to);
   return to;
 }

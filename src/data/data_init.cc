@@ -19,9 +19,6 @@ namespace slipway {
 namespace {
 
 constexpr int64_t kCalibrationCount = 256;
-constexpr const char* kTrainText =
-    "# train: {count: 10000}  # for `slipway qat`; left out: all that calibration is drawn from. Never tested "
-    "samples\n";
 
 struct Folder {
   std::string path, prefix;
@@ -63,14 +60,16 @@ std::string quoted(const std::string& text) {
 std::string splits_text(const Guess& guess, int64_t available) {
   if (!guess.calibration.empty())
     return fmt::format(
-        "calibration:\n{}  count: {}  # drawn at random; 100 to 500 are usually enough\n  seed: 0\ntest:\n{}{}",
-        guess.calibration, std::min(kCalibrationCount, available), guess.test, kTrainText);
+        "calibration:\n{}  count: {}  # drawn at random; 100 to 500 are usually enough\n  seed: 0\ntest:\n{}"
+        "# train: {{count: 10000}}  # for `slipway qat`; without it, all samples that calibration is drawn from\n",
+        guess.calibration, std::min(kCalibrationCount, available), guess.test);
   return fmt::format(
       "# Both splits are drawn from the same samples, without overlap. For figures you can publish, calibrate on\n"
       "# training data: give `calibration` its own files.\n"
       "calibration: {{count: {}, seed: 0}}  # 100 to 500 are usually enough\n"
-      "test: {{}}                           # the others, or `count` of them\n{}",
-      std::clamp<int64_t>(available / 4, 1, kCalibrationCount), kTrainText);
+      "test: {{}}                           # the others, or `count` of them\n"
+      "# train: {{}}                        # for `slipway qat`; what `test` leaves: give it a `count`\n",
+      std::clamp<int64_t>(available / 4, 1, kCalibrationCount));
 }
 
 std::optional<Guess> guess_idx(const Folder& folder) {

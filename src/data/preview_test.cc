@@ -143,6 +143,10 @@ TEST(DataInit, GuessesWhatItWrites) {
     const Dataset data = open_guess(folder);
     EXPECT_EQ(data.size(Split::kTest), 1);
     EXPECT_EQ(data.class_names()[1], "automobile");
+    std::string text = data_init_text(folder.path());
+    text.replace(text.find("# train: {}"), 2, "");
+    text.replace(text.find("test: {}"), 8, "test: {count: 1}");
+    EXPECT_EQ(open_text(folder, text).size(Split::kTrain), 1);
   }
   {
     const TestFolder folder;
