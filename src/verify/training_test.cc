@@ -5,8 +5,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/replay_corpus.h"
 #include "verify/report.h"
 #include "verify/verify_testing.h"
+
+#define LLVMFuzzerTestOneInput fuzz_training
+#include "verify/training_fuzz.cc"
+#undef LLVMFuzzerTestOneInput
 
 namespace slipway {
 namespace {
@@ -76,6 +81,8 @@ TEST(Training, DamagedRecordsGiveANote) {
     EXPECT_LT(t.note.size(), 1200u);
   }
 }
+
+TEST(Training, CorpusAndItsMutations) { replay_corpus("training_fuzz", fuzz_training); }
 
 TEST(Training, TravelsInTheReport) {
   Report report;
