@@ -155,7 +155,7 @@ if [ -d $data_set ]; then
   refuses "quantize: a policy with bits that are not to be had" "bits.yaml:1" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy bits.yaml
   echo "quantization: {max_accuracy_drop_points: 99}" >lax.yaml
   works "quantize --strategy auto" quantize "$model" --data data.yaml -o auto.onnx --samples 32 --strategy auto --policy lax.yaml --test-samples 500
-  says "the rule says why" "PTQ first: 8 bits"
+  says "the rule says why" "PTQ first: no bits below 8"
   says "and what came of it" "less than the 99 allowed: it is kept"
   "$slipway" inspect auto.onnx >out 2>err && says "what it wrote is quantised" "QuantizeLinear"
 

@@ -104,7 +104,7 @@ wait $ship
 ships "INT8 is promoted by a canary" 0 --repository "$repository" --steps steps.yaml --rate 300
 says "the optimised model is kept" "optimize .*already done"
 says "requests were replayed" "promoted after .* requests replayed, 0 failed"
-says "the rule chose PTQ first and says why" "PTQ first: 8 bits, accuracy not critical"
+says "the rule chose PTQ first and says why" "PTQ first: no bits below 8, accuracy not critical"
 says "and PTQ met the goal" "quantize .* PTQ, top-1 .*, was .* nodes on integers"
 live "version 2 is live" 2
 

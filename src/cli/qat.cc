@@ -75,7 +75,6 @@ void require_fitting(const Options& o) {
   weight_grid(o.qat.quantize);
   prepare_for_quantization(model, o.qat.quantize);
   const Dataset data = Dataset::open(o.data);
-  for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
   data.require_classes_of(model);
   carry_preprocess(data, model);
 }

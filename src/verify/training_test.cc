@@ -120,6 +120,7 @@ TEST(Training, VerificationReportsIt) {
   const Report r = verify({original, save_model(original, folder, "a.onnx")},
                           {candidate, save_model(candidate, folder, "b.onnx")}, data, patient_policy(), options);
   EXPECT_TRUE(r.training.done) << r.training.note;
+  EXPECT_EQ(r.training.result.bytes, r.candidate.file_bytes);
 }
 
 }  // namespace
