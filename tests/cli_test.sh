@@ -5,6 +5,7 @@ set -u
 slipway=$(realpath "$1")
 model=$(realpath "${2:-models/fashion_mnist_resnet.onnx}")
 python=/usr/bin/python3
+trained_with=$(realpath examples/fashion_mnist.yaml)
 data_set=/usr/share/datasets/fashion-mnist
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -153,8 +154,8 @@ if [ -d $data_set ]; then
   echo "quantization: {weight_bits: 5}" >bits.yaml
   refuses "quantize: a policy with bits that are not to be had" "bits.yaml:1" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy bits.yaml
   echo "quantization: {max_accuracy_drop_points: 99}" >lax.yaml
-  works "quantize --strategy auto" quantize "$model" --data data.yaml -o auto.onnx --samples 32 --strategy auto --policy lax.yaml --threads 2
-  says "the rule says why" "PTQ first: 8 bits"
+  works "quantize --strategy auto" quantize "$model" --data data.yaml -o auto.onnx --samples 32 --strategy auto --policy lax.yaml --test-samples 500
+  says "the rule says why" "PTQ first: no bits below 8"
   says "and what came of it" "less than the 99 allowed: it is kept"
   "$slipway" inspect auto.onnx >out 2>err && says "what it wrote is quantised" "QuantizeLinear"
 
@@ -177,7 +178,7 @@ if [ -d $data_set ]; then
   echo "quantization: {accuracy_critical: true}" >critical.yaml
   refuses "quantize: QAT is due in a build that can't train" "--strategy ptq" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy critical.yaml
   echo "quantization: {max_accuracy_drop_points: 0}" >strict.yaml
-  "$slipway" quantize "$model" --data data.yaml -o kept.onnx --samples 8 --method minmax --strategy auto --policy strict.yaml --threads 2 >out 2>err
+  "$slipway" quantize "$model" --data "$trained_with" -o kept.onnx --samples 8 --method percentile --percentile 70 --strategy auto --policy strict.yaml --test-samples 500 >out 2>err
   if [ $? -eq 1 ] && [ -e kept.onnx ]; then pass "PTQ that falls short is kept, with status 1"; else miss "PTQ that falls short is kept, with status 1" ""; fi
   says "and QAT would be next" "QAT would be next"
   unset SLIPWAY_TORCH

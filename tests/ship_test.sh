@@ -104,7 +104,15 @@ wait $ship
 ships "INT8 is promoted by a canary" 0 --repository "$repository" --steps steps.yaml --rate 300
 says "the optimised model is kept" "optimize .*already done"
 says "requests were replayed" "promoted after .* requests replayed, 0 failed"
+says "the rule chose PTQ first and says why" "PTQ first: no bits below 8, accuracy not critical"
+says "and PTQ met the goal" "quantize .* PTQ, top-1 .*, was .* nodes on integers"
 live "version 2 is live" 2
+
+echo 'quantization: {accuracy_critical: true}' >>policy.yaml
+SLIPWAY_TORCH=/nonexistent ships "QAT is due where the policy changed, and this build has none" 2 --repository "$repository"
+says "the optimised model is still kept" "optimize .*already done"
+says "with what to do" "slipway-torch is missing.*--strategy ptq"
+sed -i '/^quantization:/d' policy.yaml
 
 "$python" - "$repository/net/2/model.onnx" broken.onnx <<'PY'
 import sys

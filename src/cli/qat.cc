@@ -71,8 +71,10 @@ void require_sensible(const Options& o) {
 /// The model must be a float one that the data fits, as far as that is known before training.
 void require_fitting(const Options& o) {
   Graph model = load_onnx(o.model);
+  activation_grid(o.qat.quantize);
+  weight_grid(o.qat.quantize);
+  prepare_for_quantization(model, o.qat.quantize);
   const Dataset data = Dataset::open(o.data);
-  for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
   data.require_classes_of(model);
   carry_preprocess(data, model);
 }

@@ -22,7 +22,7 @@ struct Options {
   std::vector<std::string> exclude, exclude_regex;
   double percentile = 99.999;
   int activation_bits = 8, weight_bits = 8, threads = 1;
-  int64_t samples = 500;
+  int64_t samples = 500, test_samples = -1;
   bool both_add_inputs = false, float_bias = false, json = false, tensors = false;
 };
 
@@ -57,6 +57,7 @@ void print_report(const QuantizeReport& report, bool tensors) {
 QuantizationGoal goal_of(const Options& o) {
   QuantizationGoal goal = o.policy.empty() ? QuantizationGoal() : quantization_goal(load_policy(o.policy));
   if (o.verb->count("--activation-bits") > 0) goal.activation_bits = o.activation_bits;
+  if (o.verb->count("--weight-bits") > 0) goal.weight_bits = o.weight_bits;
   return goal;
 }
 
@@ -75,7 +76,8 @@ void require_consistent(const Options& o, const std::optional<QuantizeStrategy>&
 int run_strategy(const Options& o, const Dataset& data, const QuantizeOptions& quantize_options,
                  const std::optional<QuantizeStrategy>& strategy) {
   std::optional<QuantizeReport> report;
-  AutoQuantizeOptions options{.goal = goal_of(o), .strategy = strategy, .threads = o.threads};
+  AutoQuantizeOptions options{
+      .goal = goal_of(o), .strategy = strategy, .test_samples = o.test_samples, .threads = o.threads};
   options.qat.quantize = quantize_options;
   options.qat.calibrate = {.samples = o.samples, .threads = o.threads};
   options.qat.quiet = o.json;
@@ -162,6 +164,8 @@ void add_quantize(Cli& cli) {
                    "ptq: after training; qat: with training (slipway qat); auto: as the policy's `quantization` asks, "
                    "with the reasons")
       ->capture_default_str();
+  verb->add_option("--test-samples", o->test_samples, "Test samples that --strategy auto judges by; all without it")
+      ->check(CLI::Range(1, 1'000'000'000));
   verb->add_option("--policy", o->policy, "Policy for --strategy auto (slipway policy init); else the defaults");
   verb->add_option("--method", o->method,
                    "How an activation's range is chosen: mse, minmax, percentile or entropy; minmax also keeps 4-bit "

@@ -215,7 +215,7 @@
       ["optimiser", `${o.optimizer === "sgd" ? `SGD, momentum ${o.momentum}` : "AdamW"}, weight decay ${o.weight_decay}`], ["learning rate", `${rate}: rising over the first ${fix(100 * o.warmup, 0)} % of the steps, then a cosine to 0`],
       ["samples", `${count(r.train_samples)} trained on, ${count(r.held_out_samples)} held out, batches of ${o.batch}`],
       ["epochs", `${e.length ? e[e.length - 1].epoch : 0} of ${o.epochs}, the best was ${r.best_epoch}; ${minutes(r.seconds_per_epoch)} an epoch, ${minutes(r.seconds)} in all`], ["seed", String(o.seed)]]));
-    const size = (b) => `${bytes(b)} (${pct(b / r.float_bytes, 1)})`;
+    const size = (b) => (b ? bytes(b) + (r.float_bytes ? ` (${pct(b / r.float_bytes, 1)})` : "") : "–");
     const methods = card("What it brought", table(["bits", "method", `>${top1}`, ">file"], [["FP32", "original", r.labels ? pct(r.float_accuracy) : "–", bytes(r.float_bytes)],
       [bits, "PTQ", pct(r.ptq_accuracy), size(r.ptq_bytes)], [bits, "QAT", h("b", {}, pct(r.accuracy)), size(r.bytes)]]), h("p", { class: "note" }, `${count(r.test_samples)} samples of the test split, as executed.`));
     const shown = a.disagreements.slice(0, 10), unequal = a.samples - a.equal;

@@ -5,8 +5,13 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "base/replay_corpus.h"
 #include "verify/report.h"
 #include "verify/verify_testing.h"
+
+#define LLVMFuzzerTestOneInput fuzz_training
+#include "verify/training_fuzz.cc"
+#undef LLVMFuzzerTestOneInput
 
 namespace slipway {
 namespace {
@@ -77,6 +82,8 @@ TEST(Training, DamagedRecordsGiveANote) {
   }
 }
 
+TEST(Training, CorpusAndItsMutations) { replay_corpus("training_fuzz", fuzz_training); }
+
 TEST(Training, TravelsInTheReport) {
   Report report;
   report.training = training_of(trained(record()));
@@ -113,6 +120,7 @@ TEST(Training, VerificationReportsIt) {
   const Report r = verify({original, save_model(original, folder, "a.onnx")},
                           {candidate, save_model(candidate, folder, "b.onnx")}, data, patient_policy(), options);
   EXPECT_TRUE(r.training.done) << r.training.note;
+  EXPECT_EQ(r.training.result.bytes, r.candidate.file_bytes);
 }
 
 }  // namespace

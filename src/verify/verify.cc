@@ -167,6 +167,9 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
                 .policy_digest = policy_digest(policy),
                 .policy = policy,
                 .training = training_of(candidate.graph)};
+  // The record inside a file can't know the file's size.
+  report.training.result.float_bytes = report.reference.file_bytes;
+  report.training.result.bytes = report.candidate.file_bytes;
   measure_performance(trial, report);
   name_layers(trial.reference, reference.graph);
   name_layers(trial.candidate, reference.graph);
