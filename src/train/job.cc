@@ -132,6 +132,9 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   const TrainingGraph prepared = prepare_for_training(with_free_batch(model), o.quantize);
   Graph carrier = prepared.graph;  // a contradiction is refused before any work
   carry_preprocess(data, carrier);
+  if (is_folder(o.checkpoint))
+    fail(ErrorCode::kInvalidArgument, "The checkpoint's name is that of a folder; give another with --checkpoint: {}",
+         o.checkpoint);
   require_writable(o.checkpoint);
 
   const Calibration calibration = calibrate(prepared.graph, samples_of(data, Split::kCalibration, o.threads),
