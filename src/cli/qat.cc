@@ -118,8 +118,10 @@ void print_agreement(const QatAgreement& a) {
 
 void print_result(const Options& o, const QatResult& r) {
   const std::string bits = bits_name(o.qat.quantize);
-  fmt::print("\n{}\n{} of {} nodes run on integers; {:.1f} s an epoch, {:.0f} s in all; epoch {} is kept.\n\n",
-             r.stopped, r.quantized_nodes, r.nodes, r.seconds_per_epoch, r.seconds, r.best_epoch);
+  fmt::print(
+      "\nTraining ended: {}.\n{} of {} nodes run on integers; {:.1f} s an epoch, {:.0f} s in all; epoch {} is "
+      "kept.\n\n",
+      r.stopped, r.quantized_nodes, r.nodes, r.seconds_per_epoch, r.seconds, r.best_epoch);
   const auto size = [&](uint64_t bytes) {
     return fmt::format("{} ({:.1f} %)", human_bytes(static_cast<double>(bytes)),
                        100 * static_cast<double>(bytes) / std::max<double>(1, static_cast<double>(r.float_bytes)));

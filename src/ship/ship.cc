@@ -192,8 +192,10 @@ class Ship {
     }
     options.on_sentence = observer_.note;
     options.on_epoch = [&](const QatEpoch& e) {
-      observer_.note(fmt::format("epoch {} of {}: held-out accuracy {:.2f} %{}", e.epoch, options.qat.epochs,
-                                 100 * e.held_out_accuracy, e.best ? ", the best so far" : ""));
+      observer_.note(
+          fmt::format("{}: held-out accuracy {:.2f} %{}",
+                      e.epoch == 0 ? "before training" : fmt::format("epoch {} of {}", e.epoch, options.qat.epochs),
+                      100 * e.held_out_accuracy, e.best && e.epoch > 0 ? ", kept so far" : ""));
     };
     options.apart = [](const std::function<json()>& step) { return in_child("quantize", step); };
     const AutoQuantizeResult done = auto_quantize(values.at("candidate"), data_, output, options);

@@ -135,9 +135,11 @@ TEST(Ship, StopsBeforePublishingWithoutARepositoryAndResumes) {
   EXPECT_EQ(Plan::open(folder.path("net.ship/model.plan"))->choices_digest(), report.candidate.plan_digest);
   EXPECT_TRUE(go().road.passed);
   EXPECT_EQ(did, "");
-  folder.write("policy.yaml", "accuracy: {max_drop_points: 0}\noutput: {min_cosine: 1}\n");
+  folder.write("policy.yaml",
+               "accuracy: {max_drop_points: 0}\noutput: {min_cosine: 1}\n"
+               "quantization: {max_accuracy_drop_points: 30}\n");
   const ShipResult strict = go();
-  EXPECT_EQ(did, "v");
+  EXPECT_EQ(did, "v");  // quantising has the goal that it had
   EXPECT_FALSE(strict.road.passed);
   EXPECT_NE(strict.road.reason.find("report.html"), std::string::npos) << strict.road.reason;
 }
@@ -149,6 +151,9 @@ TEST(Ship, ContradictoryOptionsAreRefused) {
   const ShipObserver nobody{.stage = [](const StageReport&) {}, .note = [](const std::string&) {}};
   ShipOptions options{.model = model, .data = folder.path("data.yaml"), .candidate = model, .skip_quantize = true};
   EXPECT_NE(error_of([&] { ship(options, nobody); }).find("leave out one"), std::string::npos);
+  options = {
+      .model = model, .data = folder.path("data.yaml"), .strategy = QuantizeStrategy::kPtq, .skip_quantize = true};
+  EXPECT_NE(error_of([&] { ship(options, nobody); }).find("--strategy"), std::string::npos);
   options = {.model = model, .data = folder.path("data.yaml"), .url = "http://127.0.0.1:1"};
   EXPECT_NE(error_of([&] { ship(options, nobody); }).find("--admin"), std::string::npos);
   options = {.model = model, .data = folder.path("data.yaml"), .repository = folder.path("r"), .name = "../x"};

@@ -206,7 +206,7 @@
     const percent = (key) => e.map((x) => (x[key] === null ? null : 100 * x[key])), dashed = { borderDash: [5, 4], pointRadius: 0 };
     const accuracies = [line("held out", "--candidate", percent("held_out_accuracy"))];
     if (e.some((x) => x.accuracy !== null)) accuracies.unshift(line("training, augmented", "--reference", percent("accuracy"), dashed));
-    const note = `Quantisation-aware training to ${bits}. ` + (alone ? "" : r.stopped + " ") + `Epoch 0 is post-training quantisation as training found it; the large point is the epoch that was kept.`;
+    const note = `Quantisation-aware training to ${bits}. ` + (alone ? "" : `Training ended: ${r.stopped}. `) + `Epoch 0 is post-training quantisation as training found it; the large point is the epoch that was kept.`;
     const rate = o.learning_rate > 0 ? sci(o.learning_rate) + " at most" : "as optimiser and bits want it";
     const facts = (rows) => h("div", { class: "scroll" }, h("table", { class: "facts" }, h("tbody", {}, rows.map(([k, v]) => h("tr", {}, h("th", {}, k), h("td", {}, v))))));
     const loss = { labels: "cross entropy with the labels", distillation: `distillation from the original, temperature ${o.temperature}`,

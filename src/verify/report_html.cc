@@ -125,7 +125,7 @@ std::string training_html(const TrainingFigures& training, const std::string& mo
   std::string page = head_of("Training: " + name);
   page += fmt::format(
       "<header class=\"banner\"><div><div class=\"verdict\"><h1>Quantisation-aware training</h1>"
-      "<span class=\"names\">{}</span></div>\n<p class=\"reason\">{}</p></div></header>\n<main>\n",
+      "<span class=\"names\">{}</span></div>\n<p class=\"reason\">Training ended: {}.</p></div></header>\n<main>\n",
       escape(name), escape(training.result.stopped));
   return page + tail_of("slipway " SLIPWAY_VERSION, "The charts need scripts.",
                         escaped({{"page", "training"}, {"training", training}}));

@@ -19,7 +19,7 @@ namespace {
 using nlohmann::json;
 
 QatResult example() {
-  QatResult r{.output = "m.onnx", .best_epoch = 1, .stopped = "All 2 <epochs> are done.", .labels = true};
+  QatResult r{.output = "m.onnx", .best_epoch = 1, .stopped = "all 2 <epochs> are done", .labels = true};
   r.epochs = {{.epoch = 0, .held_out_loss = 0.9, .held_out_accuracy = 0.8},
               {.epoch = 1,
                .learning_rate = 0.01,
@@ -97,7 +97,7 @@ TEST(Training, TravelsInTheReport) {
   old["policy"].erase("quantization");
   EXPECT_FALSE(report_from_json(old, "old").training.done);
   const std::string page = report_html(report);
-  EXPECT_NE(page.find("All 2 \\u003cepochs> are done."), std::string::npos);
+  EXPECT_NE(page.find("all 2 \\u003cepochs> are done"), std::string::npos);
   EXPECT_EQ(page.find("<epochs>"), std::string::npos);
   report.training = training_of(trained("{"));
   EXPECT_EQ(to_json(report_from_json(to_json(report), "r")), to_json(report));
@@ -105,7 +105,7 @@ TEST(Training, TravelsInTheReport) {
 
 TEST(Training, IsAPageOfItsOwn) {
   const std::string page = training_html(training_of(trained(record())), "folder/<m>.onnx");
-  for (const char* part : {"Quantisation-aware training", "&lt;m&gt;.onnx", "All 2 &lt;epochs&gt; are done.",
+  for (const char* part : {"Quantisation-aware training", "&lt;m&gt;.onnx", "ended: all 2 &lt;epochs&gt; are done.<",
                            "\"page\":\"training\"", "</html>"})
     EXPECT_NE(page.find(part), std::string::npos) << part;
   EXPECT_EQ(page.find("<m>"), std::string::npos);
