@@ -27,7 +27,8 @@ miss() {
   tail -8 out err 2>/dev/null | sed 's/^/    /'
   failures=$((failures + 1))
 }
-qat() { "$slipway" qat "$model" --data data.yaml --samples 600 --epochs 2 --threads 1 "$@"; }
+options=("$model" --data data.yaml --samples 600 --epochs 2 --threads 1)
+qat() { "$slipway" qat "${options[@]}" "$@"; }
 # digest FILE: of the model without its metadata, which holds times.
 digest() {
   $python -c 'import hashlib, onnx, sys
@@ -58,10 +59,10 @@ fi
 if $python -c 'import onnx' 2>/dev/null; then
   # Killed in its last epoch or after it: the table's lines tell.
   rm -f out
-  qat -o killed.onnx >out 2>err &
+  "$slipway" qat "${options[@]}" -o killed.onnx >out 2>err &
   parent=$!
   wait_for '^ *1 ' out
-  pkill -9 -P $parent
+  pkill -9 -P $parent slipway-torch
   wait $parent
   [ $? -ne 0 ] || miss "kill" "it did not notice"
   [ -e killed.onnx.checkpoint ] || miss "kill" "there is no checkpoint"
@@ -74,7 +75,7 @@ else
 fi
 
 rm -f out
-qat -o stopped.onnx >out 2>err &
+"$slipway" qat "${options[@]}" -o stopped.onnx >out 2>err &
 parent=$!
 wait_for '^ *0 ' out
 kill -TERM $parent
@@ -84,8 +85,6 @@ if [ $status -eq 130 ] && [ -e stopped.onnx.checkpoint ] && [ ! -e stopped.onnx 
 qat -o stopped.onnx --learning-rate 0.5 >out 2>err && miss "checkpoint" "another training's was taken"
 grep -q "another training" err || miss "checkpoint" "no reason given"
 
-qat -o nan.onnx --learning-rate 100 >out 2>err
-grep -q "finite" out && [ -e nan.onnx ] && pass "a loss that is no number" || miss "a loss that is no number" "not told"
 mkdir folder
 qat -o gone.onnx --checkpoint folder >out 2>err
 [ $? -eq 2 ] && grep -q "folder" err && pass "a checkpoint that is a folder" || miss "a checkpoint that is a folder" "taken"

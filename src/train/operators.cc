@@ -102,7 +102,7 @@ Tensors cast(const OpCall& call) {
     case DType::kFloat16:
       return {call.x().to(at::kHalf)};
     default:
-      call.refuse("its type");
+      call.refuse("the target type");
   }
 }
 Tensors cast_like(const OpCall& call) { return {call.x().to(call.inputs[1].scalar_type())}; }

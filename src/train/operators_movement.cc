@@ -71,9 +71,13 @@ int64_t reflected(int64_t at, int64_t size) {
   return phase < size ? phase : period - phase;
 }
 
+constexpr int64_t kMaxSize = int64_t{1} << 24;  // of an axis made by index
+
 at::Tensor pad_by_index(const OpCall& call, at::Tensor x, int64_t axis, int64_t before, int64_t after) {
   const std::string mode = call.node.text("mode", "constant");
   const int64_t size = x.size(axis);
+  if (size < 1 || std::max(before, after) > kMaxSize)
+    fail(ErrorCode::kInvalidModel, "Padding does not fit its axis of {} at {}", size, call.node.label());
   Ints indices;
   for (int64_t at = -before; at < size + after; ++at) {
     if (mode == "edge")
@@ -192,8 +196,11 @@ struct Blocks {
 };
 Blocks blocks_of(const OpCall& call) {
   if (call.x().dim() != 4) fail(ErrorCode::kInvalidModel, "It takes four dimensions at {}", call.node.label());
+  const int64_t block = call.node.integer("blocksize", 0);
+  if (block < 1 || block > 65536)
+    fail(ErrorCode::kInvalidModel, "A block size must be from 1 to 65536 at {}: {}", call.node.label(), block);
   const at::IntArrayRef s = call.x().sizes();
-  return {call.node.integer("blocksize", 1), s[0], s[1], s[2], s[3]};
+  return {block, s[0], s[1], s[2], s[3]};
 }
 
 Tensors depth_to_space(const OpCall& call) {
@@ -280,6 +287,8 @@ Tensors resize(const OpCall& call) {
     const int64_t from = y.size(axes[i]);
     const double scale =
         by_size ? static_cast<double>(sizes[i]) / static_cast<double>(from) : static_cast<double>(scales[i]);
+    if (!(scale > 0) || !(scale * static_cast<double>(from) <= static_cast<double>(kMaxSize)))
+      fail(ErrorCode::kInvalidModel, "A scale or size does not fit its axis of {} at {}", from, node.label());
     const int64_t to = by_size ? sizes[i] : static_cast<int64_t>(std::floor(static_cast<float>(from) * scales[i]));
     if (to != from || scale != 1) y = resize_axis(call, y, axes[i], scale, to);
   }

@@ -68,8 +68,9 @@ Tensors batch_normalization(const OpCall& call) {
   const at::Tensor& x = call.x();
   if (call.opset >= 14 ? call.node.integer("training_mode", 0) != 0 : call.node.output(1) != kNoValue)
     call.refuse("training mode");
+  const int64_t channels = x.size(1);
   Ints dims(static_cast<size_t>(x.dim() - 1), 1);
-  dims[0] = x.size(1);
+  dims[0] = channels;
   if (call.opset < 9 && call.node.integer("spatial", 1) == 0) dims.assign(x.sizes().begin() + 1, x.sizes().end());
   const at::Tensor scale = call.inputs[1] * at::rsqrt(call.inputs[4] + epsilon_of(call));
   const at::Tensor bias = call.inputs[2] - call.inputs[3] * scale;
@@ -82,7 +83,8 @@ Tensors instance_normalization(const OpCall& call) {
 
 // Scale and bias are one a group below opset 21, one a channel since.
 Tensors group_normalization(const OpCall& call) {
-  const int64_t groups = call.node.integer("num_groups", 1);
+  const int64_t groups = call.node.integer("num_groups", 0);
+  if (groups < 1) fail(ErrorCode::kInvalidModel, "There must be groups at {}: {}", call.node.label(), groups);
   at::Tensor scale = call.inputs[1], bias = call.inputs[2];
   if (call.opset < 21) {
     const int64_t channels = call.x().size(1) / groups;

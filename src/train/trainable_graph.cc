@@ -78,7 +78,7 @@ std::vector<at::Tensor> run_operator(const Graph& graph, const Node& node, OpFun
       throw;
     } catch (const c10::Error& error) {
       reject(node, error.what_without_backtrace());
-    } catch (const std::runtime_error& error) {
+    } catch (const std::exception& error) {
       reject(node, error.what());
     }
   }
