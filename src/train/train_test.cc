@@ -232,6 +232,7 @@ TEST(Trainer, StopsAtALossThatIsNoNumberAndKeepsTheBest) {
   const QatResult result = course.train_it(o);
   EXPECT_NE(result.stopped.find("finite"), std::string::npos) << result.stopped;
   EXPECT_EQ(result.best_epoch, 0);
+  EXPECT_NE(result.stopped.find("no epoch was better"), std::string::npos) << result.stopped;
   EXPECT_TRUE(same(before, course.weights()));
 }
 

@@ -91,6 +91,10 @@ class Trainer {
       save();
       fail(ErrorCode::kInterrupted, "Interrupted; the same command goes on from the checkpoint: {}", files_.checkpoint);
     }
+    if (result_.best_epoch == 0)
+      result_.stopped +=
+          "; no epoch was better than post-training quantisation, whose model is kept; try a lower "
+          "--learning-rate";
     restore(model_.state(), best_);
     result_.seconds = seconds();
   }
@@ -220,9 +224,7 @@ class Trainer {
 
   void give_up(int64_t epoch, int64_t at) {
     result_.stopped = fmt::format(
-        "the loss became no finite number in epoch {}, step {}; the best epoch before is kept; try a lower "
-        "--learning-rate",
-        epoch, at + 1);
+        "the loss became no finite number in epoch {}, step {}; the best epoch before is kept", epoch, at + 1);
   }
 
   void finish_epoch(QatEpoch epoch, int64_t start) {
