@@ -245,22 +245,24 @@ at::Tensor resize_axis(const OpCall& call, const at::Tensor& x, int64_t axis, do
       call.node.text("coordinate_transformation_mode", modern ? "half_pixel" : "asymmetric");
   const std::string rounding = call.node.text("nearest_mode", modern ? "round_prefer_floor" : "floor");
   const int64_t from = x.size(axis);
-  const auto inside = [from](double i) {
-    return static_cast<int64_t>(std::clamp(i, 0.0, static_cast<double>(from - 1)));
+  const at::Tensor weights = at::zeros({to, from}, at::kDouble);
+  const auto add = [&](int64_t row, double position, double weight) {
+    const auto column = static_cast<int64_t>(std::clamp(position, 0.0, static_cast<double>(from - 1)));
+    weights.data_ptr<double>()[row * from + column] += weight;
   };
-  Ints low, high;
-  std::vector<double> share;
   for (int64_t i = 0; i < to; ++i) {
     const double at = source_coordinate(call, coordinates, static_cast<double>(i), scale, from, to);
-    low.push_back(inside(mode == "nearest" ? nearest(call, rounding, at) : std::floor(at)));
-    high.push_back(inside(std::floor(at) + 1));
-    share.push_back(at - std::floor(at));
+    const double floor = std::floor(at);
+    if (mode == "nearest") {
+      add(i, nearest(call, rounding, at), 1);
+    } else {
+      add(i, floor, 1 - (at - floor));
+      add(i, floor + 1, at - floor);
+    }
   }
-  if (mode == "nearest") return select(x, axis, low);
-  Ints dims(static_cast<size_t>(x.dim()), 1);
-  dims[static_cast<size_t>(axis)] = to;
-  const at::Tensor weight = at::tensor(share, x.options()).reshape(dims);
-  return at::lerp(select(x, axis, low), select(x, axis, high), weight);
+  const at::Tensor matrix = weights.to(x.scalar_type());
+  if (axis == x.dim() - 1) return at::matmul(x, matrix.t());
+  return at::matmul(x.transpose(axis, -1), matrix.t()).transpose(axis, -1);
 }
 
 // By scales or by sizes, of all axes or of those that are named.
