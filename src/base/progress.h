@@ -13,7 +13,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void step(int64_t count = 1);
-  void skip(int64_t count) { skipped_ += count; }        ///< done by an earlier run: no time was spent here
+  void skip(int64_t count) { skipped_ += count; }           ///< done by an earlier run: no time was spent here
   void note(std::string text) { note_ = std::move(text); }  ///< shown behind the count from now on
 
  private:
