@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -85,7 +86,8 @@ struct NodeSpec {
 };
 
 /// A model: values and nodes in SSA form with ONNX operator semantics. All edits go through the methods below, which
-/// keep uses, names and topology right; ids stay valid until erased. A value, copied deeply.
+/// keep uses, names and topology right; ids, and references to values and nodes, stay valid until erased. A value,
+/// copied deeply.
 class Graph {
  public:
   std::string name;
@@ -160,8 +162,8 @@ class Graph {
   void add_use(ValueId id, Use use);
   void remove_use(ValueId id, Use use);
 
-  std::vector<Value> values_;
-  std::vector<Node> nodes_;
+  std::deque<Value> values_;  // deques: what is added moves nothing
+  std::deque<Node> nodes_;
   std::vector<ValueId> inputs_, outputs_;
   std::unordered_map<std::string, ValueId> names_;
   int64_t next_sequence_ = 0;
