@@ -113,13 +113,10 @@ void check(const Row& row) {
   }
 }
 
+/// Of one input, [1,4,4,4].
 ErrorCode refusal_of(const std::string& statements, int opset, std::string& message) {
   try {
-    const Graph graph = graph_of(statements, opset);
-    Random random(1);
-    Tensors inputs = random_inputs(graph, random);
-    for (at::Tensor& x : inputs) x = x.to(at::kFloat);
-    TrainableGraph(graph).forward(inputs);
+    TrainableGraph(graph_of(statements, opset)).forward({at::ones({1, 4, 4, 4})});
   } catch (const Error& error) {
     message = error.what();
     return error.code();
@@ -605,10 +602,28 @@ TEST(Operators, VariantsWithoutAFormAreRefusedByName) {
            {13, "%y = Dropout(%x, _, %t) \"here\""},
            {13, "%y = ConvTranspose(%x, %w) {output_shape = [70, 70]} \"here\""}}) {
     const std::string statements =
-        "input %x : f32[1,1,4,4]\nconst %s : f32[4] = {1, 1, 2, 2}\n"
-        "const %t : bool[] = {true}\nconst %w : f32[1,1,1,1] = {1}\n" +
+        "input %x : f32[1,4,4,4]\nconst %s : f32[4] = {1, 1, 2, 2}\n"
+        "const %t : bool[] = {true}\nconst %w : f32[4,1,1,1] = {1, 2, 3, 4}\n" +
         std::string(node) + "\noutput %y";
     EXPECT_EQ(refusal_of(statements, opset, message), ErrorCode::kUnsupported) << message;
+    EXPECT_NE(message.find("'here'"), std::string::npos) << message;
+  }
+}
+
+TEST(Operators, MalformedOnesAreTheModelsFault) {
+  std::string message;
+  for (const auto& [opset, node] : std::initializer_list<std::pair<int, const char*>>{
+           {13, "%y = DepthToSpace(%x) {blocksize = 0} \"here\""},
+           {13, "%y = SpaceToDepth(%x) {blocksize = -2} \"here\""},
+           {18, "%y = GroupNormalization(%x, %v, %v) {num_groups = 0} \"here\""},
+           {13, "%y = Pad(%x, %far) {mode = \"edge\"} \"here\""},
+           {13, "%y = Resize(%x, _, %s) \"here\""},
+           {13, "%y = Resize(%x, _, _, %z) {mode = \"linear\"} \"here\""}}) {
+    const std::string statements =
+        "input %x : f32[n,c,h,w]\nconst %s : f32[4] = {1, 1, -2, 2}\nconst %z : i64[4] = {1, 1, 99999999999, 2}\n"
+        "const %v : f32[1] = {1}\nconst %far : i64[8] = {0, 0, 0, 0, 0, 0, 0, 99999999999}\n" +
+        std::string(node) + "\noutput %y";
+    EXPECT_EQ(refusal_of(statements, opset, message), ErrorCode::kInvalidModel) << message;
     EXPECT_NE(message.find("'here'"), std::string::npos) << message;
   }
 }

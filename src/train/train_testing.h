@@ -14,8 +14,9 @@
 namespace slipway {
 
 /// A classifier of 8×8 grey pictures with BatchNormalization, a residual Add, a strided and a depthwise convolution;
-/// its weights are random. The batch is N, or fixed where `batch` says so; with `softmax` it ends in one.
-inline Graph trainable_net(const std::string& batch = "N", bool softmax = false) {
+/// its weights are random. The batch is N, or fixed where `batch` says so; with `softmax` it ends in one. It takes
+/// pictures from 0 to `white`.
+inline Graph trainable_net(const std::string& batch = "N", bool softmax = false, double white = 1) {
   Random random(5);
   const auto floats = [&](const std::string& name, const std::string& dims, size_t count, double deviation,
                           double mean = 0) {
@@ -34,7 +35,7 @@ inline Graph trainable_net(const std::string& batch = "N", bool softmax = false)
     return text + variance + "}\n";
   };
   const std::string text =
-      "  input %image : f32[" + batch + ",1,8,8]\n" + floats("w1", "[8,1,3,3]", 72, 0.4) + norm("n1", 8) +
+      "  input %image : f32[" + batch + ",1,8,8]\n" + floats("w1", "[8,1,3,3]", 72, 0.4 / white) + norm("n1", 8) +
       floats("w2", "[8,8,3,3]", 576, 0.15) + norm("n2", 8) + floats("w3", "[8,1,3,3]", 72, 0.4) + norm("n3", 8) +
       floats("w4", "[16,8,1,1]", 128, 0.4) + floats("b4", "[16]", 16, 0.1) + floats("w5", "[6,16]", 96, 0.5) +
       floats("b5", "[6]", 6, 0.1) +
@@ -51,9 +52,9 @@ inline Graph trainable_net(const std::string& batch = "N", bool softmax = false)
   return graph_of(text);
 }
 
-/// Random pictures labelled with what `teacher` says of them: the data file's path.
+/// Random pictures from 0 to `white`, 1 or 255, labelled with what `teacher` says of them: the data file's path.
 inline std::string write_pictures(const Graph& teacher, const TestFolder& folder, int64_t count,
-                                  const std::string& more = "", bool labels = true) {
+                                  const std::string& more = "", bool labels = true, float white = 1) {
   Random source(7);
   std::vector<uint8_t> pixels(static_cast<size_t>(count * 64));
   for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(source.below(256));
@@ -61,7 +62,7 @@ inline std::string write_pictures(const Graph& teacher, const TestFolder& folder
   for (size_t i = 0; i < pixels.size(); ++i) {
     const size_t picture = i / 64;  // a bright patch whose place differs, so that classes do
     if ((i % 64 / 8 / 3 + i % 8 / 3) % 3 == picture % 3) pixels[i] = static_cast<uint8_t>(pixels[i] / 4);
-    input[i] = static_cast<float>(pixels[i]) / 255.0f;
+    input[i] = static_cast<float>(pixels[i]) / 255.0f * white;
   }
   write_npy(folder.path("x.npy"), Tensor::of<uint8_t>({count, 8, 8}, pixels));
   const Tensor x = Tensor::of<float>({count, 1, 8, 8}, input);
@@ -71,7 +72,8 @@ inline std::string write_pictures(const Graph& teacher, const TestFolder& folder
   write_npy(folder.path("y.npy"), Tensor::of<int64_t>({count}, said));
   return folder.write("data.yaml", std::string("format: npy\nimages: x.npy\n") + (labels ? "labels: y.npy\n" : "") +
                                        "calibration: {count: 32}\ntest: {count: " + std::to_string(count / 4) +
-                                       ", seed: 1}\npreprocess: {color: gray, scale: 1/255}\n" + more);
+                                       ", seed: 1}\npreprocess: {color: gray, scale: " +
+                                       (white == 1 ? "1/255" : "1") + "}\n" + more);
 }
 
 }  // namespace slipway

@@ -23,6 +23,11 @@ constexpr int64_t kEvaluationBatch = 128;
 constexpr int64_t kTimedSteps = 10;  // after which the time budget is set against the pace
 constexpr double kReserve = 0.95;    // of the time budget is trained in; the rest evaluates
 constexpr double kLeastProbability = 1e-12;
+// Adaptive gradient clipping (Brock et al., "High-performance large-scale image recognition without normalization",
+// 2021, section 4), by tensor: a gradient's norm is at most this many times the weights'. Inputs of 0..255 make the
+// first layer's weights small and their gradients large; without it no rate suits both it and the others.
+constexpr double kMostGradient = 1;
+constexpr double kLeastMagnitude = 1e-3;  // that AdamW's rate is relative to where a bias is near 0
 
 using Snapshot = std::map<std::string, at::Tensor>;
 
@@ -36,6 +41,8 @@ void restore(const Snapshot& state, const Snapshot& from) {
   const at::NoGradGuard no_gradient;
   for (const auto& [name, tensor] : state) tensor.copy_(from.at(name));
 }
+
+double rms(const at::Tensor& tensor) { return tensor.detach().square().mean().sqrt().item<double>(); }
 
 /// Means over samples.
 struct Tally {
@@ -101,12 +108,11 @@ class Trainer {
 
  private:
   void make_optimizer() {
-    // A scale's learning rate: LSQ's gradient scaling balances it for SGD; AdamW's steps have the size of the rate, so
-    // there it is relative to the scale.
+    // LSQ's gradient scaling balances scales for SGD. AdamW's steps have the size of the rate whatever the gradient's, so
+    // there the rate is relative to each tensor's magnitude (Shazeer and Stern, "Adafactor", 2018, section 8).
     base_rate_ = o_.learning_rate > 0 ? o_.learning_rate : default_learning_rate(o_);
     std::vector<torch::optim::OptimizerParamGroup> groups;
-    const auto add = [&](std::vector<at::Tensor> tensors, double factor, double decay) {
-      if (tensors.empty()) return;
+    const auto add_group = [&](std::vector<at::Tensor> tensors, double factor, double decay) {
       std::unique_ptr<torch::optim::OptimizerOptions> options;
       if (o_.optimizer == QatOptimizer::kSgd)
         options = std::make_unique<torch::optim::SGDOptions>(
@@ -117,12 +123,15 @@ class Trainer {
       groups.emplace_back(std::move(tensors), std::move(options));
       factors_.push_back(factor);
     };
-    add(model_.weights(), 1, o_.weight_decay);
-    add(model_.offsets(), 1, 0);
-    if (o_.optimizer == QatOptimizer::kSgd)
-      add(model_.scales(), 1, 0);
-    else
-      for (const at::Tensor& scale : model_.scales()) add({scale}, scale.mean().item<double>(), 0);
+    const auto add = [&](const std::vector<at::Tensor>& tensors, double decay, double least) {
+      if (o_.optimizer == QatOptimizer::kAdamW)
+        for (const at::Tensor& tensor : tensors) add_group({tensor}, std::max(rms(tensor), least), decay);
+      else if (!tensors.empty())
+        add_group(tensors, 1, decay);
+    };
+    add(model_.weights(), o_.weight_decay, 0);
+    add(model_.offsets(), 0, kLeastMagnitude);
+    add(model_.scales(), 0, 0);
     if (o_.optimizer == QatOptimizer::kSgd)
       optimizer_ = std::make_unique<torch::optim::SGD>(std::move(groups), torch::optim::SGDOptions(base_rate_));
     else
@@ -138,6 +147,21 @@ class Trainer {
 
   void set_rate() {
     for (size_t i = 0; i < factors_.size(); ++i) optimizer_->param_groups()[i].options().set_lr(rate() * factors_[i]);
+  }
+
+  void clip_gradients() {
+    if (o_.optimizer != QatOptimizer::kSgd) return;
+    const at::NoGradGuard no_gradient;
+    for (const at::Tensor& weight : model_.weights()) {
+      if (!weight.grad().defined()) continue;  // another output's
+      const double most = kMostGradient * weight.norm().item<double>(), size = weight.grad().norm().item<double>();
+      if (size > most) weight.grad().mul_(most / size);
+    }
+    for (const at::Tensor& scale : model_.scales()) {  // each channel's on its own
+      if (!scale.grad().defined()) continue;
+      const at::Tensor most = kMostGradient * scale.detach();
+      scale.grad().copy_(at::minimum(at::maximum(scale.grad(), -most), most));
+    }
   }
 
   double seconds() const { return earlier_seconds_ + static_cast<double>(now_ns() - start_ns_) * 1e-9; }
@@ -193,6 +217,7 @@ class Trainer {
       const double loss = scored.loss.item<double>();
       if (!std::isfinite(loss)) return give_up(epoch, at);
       scored.loss.backward();
+      clip_gradients();
       optimizer_->step();
       model_.clamp_scales();
       tally_.add(loss, scored.correct, batch.inputs.size(0));
@@ -369,7 +394,7 @@ class Trainer {
 double default_learning_rate(const QatOptions& options) {
   const bool narrow = options.quantize.weight_bits < 8;
   if (options.optimizer == QatOptimizer::kSgd) return narrow ? 5e-4 : 1e-4;
-  return narrow ? 2e-4 : 5e-5;
+  return narrow ? 1e-3 : 2.5e-4;
 }
 
 void train(QatModel& model, Executor& teacher, const TrainingSet& data, const QatOptions& options,
