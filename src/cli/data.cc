@@ -61,7 +61,7 @@ void preview(const PreviewOptions& o) {
   require_writable(output);
   const Graph model = load_model(o.model);
   const Dataset data = Dataset::open(o.data);
-  data.require_classes_of(model);
+  data.require_fitting(model);
   for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
   const int64_t size = data.size(Split::kTest), shown = std::min<int64_t>({o.count, size, kMaxPreviewSamples});
   const auto executor = make_executor(model, {.batch = 1, .threads = o.threads});

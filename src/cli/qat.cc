@@ -75,7 +75,7 @@ void require_fitting(const Options& o) {
   weight_grid(o.qat.quantize);
   prepare_for_quantization(model, o.qat.quantize);
   const Dataset data = Dataset::open(o.data);
-  data.require_classes_of(model);
+  data.require_fitting(model);
   carry_preprocess(data, model);
 }
 
@@ -200,7 +200,9 @@ void add_training(CLI::App* verb, Options& o) {
   verb->add_option("--patience", q.patience, "Stop after so many epochs without a better one; 0: never")
       ->capture_default_str()
       ->group(group);
-  verb->add_option("--time-budget-minutes", q.time_budget_minutes, "Stop in time and keep the best epoch; 0: no limit")
+  verb->add_option(
+          "--time-budget-minutes", q.time_budget_minutes,
+          "For calibration and training, keeping the best epoch; the test split is measured after it; 0: no limit")
       ->capture_default_str()
       ->group(group);
   verb->add_option("--seed", q.seed, "The same seed gives the same model")->capture_default_str()->group(group);

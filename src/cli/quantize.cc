@@ -22,7 +22,7 @@ struct Options {
   std::vector<std::string> exclude, exclude_regex;
   double percentile = 99.999;
   int activation_bits = 8, weight_bits = 8, threads = 1;
-  int64_t samples = 500, test_samples = -1;
+  int64_t samples = 500, test_samples = -1, epochs = QatOptions().epochs;
   bool both_add_inputs = false, float_bias = false, json = false, tensors = false;
 };
 
@@ -68,6 +68,8 @@ void require_consistent(const Options& o, const std::optional<QuantizeStrategy>&
   if (strategy == QuantizeStrategy::kQat && !o.save_calibration.empty())
     fail(ErrorCode::kInvalidArgument, "QAT leaves no calibration; leave out --save-calibration: {}",
          o.save_calibration);
+  if (strategy == QuantizeStrategy::kPtq && o.verb->count("--epochs") > 0)
+    fail(ErrorCode::kInvalidArgument, "--strategy ptq trains nothing; leave out --epochs, or choose qat or auto");
   if (o.output == o.model)
     fail(ErrorCode::kInvalidArgument, "The output would replace the float model; give it another name: {}", o.output);
 }
@@ -80,6 +82,7 @@ int run_strategy(const Options& o, const Dataset& data, const QuantizeOptions& q
       .goal = goal_of(o), .strategy = strategy, .test_samples = o.test_samples, .threads = o.threads};
   options.qat.quantize = quantize_options;
   options.qat.calibrate = {.samples = o.samples, .threads = o.threads};
+  options.qat.epochs = o.epochs;
   options.qat.quiet = o.json;
   options.on_sentence = [&](const std::string& sentence) {
     if (!o.json) fmt::print("{}\n", sentence);
@@ -98,8 +101,9 @@ int run_strategy(const Options& o, const Dataset& data, const QuantizeOptions& q
   } else {
     if (report && result.kept == QuantizeStrategy::kPtq) print_report(*report, o.tensors);
     if (result.qat && result.kept == QuantizeStrategy::kQat)
-      fmt::print("trained {} epochs, epoch {} is kept; top-1 {:.2f} %, was {:.2f} %\n", result.qat->epochs.size(),
-                 result.qat->best_epoch, 100 * result.qat_accuracy, 100 * result.float_accuracy);
+      fmt::print("trained {} epochs, epoch {} is kept ({}); top-1 {:.2f} %, was {:.2f} %\n",
+                 result.qat->epochs.size() - 1, result.qat->best_epoch, result.qat->stopped, 100 * result.qat_accuracy,
+                 100 * result.float_accuracy);
     fmt::print("{} -> {} ({:.1f} %): {}\n", human_bytes(before), human_bytes(after), 100 * after / before, o.output);
   }
   return result.met ? 0 : exit_status(ErrorCode::kVerificationFailed);
@@ -122,7 +126,7 @@ int run(const Options& o) {
   Graph model = load_onnx(o.model);
   const Dataset data = Dataset::open(o.data);
   for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
-  data.require_classes_of(model);
+  data.require_fitting(model);
   carry_preprocess(data, model);
   if (strategy != QuantizeStrategy::kPtq) return run_strategy(o, data, options, strategy);
   QuantizationRun result = quantize(model, samples_of(data, Split::kCalibration, o.threads), options,
@@ -141,6 +145,11 @@ int run(const Options& o) {
     return 0;
   }
   print_report(result.report, o.tensors);
+  if (o.weight_bits < 8)
+    fmt::print(
+        "  weights of {} bits, rounded without training, often cost points of accuracy: slipway verify measures them, "
+        "slipway qat wins them back\n",
+        o.weight_bits);
   fmt::print("{} -> {} ({:.1f} %): {}\n", human_bytes(before), human_bytes(after), 100 * after / before, o.output);
   return 0;
 }
@@ -164,6 +173,9 @@ void add_quantize(Cli& cli) {
                    "ptq: after training; qat: with training (slipway qat); auto: as the policy's `quantization` asks, "
                    "with the reasons")
       ->capture_default_str();
+  verb->add_option("--epochs", o->epochs, "Of training, where --strategy asks for it; slipway qat has all its options")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100'000));
   verb->add_option("--test-samples", o->test_samples, "Test samples that --strategy auto judges by; all without it")
       ->check(CLI::Range(1, 1'000'000'000));
   verb->add_option("--policy", o->policy, "Policy for --strategy auto (slipway policy init); else the defaults");

@@ -30,7 +30,7 @@ int run(const Options& o) {
   const Policy policy = o.policy.empty() ? Policy() : load_policy(o.policy);
   const Dataset data = Dataset::open(o.data);
   const Graph reference = load_onnx(o.reference), candidate = load_onnx(o.candidate);
-  data.require_classes_of(reference);
+  data.require_fitting(reference);
   require_writable(html);
   require_writable(report_path);
   Report report = verify({reference, o.reference}, {candidate, o.candidate}, data, policy,

@@ -309,7 +309,22 @@ std::string Dataset::sample_name(Split split, int64_t index) const {
 bool Dataset::has_labels(Split split) const { return !impl_->split(split).labels.empty(); }
 const std::vector<std::string>& Dataset::class_names() const { return impl_->resolver->classes(); }
 
-void Dataset::require_classes_of(const Graph& model) const {
+void Dataset::require_fitting(const Graph& model) const {
+  const Split split = size(Split::kTest) > 0 ? Split::kTest : Split::kCalibration;
+  if (model.inputs().size() == 1 && size(split) > 0) {
+    const Tensor sample = input(split, 0);
+    const Value& wanted = model.value(model.inputs()[0]);
+    const bool known = wanted.shape.has_rank();
+    bool fits = sample.dtype() == wanted.dtype && (!known || wanted.shape.rank() == sample.dims().size() + 1);
+    for (size_t d = 0; fits && known && d < sample.dims().size(); ++d)
+      fits = !wanted.shape[d + 1].is_known() || wanted.shape[d + 1].value() == sample.dims()[d];
+    if (!fits)
+      fail(ErrorCode::kInvalidArgument,
+           "The data do not fit the model; correct `preprocess` (layout, resize, crop, color, dtype) in the data file: "
+           "a sample is {}{}, and the model's input '{}' is {}{} with the batch first: {}",
+           to_string(sample.dtype()), to_string(sample.dims()), wanted.name, to_string(wanted.dtype),
+           to_string(wanted.shape), path());
+  }
   if (class_names().empty() || !has_labels() || model.outputs().empty()) return;
   const Shape& shape = model.value(model.outputs()[0]).shape;
   if (shape.rank() < 2) return;

@@ -60,9 +60,10 @@ class Dataset {
   /// The same for who trains: with what there is to say about a training split that the file does not state.
   std::vector<std::string> train_warnings() const;
 
-  /// Fails with kInvalidArgument unless the names of the classes, where given, are as many as a sample has scores in
-  /// the model's first output (where that is known): labels would be printed wrong.
-  void require_classes_of(const Graph& model) const;
+  /// Fails with kInvalidArgument unless the first sample has the type and shape that a model with one input takes, as
+  /// far as it states them, and the names of the classes, where given, are as many as a sample has scores in its first
+  /// output: labels would be printed wrong.
+  void require_fitting(const Graph& model) const;
 
   struct Impl;
 

@@ -329,18 +329,37 @@ TEST(TrainSplit, DigestFollowsWhatTrainingSees) {
     EXPECT_TRUE(digests.insert(open_text(folder, head + "test: {count: 1}\n" + more).train_digest()).second) << more;
 }
 
-TEST(Dataset, ClassesMustBeAsManyAsTheModelsScores) {
+Graph model_of(DType dtype, const Shape& input, int64_t scores) {
+  Graph model;
+  const ValueId x = model.add_input("x", dtype, input);
+  const ValueId y = model.add_node({.op_type = "Gemm", .inputs = {x, x}}, "y");
+  model.set_type(y, DType::kFloat32, Shape({Dim("N"), Dim(scores)}));
+  model.add_output(y);
+  return model;
+}
+
+TEST(Dataset, FitsAModelThatTakesItsSamplesAndScoresItsClasses) {
   TestFolder folder;
   write_npy(folder.path("x.npy"), Tensor(DType::kFloat32, {4, 3}));
   write_npy(folder.path("y.npy"), Tensor::of<int64_t>({4}, {0, 1, 1, 0}));
   const Dataset data = open_text(folder, "format: npy\ninputs: x.npy\nlabels: y.npy\nclasses: [a, b]\n");
-  const auto model_with = [](int64_t scores) {
-    Graph model;
-    model.add_output(model.add_input("scores", DType::kFloat32, Shape({Dim("N"), Dim(scores)})));
-    return model;
+  data.require_fitting(model_of(DType::kFloat32, Shape({Dim("N"), Dim(3)}), 2));
+  data.require_fitting(model_of(DType::kFloat32, Shape({Dim(1), Dim("width")}), 2));
+  data.require_fitting(model_of(DType::kFloat32, Shape(), 2));
+  const auto refusal = [&](const Graph& model) -> std::string {
+    try {
+      data.require_fitting(model);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "none";
   };
-  data.require_classes_of(model_with(2));
-  EXPECT_THROW(data.require_classes_of(model_with(3)), Error);
+  for (const Graph& model : {model_of(DType::kFloat32, Shape({Dim("N"), Dim(4)}), 2),
+                             model_of(DType::kFloat32, Shape({Dim("N"), Dim(3), Dim(1)}), 2),
+                             model_of(DType::kUint8, Shape({Dim("N"), Dim(3)}), 2)})
+    EXPECT_NE(refusal(model).find("correct `preprocess`"), std::string::npos) << refusal(model);
+  const std::string scores = refusal(model_of(DType::kFloat32, Shape({Dim("N"), Dim(3)}), 3));
+  EXPECT_NE(scores.find("3 scores"), std::string::npos) << scores;
 }
 
 }  // namespace

@@ -149,6 +149,11 @@ class AutoQuantize {
     const std::string trained = verdict("QAT", result_.qat_accuracy);
     if (result_.met)
       say(fmt::format("{}: it is kept.", trained));
+    else if (better && result_.qat->best_epoch == 0)
+      say(fmt::format(
+          "{}. No epoch of training was better than PTQ, so its weights are kept; more data, more epochs or "
+          "another --learning-rate (slipway qat) may help.",
+          trained));
     else
       say(fmt::format("{}; PTQ at these bits {}. Neither meets the goal: the better one, {}, is kept.", trained,
                       lost(points(result_.ptq_accuracy)), better ? "QAT" : "PTQ"));

@@ -33,6 +33,7 @@ struct Workshop {
   Dataset data;
   int trainings = 0;
   double minutes = -1;
+  int64_t best_epoch = 1;
   std::string heard;
 
   explicit Workshop(bool labels = true) : data(open(folder, labels)) { save_onnx(good(), model); }
@@ -62,8 +63,12 @@ struct Workshop {
       EXPECT_EQ(qat.checkpoint, output + ".checkpoint");
       save_onnx(trained, files.output);
       const double accuracy = top1_accuracy(predict(trained, data, {.quiet = true}));
-      return QatResult{
-          .labels = true, .test_samples = 100, .float_accuracy = 1, .ptq_accuracy = 0.9, .accuracy = accuracy};
+      return QatResult{.best_epoch = best_epoch,
+                       .labels = true,
+                       .test_samples = 100,
+                       .float_accuracy = 1,
+                       .ptq_accuracy = 0.9,
+                       .accuracy = accuracy};
     };
     return o;
   }
@@ -110,6 +115,9 @@ TEST(AutoQuantize, TrainsWherePtqFallsShortAndKeepsTheBetter) {
   EXPECT_LT(worse.qat_accuracy, 0.5);
   EXPECT_TRUE(shop.wrote_quantized());
   EXPECT_NE(worse.why.back().find("the better one, PTQ"), std::string::npos) << worse.why.back();
+  shop.best_epoch = 0;
+  const AutoQuantizeResult vain = shop.run(shop.options(good(), {.max_accuracy_drop_points = 0}));
+  EXPECT_NE(vain.why.back().find("No epoch of training was better"), std::string::npos) << vain.why.back();
 }
 
 TEST(AutoQuantize, TrainsAtOnceWhereTheRuleSaysSo) {

@@ -156,7 +156,7 @@ class Ship {
     const std::string output = in_work("optimized.onnx");
     const json done = in_child("optimize", [&]() -> json {
       Graph graph = load_onnx(o_.model);
-      data_.require_classes_of(graph);
+      data_.require_fitting(graph);
       const size_t before = graph.node_count();
       run_passes(graph, {.standard_onnx = true});
       carry_preprocess(data_, graph);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -34,7 +35,7 @@ void require_trainable(const Graph& model, const Dataset& data, const QatOptions
   const Value& input = model.value(model.inputs()[0]);
   if (input.dtype != DType::kFloat32)
     fail(ErrorCode::kUnsupported, "Training takes a float32 input; '{}' is {}", input.name, to_string(input.dtype));
-  data.require_classes_of(model);
+  data.require_fitting(model);
   if (data.size(Split::kTrain) == 0)
     fail(ErrorCode::kInvalidArgument, "There is nothing to train on; add a `train` split to the data file: {}",
          data.path());
@@ -42,21 +43,6 @@ void require_trainable(const Graph& model, const Dataset& data, const QatOptions
     fail(ErrorCode::kInvalidArgument,
          "The training samples have no labels; use --loss distillation, or add labels to the data file: {}",
          data.path());
-}
-
-/// A sample's dims as the model takes them, checked against the data.
-Dims sample_dims(const Graph& model, const Dataset& data) {
-  const Tensor sample = data.input(Split::kTrain, 0);
-  const Value& input = model.value(model.inputs()[0]);
-  bool fits = sample.dtype() == DType::kFloat32 && input.shape.rank() == sample.dims().size() + 1;
-  for (size_t d = 0; fits && d < sample.dims().size(); ++d)
-    fits = !input.shape[d + 1].is_known() || input.shape[d + 1].value() == sample.dims()[d];
-  if (!fits)
-    fail(ErrorCode::kInvalidArgument,
-         "The data do not fit the model; correct `preprocess` in the data file: samples are {}{}, the model's input "
-         "'{}' is f32{}",
-         to_string(sample.dtype()), to_string(sample.dims()), input.name, to_string(input.shape));
-  return sample.dims();
 }
 
 /// The model with any number of samples at once, where an exporter fixed it: the first dimension becomes a symbol, and
@@ -118,6 +104,7 @@ std::string checkpoint_key(const QatFiles& files, const Dataset& data, const Qat
 }
 
 QatResult run(const QatFiles& files, QatOptions o, const std::function<void(const QatEpoch&)>& on_epoch) {
+  const int64_t start_ns = now_ns();
   if (o.threads <= 0) o.threads = cpu_count();
   o.calibrate.threads = o.threads;
   if (o.checkpoint.empty()) o.checkpoint = files.output + ".checkpoint";
@@ -128,7 +115,7 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   const Dataset data = Dataset::open(files.data);
   for (const std::string& warning : data.train_warnings()) fmt::print(stderr, "warning: {}\n", warning);
   require_trainable(model, data, o);
-  const Dims dims = sample_dims(model, data);
+  const Dims dims = data.input(Split::kTrain, 0).dims();
   const TrainingGraph prepared = prepare_for_training(with_free_batch(model), o.quantize);
   Graph carrier = prepared.graph;  // a contradiction is refused before any work
   carry_preprocess(data, carrier);
@@ -161,7 +148,11 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
                            .seed = o.seed,
                            .threads = o.threads});
     const at::AutoGradMode gradient(true);
-    train(qat, *teacher, set, o, {o.checkpoint, checkpoint_key(files, data, o)}, on_epoch, result);
+    train(qat, *teacher, set, o,
+          {.checkpoint = o.checkpoint,
+           .key = checkpoint_key(files, data, o),
+           .spent_seconds = static_cast<double>(now_ns() - start_ns) * 1e-9},
+          on_epoch, result);
   }
 
   QuantizedModel trained = insert_quantizers(qat.trained_graph(), qat.quantizers(), o.quantize);

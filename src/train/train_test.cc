@@ -35,7 +35,7 @@ struct Course {
         model(prepared, start, options),
         teacher(make_executor(prepared.graph, {.batch = 16})) {}
 
-  QatResult train_it(QatOptions o, const TrainerFiles& files = {},
+  QatResult train_it(QatOptions o, const TrainerContext& files = {},
                      const std::function<void(const QatEpoch&)>& on_epoch = {}) {
     o.quiet = true;
     const TrainingSet set(data, {1, 8, 8}, 6, {.held_out = o.held_out, .augment = {2, true}, .seed = o.seed});
@@ -218,7 +218,7 @@ TEST(Trainer, GoesOnFromACheckpointToTheSameBits) {
     o.optimizer = optimizer;
     Course whole(bits(4)), killed(bits(4)), resumed(bits(4));
     const QatResult expected = whole.train_it(o);
-    const TrainerFiles files{killed.folder.path("checkpoint"), "key"};
+    const TrainerContext files{killed.folder.path("checkpoint"), "key"};
     // Dies while the third epoch's end is told: the checkpoint is that of some step within it.
     o.checkpoint_seconds = 0;
     struct Death {};

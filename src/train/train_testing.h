@@ -72,8 +72,8 @@ inline std::string write_pictures(const Graph& teacher, const TestFolder& folder
   write_npy(folder.path("y.npy"), Tensor::of<int64_t>({count}, said));
   return folder.write("data.yaml", std::string("format: npy\nimages: x.npy\n") + (labels ? "labels: y.npy\n" : "") +
                                        "calibration: {count: 32}\ntest: {count: " + std::to_string(count / 4) +
-                                       ", seed: 1}\npreprocess: {color: gray, scale: " +
-                                       (white == 1 ? "1/255" : "1") + "}\n" + more);
+                                       ", seed: 1}\npreprocess: {color: gray, scale: " + (white == 1 ? "1/255" : "1") +
+                                       "}\n" + more);
 }
 
 }  // namespace slipway

@@ -59,12 +59,12 @@ struct Tally {
 class Trainer {
  public:
   Trainer(QatModel& model, Executor& teacher, const TrainingSet& data, const QatOptions& options,
-          const TrainerFiles& files, const std::function<void(const QatEpoch&)>& on_epoch, QatResult& result)
+          const TrainerContext& context, const std::function<void(const QatEpoch&)>& on_epoch, QatResult& result)
       : model_(model),
         teacher_(teacher),
         data_(data),
         o_(options),
-        files_(files),
+        context_(context),
         on_epoch_(on_epoch),
         result_(result) {
     batch_ = std::min(o_.batch, data_.train_size());
@@ -81,7 +81,7 @@ class Trainer {
     result_.train_samples = data_.train_size();
     result_.held_out_samples = data_.held_out_size();
     std::optional<Checkpoint> checkpoint;
-    if (!files_.checkpoint.empty() && !o_.restart) checkpoint = load_checkpoint(files_.checkpoint, files_.key);
+    if (!context_.checkpoint.empty() && !o_.restart) checkpoint = load_checkpoint(context_.checkpoint, context_.key);
     if (checkpoint) {
       resume(*checkpoint);
     } else {
@@ -94,9 +94,10 @@ class Trainer {
       while (result_.stopped.empty()) train_epoch(progress);
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kInterrupted) throw;
-      if (files_.checkpoint.empty()) throw;
+      if (context_.checkpoint.empty()) throw;
       save();
-      fail(ErrorCode::kInterrupted, "Interrupted; the same command goes on from the checkpoint: {}", files_.checkpoint);
+      fail(ErrorCode::kInterrupted, "Interrupted; the same command goes on from the checkpoint: {}",
+           context_.checkpoint);
     }
     if (result_.best_epoch == 0)
       result_.stopped +=
@@ -108,8 +109,8 @@ class Trainer {
 
  private:
   void make_optimizer() {
-    // LSQ's gradient scaling balances scales for SGD. AdamW's steps have the size of the rate whatever the gradient's, so
-    // there the rate is relative to each tensor's magnitude (Shazeer and Stern, "Adafactor", 2018, section 8).
+    // LSQ's gradient scaling balances scales for SGD. AdamW's steps have the size of the rate whatever the gradient's,
+    // so there the rate is relative to each tensor's magnitude (Shazeer and Stern, "Adafactor", 2018, section 8).
     base_rate_ = o_.learning_rate > 0 ? o_.learning_rate : default_learning_rate(o_);
     std::vector<torch::optim::OptimizerParamGroup> groups;
     const auto add_group = [&](std::vector<at::Tensor> tensors, double factor, double decay) {
@@ -240,7 +241,7 @@ class Trainer {
   void mind_the_time() {
     if (o_.time_budget_minutes <= 0 || steps_here_ % kTimedSteps != 0) return;
     const double each = static_cast<double>(now_ns() - start_ns_) * 1e-9 / static_cast<double>(steps_here_);
-    const double left = kReserve * o_.time_budget_minutes * 60 - seconds();
+    const double left = kReserve * o_.time_budget_minutes * 60 - context_.spent_seconds - seconds();
     const auto most = std::max(step_, step_ + static_cast<int64_t>(left / each));
     if (most >= total_steps_) return;
     total_steps_ = most;
@@ -292,8 +293,8 @@ class Trainer {
 
   void save() {
     saved_ns_ = now_ns();
-    if (files_.checkpoint.empty()) return;
-    Checkpoint checkpoint{files_.key, progress_json().dump(), {}};
+    if (context_.checkpoint.empty()) return;
+    Checkpoint checkpoint{context_.key, progress_json().dump(), {}};
     for (const auto& [name, tensor] : model_.state()) checkpoint.tensors["now " + name] = tensor;
     for (const auto& [name, tensor] : best_) checkpoint.tensors["best " + name] = tensor;
     visit_optimizer([&](const std::string& place, at::Tensor& parameter) {
@@ -307,7 +308,7 @@ class Trainer {
       }
     });
     try {
-      save_checkpoint(checkpoint, files_.checkpoint);
+      save_checkpoint(checkpoint, context_.checkpoint);
     } catch (const Error& error) {
       // Training goes on: hours of it are worth more than the checkpoint.
       if (!std::exchange(warned_, true)) std::fprintf(stderr, "\nwarning: no checkpoint is kept: %s\n", error.what());
@@ -376,7 +377,7 @@ class Trainer {
   Executor& teacher_;
   const TrainingSet& data_;
   const QatOptions& o_;
-  const TrainerFiles& files_;
+  const TrainerContext& context_;
   const std::function<void(const QatEpoch&)>& on_epoch_;
   QatResult& result_;
   std::unique_ptr<torch::optim::Optimizer> optimizer_;
@@ -398,8 +399,8 @@ double default_learning_rate(const QatOptions& options) {
 }
 
 void train(QatModel& model, Executor& teacher, const TrainingSet& data, const QatOptions& options,
-           const TrainerFiles& files, const std::function<void(const QatEpoch&)>& on_epoch, QatResult& result) {
-  Trainer(model, teacher, data, options, files, on_epoch, result).run();
+           const TrainerContext& context, const std::function<void(const QatEpoch&)>& on_epoch, QatResult& result) {
+  Trainer(model, teacher, data, options, context, on_epoch, result).run();
 }
 
 }  // namespace slipway

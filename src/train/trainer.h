@@ -9,9 +9,10 @@
 
 namespace slipway {
 
-struct TrainerFiles {
-  std::string checkpoint;  ///< empty: none is written
-  std::string key;         ///< what a checkpoint must be of
+struct TrainerContext {
+  std::string checkpoint;    ///< empty: none is written
+  std::string key;           ///< what a checkpoint must be of
+  double spent_seconds = 0;  ///< of the time budget, on what came before
 };
 
 /// Trains the model in place and leaves it as it was after its best epoch, by the loss on the samples held out.
@@ -20,7 +21,7 @@ struct TrainerFiles {
 /// Goes on from the checkpoint where there is one. Fails with kInterrupted (a checkpoint is written first),
 /// kInvalidArgument at a damaged checkpoint.
 void train(QatModel& model, Executor& teacher, const TrainingSet& data, const QatOptions& options,
-           const TrainerFiles& files, const std::function<void(const QatEpoch&)>& on_epoch, QatResult& result);
+           const TrainerContext& context, const std::function<void(const QatEpoch&)>& on_epoch, QatResult& result);
 
 /// The highest learning rate where the options name none.
 double default_learning_rate(const QatOptions& options);

@@ -98,7 +98,7 @@ std::vector<Key> keys_of(Policy& p) {
       flag(kQuantization, "accuracy_critical", p.quantization.accuracy_critical,
            "choose QAT (quantisation-aware training) at once"),
       bits(kQuantization, "weight_bits", p.quantization.weight_bits, {8, 4}, "8 or 4; below 8 asks for QAT"),
-      bits(kQuantization, "activation_bits", p.quantization.activation_bits, {8}, "8"),
+      bits(kQuantization, "activation_bits", p.quantization.activation_bits, {8}, "so far the only choice"),
   };
 }
 
@@ -121,8 +121,8 @@ double bounded(const Key& k, const StrictMap& map) {
 int chosen(const Key& k, const StrictMap& map) {
   const auto value = static_cast<int>(map.integer(k.name, 0, 1, 64));
   if (std::find(k.choices.begin(), k.choices.end(), value) == k.choices.end())
-    fail(ErrorCode::kInvalidArgument, "These bits are not to be had, only {}: {} at {}", fmt::join(k.choices, " or "),
-         value, map.place(k.name));
+    fail(ErrorCode::kInvalidArgument, "A number of bits that is not offered; choose {}: {} at {}",
+         fmt::join(k.choices, " or "), value, map.place(k.name));
   return value;
 }
 

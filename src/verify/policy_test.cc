@@ -94,8 +94,8 @@ TEST(Policy, QuantizationGoal) {
       goal,
       (QuantizationGoal{
           .max_accuracy_drop_points = 4, .time_budget_minutes = 2.5, .accuracy_critical = true, .weight_bits = 4}));
-  EXPECT_NE(refusal("quantization: {weight_bits: 5}").find("only 8 or 4: 5 at p.yaml:1"), std::string::npos);
-  EXPECT_NE(refusal("quantization: {activation_bits: 4}").find("only 8"), std::string::npos);
+  EXPECT_NE(refusal("quantization: {weight_bits: 5}").find("choose 8 or 4: 5 at p.yaml:1"), std::string::npos);
+  EXPECT_NE(refusal("quantization: {activation_bits: 4}").find("choose 8"), std::string::npos);
   EXPECT_NE(refusal("quantization: {time_budget_minutes: 0}").find("number from"), std::string::npos);
   EXPECT_NE(refusal("quantization: {weight_bit: 4}").find("'weight_bits'"), std::string::npos);
 }
