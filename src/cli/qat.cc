@@ -188,7 +188,9 @@ void add_training(CLI::App* verb, Options& o) {
       ->capture_default_str()
       ->group(group);
   verb->add_option("--optimizer", o.optimizer, "sgd (with momentum) or adamw")->capture_default_str()->group(group);
-  verb->add_option("--learning-rate", q.learning_rate, "The highest; without it, by optimiser and bits")->group(group);
+  verb->add_option("--learning-rate", q.learning_rate,
+                   "The highest; for adamw as a share of each tensor's size; without it, by optimiser and bits")
+      ->group(group);
   verb->add_option("--momentum", q.momentum, "Of sgd")->capture_default_str()->group(group);
   verb->add_option("--weight-decay", q.weight_decay, "Pull of the weights towards 0")
       ->capture_default_str()

@@ -39,7 +39,7 @@ struct QatOptions {
   double distillation_weight = 0.7;
   double temperature = 2;  ///< of both softmaxes in distillation (Hinton et al. 2015)
   QatOptimizer optimizer = QatOptimizer::kSgd;
-  double learning_rate = 0;  ///< the highest; 0: by optimiser and bits
+  double learning_rate = 0;  ///< the highest; AdamW: a share of each tensor's root mean square; 0: by optimiser, bits
   double momentum = 0.9, weight_decay = 1e-4;
   double warmup = 0.1;  ///< share of the steps in which the rate rises; then it falls as a cosine to 0
   int64_t epochs = 5, batch = 64;
