@@ -73,7 +73,8 @@ Tensors hard_sigmoid(const OpCall& call) {
 
 Tensors gelu(const OpCall& call) { return {at::gelu(call.x(), call.node.text("approximate", "none"))}; }
 
-// Below opset 11 the bounds are attributes, since then optional inputs. hardtanh costs a fifth of clamp's gradient.
+// Below opset 11 the bounds are attributes, since then optional inputs. hardtanh has clamp's values and a far cheaper
+// gradient.
 Tensors clip(const OpCall& call) {
   constexpr std::array kNames = {"min", "max"};
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
