@@ -168,6 +168,7 @@ class AutoQuantize {
                           100 * result_.float_accuracy, 100 * accuracy, result_.test_samples)
             : fmt::format("predicts otherwise than the original on {:.2f} % of {} test samples without labels",
                           points(accuracy), result_.test_samples);
+    if (points(accuracy) < 0 && meets(accuracy)) return fmt::format("{} {}", what, figures);
     return fmt::format("{} {}, {} than the {:g} allowed", what, figures, meets(accuracy) ? "less" : "not less", limit_);
   }
 
