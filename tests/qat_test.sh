@@ -68,6 +68,7 @@ if $python -c 'import onnx' 2>/dev/null; then
   [ -e killed.onnx.checkpoint ] || miss "kill" "there is no checkpoint"
   [ ! -e killed.onnx ] || miss "kill" "there is an output"
   qat -o killed.onnx >out 2>err || miss "resume" "status $?"
+  grep -q "Going on from the checkpoint" err || miss "resume" "it does not say so"
   if [ "$(digest killed.onnx)" = "$(digest whole.onnx)" ]; then pass "resume after kill -9"; else miss "resume" "another model"; fi
 
 else
@@ -88,6 +89,33 @@ grep -q "another training" err || miss "checkpoint" "no reason given"
 mkdir folder
 qat -o gone.onnx --checkpoint folder >out 2>err
 [ $? -eq 2 ] && grep -q "folder" err && pass "a checkpoint that is a folder" || miss "a checkpoint that is a folder" "taken"
+
+# However it is spelled, nothing that is read is written over.
+cp "$model" own.onnx
+digests=$(cat own.onnx data.yaml | sha256sum)
+for output in ./own.onnx "$PWD/folder/../own.onnx" data.yaml; do
+  for verb in "qat --epochs 1" quantize; do
+    "$slipway" $verb own.onnx --data data.yaml -o "$output" >out 2>err
+    [ $? -eq 2 ] && grep -q "would" err || miss "$verb -o $output" "not refused"
+  done
+done
+[ "$digests" = "$(cat own.onnx data.yaml | sha256sum)" ] && pass "sources stay" || miss "sources stay" "written over"
+
+if $python -c 'import numpy' 2>/dev/null; then
+  $python -c 'import numpy as np
+x, y = np.random.default_rng(0).random((64, 1, 28, 28), np.float32), np.arange(64) % 10
+np.save("t.npy", x); np.save("x.npy", x); np.save("y.npy", y)
+y[5] = 10; np.save("beyond.npy", y)
+x[7, 0, 3, 3] = np.nan; np.save("nan.npy", x)'
+  for pair in "x beyond" "nan y"; do
+    set -- $pair
+    echo "{format: npy, inputs: t.npy, labels: y.npy, calibration: {count: 32}, train: {inputs: $1.npy, labels: $2.npy}}" >"$1-$2.yaml"
+  done
+  "$slipway" qat "$model" --data x-beyond.yaml --epochs 1 -o bad.onnx >out 2>err
+  [ $? -eq 2 ] && grep -q "beyond the model's 10 scores.*: 10 of .*x.npy\[5\]" err && pass "a label beyond the scores" || miss "a label beyond the scores" "not refused"
+  "$slipway" qat "$model" --data nan-y.yaml --epochs 1 -o bad.onnx >out 2>err
+  [ $? -eq 2 ] && grep -q "NaN or infinity.*\[7\]" err && pass "NaN in a sample" || miss "NaN in a sample" "not refused"
+fi
 
 # A checkpoint that finds no room costs a warning; /dev/full takes no byte.
 if [ -e /dev/full ] && [ -w /dev/shm ]; then

@@ -133,6 +133,12 @@ MappedFile::~MappedFile() {
 
 void require_writable(const std::string& path) { AtomicFile probe(path); }
 
+bool is_same_file(const std::string& a, const std::string& b) {
+  std::error_code error;
+  const auto plain = [&](const std::string& path) { return fs::weakly_canonical(fs::absolute(path, error), error); };
+  return fs::equivalent(a, b, error) || plain(a) == plain(b);
+}
+
 bool file_exists(const std::string& path) {
   std::error_code error;
   return fs::is_regular_file(path, error);

@@ -52,6 +52,8 @@ class MappedFile {
 /// Fails with kIo unless a file could be created at `path`: for commands that work long before they write.
 void require_writable(const std::string& path);
 bool file_exists(const std::string& path);
+/// Whether both paths name one file, however they are spelled; it need not exist.
+bool is_same_file(const std::string& a, const std::string& b);
 bool is_folder(const std::string& path);
 uint64_t file_bytes(const std::string& path);
 void make_folders(const std::string& path);

@@ -61,11 +61,16 @@ void require_sensible(const Options& o) {
   contradiction(q.loss == QatLoss::kDistillation && o.given("--distillation-weight"),
                 "With --loss distillation the weight is 1; leave out --distillation-weight, or choose --loss mixed");
   contradiction(o.given("--max-held-out") && q.max_held_out < 1, "At least one sample must be held out");
-  contradiction(o.output == o.model, "The output would replace the float model; give it another name");
-  contradiction(!o.report.empty() && (o.report == o.output || o.report == o.model),
-                "The report would replace a model; give it another name");
-  contradiction(!q.checkpoint.empty() && (q.checkpoint == o.output || q.checkpoint == o.model),
-                "The checkpoint would replace a model; give it another name");
+  const auto is_one_of = [](const std::string& path, std::initializer_list<std::string> others) {
+    return !path.empty() && std::any_of(others.begin(), others.end(),
+                                        [&](const std::string& other) { return is_same_file(path, other); });
+  };
+  contradiction(is_one_of(o.output, {o.model, o.data}),
+                "The output would replace the float model or the data file; give it another name");
+  contradiction(is_one_of(o.report, {o.model, o.data, o.output}),
+                "The report would replace a model or the data file; give it another name");
+  contradiction(is_one_of(q.checkpoint, {o.model, o.data, o.output}),
+                "The checkpoint would replace a model or the data file; give it another name");
 }
 
 /// The model must be a float one that the data fits, as far as that is known before training.
@@ -75,7 +80,7 @@ void require_fitting(const Options& o) {
   weight_grid(o.qat.quantize);
   prepare_for_quantization(model, o.qat.quantize);
   const Dataset data = Dataset::open(o.data);
-  data.require_fitting(model);
+  data.require_fitting(model, true);
   carry_preprocess(data, model);
 }
 
@@ -132,6 +137,9 @@ void print_result(const Options& o, const QatResult& r) {
   table.add({bits, "QAT", percent(r.accuracy), size(r.bytes)});
   table.print();
   fmt::print("({} test samples, as executed)\n", r.test_samples);
+  if (r.accuracy < r.ptq_accuracy)
+    fmt::print(
+        "On the test samples PTQ is better: slipway quantize gives it, and with --strategy auto the better one.\n");
   print_agreement(r.agreement);
   fmt::print("\nwrote {}\n", o.output);
 }

@@ -70,8 +70,11 @@ void require_consistent(const Options& o, const std::optional<QuantizeStrategy>&
          o.save_calibration);
   if (strategy == QuantizeStrategy::kPtq && o.verb->count("--epochs") > 0)
     fail(ErrorCode::kInvalidArgument, "--strategy ptq trains nothing; leave out --epochs, or choose qat or auto");
-  if (o.output == o.model)
-    fail(ErrorCode::kInvalidArgument, "The output would replace the float model; give it another name: {}", o.output);
+  for (const std::string& source : {o.model, o.data})
+    for (const std::string& written : {o.output, o.save_calibration})
+      if (!written.empty() && is_same_file(written, source))
+        fail(ErrorCode::kInvalidArgument, "The float model or the data file would be replaced; give another name: {}",
+             written);
 }
 
 /// By the rule, or QAT with its defaults; returns the exit status.

@@ -309,23 +309,33 @@ std::string Dataset::sample_name(Split split, int64_t index) const {
 bool Dataset::has_labels(Split split) const { return !impl_->split(split).labels.empty(); }
 const std::vector<std::string>& Dataset::class_names() const { return impl_->resolver->classes(); }
 
-void Dataset::require_fitting(const Graph& model) const {
-  const Split split = size(Split::kTest) > 0 ? Split::kTest : Split::kCalibration;
-  if (model.inputs().size() == 1 && size(split) > 0) {
-    const Tensor sample = input(split, 0);
-    const Value& wanted = model.value(model.inputs()[0]);
-    const bool known = wanted.shape.has_rank();
-    bool fits = sample.dtype() == wanted.dtype && (!known || wanted.shape.rank() == sample.dims().size() + 1);
-    for (size_t d = 0; fits && known && d < sample.dims().size(); ++d)
-      fits = !wanted.shape[d + 1].is_known() || wanted.shape[d + 1].value() == sample.dims()[d];
-    if (!fits)
-      fail(ErrorCode::kInvalidArgument,
-           "The data do not fit the model; correct `preprocess` (layout, resize, crop, color, dtype) in the data file: "
-           "a sample is {}{}, and the model's input '{}' is {}{} with the batch first: {}",
-           to_string(sample.dtype()), to_string(sample.dims()), wanted.name, to_string(wanted.dtype),
-           to_string(wanted.shape), path());
-  }
-  if (class_names().empty() || !has_labels() || model.outputs().empty()) return;
+namespace {
+
+void require_fitting_sample(const Dataset& data, Split split, const Value& wanted) {
+  const Tensor sample = data.input(split, 0);
+  const bool known = wanted.shape.has_rank();
+  bool fits = sample.dtype() == wanted.dtype && (!known || wanted.shape.rank() == sample.dims().size() + 1);
+  for (size_t d = 0; fits && known && d < sample.dims().size(); ++d)
+    fits = !wanted.shape[d + 1].is_known() || wanted.shape[d + 1].value() == sample.dims()[d];
+  if (!fits)
+    fail(
+        ErrorCode::kInvalidArgument,
+        "The data do not fit the model; correct {} in the data file: {} of the {} split is {}{}, and the model's input "
+        "'{}' is {}{} with the batch first: {}",
+        data.is_image() ? "`preprocess` (layout, resize, crop, color, dtype)" : "`dims` of raw files or the arrays",
+        data.sample_name(split, 0), to_string(split), to_string(sample.dtype()), to_string(sample.dims()), wanted.name,
+        to_string(wanted.dtype), to_string(wanted.shape), data.path());
+}
+
+}  // namespace
+
+void Dataset::require_fitting(const Graph& model, bool training) const {
+  std::vector<Split> splits = {Split::kTest, Split::kCalibration};
+  if (training) splits.push_back(Split::kTrain);
+  for (const Split split : splits)
+    if (model.inputs().size() == 1 && size(split) > 0)
+      require_fitting_sample(*this, split, model.value(model.inputs()[0]));
+  if (model.outputs().empty()) return;
   const Shape& shape = model.value(model.outputs()[0]).shape;
   if (shape.rank() < 2) return;
   int64_t scores = 1;
@@ -333,7 +343,13 @@ void Dataset::require_fitting(const Graph& model) const {
     if (!shape[i].is_known()) return;
     scores *= shape[i].value();
   }
-  if (scores != static_cast<int64_t>(class_names().size()))
+  for (const Split split : splits)
+    for (int64_t i = 0; has_labels(split) && i < size(split); ++i)
+      if (label(split, i) >= scores)
+        fail(ErrorCode::kInvalidArgument,
+             "A label lies beyond the model's {} scores; correct it, `label_map` or `label_offset`: {} of {} in {}",
+             scores, label(split, i), sample_name(split, i), path());
+  if (!class_names().empty() && has_labels() && scores != static_cast<int64_t>(class_names().size()))
     fail(ErrorCode::kInvalidArgument,
          "The data file names {} classes and the model has {} scores; give `classes` in the model's order, and "
          "`label_map` or `label_offset` where the labels are numbered otherwise: {}",

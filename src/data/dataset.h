@@ -60,10 +60,10 @@ class Dataset {
   /// The same for who trains: with what there is to say about a training split that the file does not state.
   std::vector<std::string> train_warnings() const;
 
-  /// Fails with kInvalidArgument unless the first sample has the type and shape that a model with one input takes, as
-  /// far as it states them, and the names of the classes, where given, are as many as a sample has scores in its first
-  /// output: labels would be printed wrong.
-  void require_fitting(const Graph& model) const;
+  /// Fails with kInvalidArgument unless the first sample of each split has the type and shape that a model with one
+  /// input takes, as far as it states them, and, where the scores of its first output are as many as it says, labels
+  /// are below that and the names of the classes, where given, are as many. The training split only with `training`.
+  void require_fitting(const Graph& model, bool training = false) const;
 
   struct Impl;
 

@@ -357,9 +357,11 @@ TEST(Dataset, FitsAModelThatTakesItsSamplesAndScoresItsClasses) {
   for (const Graph& model : {model_of(DType::kFloat32, Shape({Dim("N"), Dim(4)}), 2),
                              model_of(DType::kFloat32, Shape({Dim("N"), Dim(3), Dim(1)}), 2),
                              model_of(DType::kUint8, Shape({Dim("N"), Dim(3)}), 2)})
-    EXPECT_NE(refusal(model).find("correct `preprocess`"), std::string::npos) << refusal(model);
+    EXPECT_NE(refusal(model).find("do not fit the model; correct `dims`"), std::string::npos) << refusal(model);
   const std::string scores = refusal(model_of(DType::kFloat32, Shape({Dim("N"), Dim(3)}), 3));
   EXPECT_NE(scores.find("3 scores"), std::string::npos) << scores;
+  const std::string label = refusal(model_of(DType::kFloat32, Shape({Dim("N"), Dim(3)}), 1));
+  EXPECT_NE(label.find("beyond the model's 1 scores"), std::string::npos) << label;
 }
 
 }  // namespace

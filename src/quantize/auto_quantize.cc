@@ -145,18 +145,19 @@ class AutoQuantize {
 
   void choose_better() {
     result_.met = meets(result_.qat_accuracy);
-    const bool better = result_.met || !file_exists(ptq_file_.path()) || !(result_.ptq_accuracy > result_.qat_accuracy);
+    const bool better = result_.met || !file_exists(ptq_file_.path()) || result_.ptq_accuracy < result_.qat_accuracy;
     const std::string trained = verdict("QAT", result_.qat_accuracy);
     if (result_.met)
       say(fmt::format("{}: it is kept.", trained));
-    else if (better && result_.qat->best_epoch == 0)
-      say(fmt::format(
-          "{}. No epoch of training was better than PTQ, so its weights are kept; more data, more epochs or "
-          "another --learning-rate (slipway qat) may help.",
-          trained));
+    else if (result_.qat->best_epoch == 0)
+      say(
+          fmt::format("{}. No epoch of training was better than PTQ, whose weights are kept; more data, more epochs or "
+                      "another --learning-rate (slipway qat) may help.",
+                      trained));
     else
-      say(fmt::format("{}; PTQ at these bits {}. Neither meets the goal: the better one, {}, is kept.", trained,
-                      lost(points(result_.ptq_accuracy)), better ? "QAT" : "PTQ"));
+      say(fmt::format("{}; PTQ at these bits {}. Neither meets the goal: {}{} is kept.", trained,
+                      lost(points(result_.ptq_accuracy)),
+                      result_.ptq_accuracy == result_.qat_accuracy ? "" : "the better one, ", better ? "QAT" : "PTQ"));
     keep(better ? QuantizeStrategy::kQat : QuantizeStrategy::kPtq);
   }
 

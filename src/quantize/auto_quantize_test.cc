@@ -105,16 +105,23 @@ TEST(AutoQuantize, TrainsWherePtqFallsShortAndKeepsTheBetter) {
   Workshop shop;
   const AutoQuantizeResult kept = shop.run(shop.options(good(), {.max_accuracy_drop_points = 0}));
   EXPECT_EQ(shop.trainings, 1);
-  EXPECT_EQ(kept.kept, QuantizeStrategy::kQat);
+  EXPECT_EQ(kept.kept, QuantizeStrategy::kPtq);  // as good, and simpler
   EXPECT_FALSE(kept.met);
   EXPECT_EQ(kept.qat_accuracy, 1);
-  EXPECT_FALSE(shop.wrote_quantized());
-  EXPECT_NE(kept.why.back().find("the better one, QAT"), std::string::npos) << kept.why.back();
+  EXPECT_EQ(kept.ptq_accuracy, 1);
+  EXPECT_TRUE(shop.wrote_quantized());
+  EXPECT_NE(kept.why.back().find("Neither meets the goal: PTQ is kept"), std::string::npos) << kept.why.back();
   const AutoQuantizeResult worse = shop.run(shop.options(bad(), {.max_accuracy_drop_points = 0}));
   EXPECT_EQ(worse.kept, QuantizeStrategy::kPtq);
   EXPECT_LT(worse.qat_accuracy, 0.5);
   EXPECT_TRUE(shop.wrote_quantized());
   EXPECT_NE(worse.why.back().find("the better one, PTQ"), std::string::npos) << worse.why.back();
+  Workshop poor;
+  save_onnx(bad(), poor.model);
+  const AutoQuantizeResult won = poor.run(poor.options(good(), {.max_accuracy_drop_points = -1}));
+  EXPECT_EQ(won.kept, QuantizeStrategy::kQat);
+  EXPECT_TRUE(won.met);
+  EXPECT_FALSE(poor.wrote_quantized());
   shop.best_epoch = 0;
   const AutoQuantizeResult vain = shop.run(shop.options(good(), {.max_accuracy_drop_points = 0}));
   EXPECT_NE(vain.why.back().find("No epoch of training was better"), std::string::npos) << vain.why.back();

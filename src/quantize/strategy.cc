@@ -42,11 +42,10 @@ StrategyChoice choose_strategy(const QuantizationGoal& goal) {
   if (goal.accuracy_critical)
     return {QuantizeStrategy::kQat,
             fmt::format("QAT: the policy calls accuracy critical (less than {:g} points may be lost).", tolerance)};
-  return {
-      QuantizeStrategy::kPtqThenQat,
-      fmt::format("PTQ first: no bits below 8, accuracy not critical and {}; QAT follows if {:g} points of accuracy or "
-                  "more are lost.",
-                  budget.empty() ? "no limit of time" : "a budget of " + budget, tolerance)};
+  return {QuantizeStrategy::kPtqThenQat,
+          fmt::format("PTQ first: no bits below 8, accuracy not critical and {}; QAT follows if {:g} or more points of "
+                      "accuracy are lost.",
+                      budget.empty() ? "no limit of time" : "a budget of " + budget, tolerance)};
 }
 
 }  // namespace slipway

@@ -17,11 +17,11 @@ struct Case {
 TEST(Strategy, TheFirstMatchWins) {
   using enum QuantizeStrategy;
   const Case cases[] = {
-      {"defaults", {}, kPtqThenQat, "1 points"},
+      {"defaults", {}, kPtqThenQat, "1 or more points"},
       {"tolerant, no limit", {.max_accuracy_drop_points = 5}, kPtqThenQat, "no limit of time"},
       {"tolerant, time enough", {.max_accuracy_drop_points = 5, .time_budget_minutes = 15}, kPtqThenQat, "15 minutes"},
       {"tolerant, short", {.max_accuracy_drop_points = 5, .time_budget_minutes = 14.5}, kPtq, "14.5 minutes"},
-      {"at the tolerance", {.max_accuracy_drop_points = 3, .time_budget_minutes = 5}, kPtqThenQat, "3 points"},
+      {"at the tolerance", {.max_accuracy_drop_points = 3, .time_budget_minutes = 5}, kPtqThenQat, "3 or more points"},
       {"just above it", {.max_accuracy_drop_points = 3.1, .time_budget_minutes = 5}, kPtq, "3.1 points"},
       {"short alone", {.time_budget_minutes = 1}, kPtqThenQat, "1 minutes"},
       {"4 bits", {.weight_bits = 4}, kQat, "weights of 4 bits"},

@@ -192,6 +192,9 @@ class Ship {
     }
     options.on_sentence = observer_.note;
     options.on_epoch = [&](const QatEpoch& e) {
+      if (e.epoch == 0 && o_.quick)
+        observer_.note(
+            fmt::format("--quick: trained for {} epochs on at most {} samples", kQuickEpochs, kQuickTrainSamples));
       observer_.note(
           fmt::format("{}: held-out accuracy {:.2f} %{}",
                       e.epoch == 0 ? "before training" : fmt::format("epoch {} of {}", e.epoch, options.qat.epochs),

@@ -35,7 +35,7 @@ void require_trainable(const Graph& model, const Dataset& data, const QatOptions
   const Value& input = model.value(model.inputs()[0]);
   if (input.dtype != DType::kFloat32)
     fail(ErrorCode::kUnsupported, "Training takes a float32 input; '{}' is {}", input.name, to_string(input.dtype));
-  data.require_fitting(model);
+  data.require_fitting(model, true);
   if (data.size(Split::kTrain) == 0)
     fail(ErrorCode::kInvalidArgument, "There is nothing to train on; add a `train` split to the data file: {}",
          data.path());

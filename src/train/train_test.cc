@@ -344,7 +344,7 @@ TEST_F(Job, RefusesWhatItCannotTrain) {
   write_npy(folder_.path("z.npy"), Tensor::of<int64_t>({200}, std::vector<int64_t>(200, 6)));
   const auto variant = [&](const std::string& text) { return folder_.write("variant.yaml", text); };
   const std::string head = "format: npy\nimages: x.npy\ncalibration: {count: 32}\ntest: {count: 50}\n";
-  EXPECT_TRUE(says(refusal(model, variant(head + "labels: z.npy\npreprocess: {color: gray}\n")), "6 classes"));
+  EXPECT_TRUE(says(refusal(model, variant(head + "labels: z.npy\npreprocess: {color: gray}\n")), "6 scores"));
   EXPECT_TRUE(says(refusal(model, variant(head + "labels: y.npy\npreprocess: {color: rgb}\n")), "[3,8,8]"));
   QatOptions with_labels = few_epochs(8);
   with_labels.loss = QatLoss::kLabels;

@@ -351,6 +351,9 @@ class Trainer {
       if (name.starts_with("best ")) best_[name.substr(5)] = tensor;
     }
     restore(model_.state(), now);
+    if (!o_.quiet)
+      fmt::print(stderr, "Going on from the checkpoint, after {} of {} steps: {}\n", step_, total_steps_,
+                 context_.checkpoint);
     const auto find = [&](const std::string& name) {
       const auto found = checkpoint.tensors.find(name);
       return found == checkpoint.tensors.end() ? at::Tensor() : found->second;

@@ -3,6 +3,7 @@
 #include "train/training_set.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -55,7 +56,8 @@ TrainingSet::TrainingSet(const Dataset& data, const Dims& sample_dims, int64_t s
       std::min(options.max_held_out, static_cast<int64_t>(static_cast<double>(count) * options.held_out));
   if (count - held_out < kLeastSamples)
     fail(ErrorCode::kInvalidArgument,
-         "There are too few training samples; add a `train` split to the data file: {} in {}", count, data.path());
+         "There are too few training samples; give more in the data file's `train` split, or raise --samples: {} in {}",
+         count, data.path());
   std::vector<int64_t> chosen(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) chosen[static_cast<size_t>(i)] = i * (all / count) + i * (all % count) / count;
   if (has_labels_)
@@ -94,6 +96,10 @@ void TrainingSet::read_sample(int64_t sample, float* to) const {
          "f32{}",
          data_.sample_name(Split::kTrain, sample), to_string(tensor.dtype()), to_string(tensor.dims()),
          to_string(dims_));
+  const std::span<const float> values = tensor.values<float>();
+  if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
+    fail(ErrorCode::kInvalidArgument, "A training sample holds NaN or infinity; correct or remove it: {} in {}",
+         data_.sample_name(Split::kTrain, sample), data_.path());
   std::memcpy(to, tensor.raw(), tensor.bytes());
 }
 

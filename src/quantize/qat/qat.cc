@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -41,6 +42,11 @@ class Child {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
       fail(ErrorCode::kIo, "A pipe to slipway-torch can't be made; too many files are open.");
+    // OpenMP's threads sleep while they wait: spinning, they take each other's cores where others work too.
+    std::vector<const char*> environment;
+    for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+    if (std::getenv("OMP_WAIT_POLICY") == nullptr) environment.push_back("OMP_WAIT_POLICY=passive");
+    environment.push_back(nullptr);
     const pid_t parent = ::getpid();
     pid_ = ::fork();
     if (pid_ == 0) {
@@ -48,7 +54,8 @@ class Child {
       if (::getppid() != parent) ::_exit(1);
       ::dup2(ends[1], 0);
       ::dup2(ends[1], 1);
-      ::execl(program.c_str(), "slipway-torch", "qat", static_cast<char*>(nullptr));
+      ::execle(program.c_str(), "slipway-torch", "qat", static_cast<char*>(nullptr),
+               const_cast<char* const*>(environment.data()));
       ::_exit(127);
     }
     ::close(ends[1]);
