@@ -42,10 +42,12 @@ class Child {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
       fail(ErrorCode::kIo, "A pipe to slipway-torch can't be made; too many files are open.");
-    // OpenMP's threads sleep while they wait: spinning, they take each other's cores where others work too.
+    // OpenMP's threads spin while they wait: by default so long that, where others work too, an epoch takes six times
+    // as long as with this bound, which costs 6 % where nobody does (measured on two cores).
     std::vector<const char*> environment;
     for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
-    if (std::getenv("OMP_WAIT_POLICY") == nullptr) environment.push_back("OMP_WAIT_POLICY=passive");
+    if (std::getenv("GOMP_SPINCOUNT") == nullptr && std::getenv("OMP_WAIT_POLICY") == nullptr)
+      environment.push_back("GOMP_SPINCOUNT=30000");
     environment.push_back(nullptr);
     const pid_t parent = ::getpid();
     pid_ = ::fork();
