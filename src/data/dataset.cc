@@ -309,15 +309,21 @@ std::string Dataset::sample_name(Split split, int64_t index) const {
 bool Dataset::has_labels(Split split) const { return !impl_->split(split).labels.empty(); }
 const std::vector<std::string>& Dataset::class_names() const { return impl_->resolver->classes(); }
 
+bool takes_sample(const Value& input, const Tensor& sample) {
+  const Dims& dims = sample.dims();
+  if (input.dtype != sample.dtype()) return false;
+  if (!input.shape.has_rank()) return true;
+  bool fits = input.shape.rank() == dims.size() + 1;
+  for (size_t d = 0; fits && d < dims.size(); ++d)
+    fits = !input.shape[d + 1].is_known() || input.shape[d + 1].value() == dims[d];
+  return fits;
+}
+
 namespace {
 
 void require_fitting_sample(const Dataset& data, Split split, const Value& wanted) {
   const Tensor sample = data.input(split, 0);
-  const bool known = wanted.shape.has_rank();
-  bool fits = sample.dtype() == wanted.dtype && (!known || wanted.shape.rank() == sample.dims().size() + 1);
-  for (size_t d = 0; fits && known && d < sample.dims().size(); ++d)
-    fits = !wanted.shape[d + 1].is_known() || wanted.shape[d + 1].value() == sample.dims()[d];
-  if (!fits)
+  if (!takes_sample(wanted, sample))
     fail(
         ErrorCode::kInvalidArgument,
         "The data do not fit the model; correct {} in the data file: {} of the {} split is {}{}, and the model's input "

@@ -72,4 +72,7 @@ class Dataset {
   std::shared_ptr<const Impl> impl_;
 };
 
+/// Whether a model's input takes such samples one after the other, as far as it states its type and shape.
+bool takes_sample(const Value& input, const Tensor& sample);
+
 }  // namespace slipway

@@ -594,38 +594,46 @@ TEST(Operators, Resize) {
     check(row);
 }
 
-TEST(Operators, VariantsWithoutAFormAreRefusedByName) {
+struct Refused {
+  int opset;
+  const char* node;  ///< reads %x, is called "here"
+};
+
+void expect_refused(ErrorCode code, const std::string& declarations, std::initializer_list<Refused> cases) {
   std::string message;
-  for (const auto& [opset, node] : std::initializer_list<std::pair<int, const char*>>{
-           {13, "%y, %i = MaxPool(%x) {kernel_shape = [2, 2]} \"here\""},
-           {13, "%y = Resize(%x, _, %s) {mode = \"cubic\"} \"here\""},
-           {13, "%y = Dropout(%x, _, %t) \"here\""},
-           {13, "%y = ConvTranspose(%x, %w) {output_shape = [70, 70]} \"here\""}}) {
-    const std::string statements =
-        "input %x : f32[1,4,4,4]\nconst %s : f32[4] = {1, 1, 2, 2}\n"
-        "const %t : bool[] = {true}\nconst %w : f32[4,1,1,1] = {1, 2, 3, 4}\n" +
-        std::string(node) + "\noutput %y";
-    EXPECT_EQ(refusal_of(statements, opset, message), ErrorCode::kUnsupported) << message;
+  for (const Refused& c : cases) {
+    EXPECT_EQ(refusal_of(declarations + c.node + "\noutput %y", c.opset, message), code) << message;
     EXPECT_NE(message.find("'here'"), std::string::npos) << message;
   }
 }
 
+TEST(Operators, VariantsWithoutAFormAreRefusedByName) {
+  expect_refused(ErrorCode::kUnsupported, R"(
+input %x : f32[1,4,4,4]
+const %s : f32[4] = {1, 1, 2, 2}
+const %t : bool[] = {true}
+const %w : f32[4,1,1,1] = {1, 2, 3, 4}
+)",
+                 {{13, "%y, %i = MaxPool(%x) {kernel_shape = [2, 2]} \"here\""},
+                  {13, "%y = Resize(%x, _, %s) {mode = \"cubic\"} \"here\""},
+                  {13, "%y = Dropout(%x, _, %t) \"here\""},
+                  {13, "%y = ConvTranspose(%x, %w) {output_shape = [70, 70]} \"here\""}});
+}
+
 TEST(Operators, MalformedOnesAreTheModelsFault) {
-  std::string message;
-  for (const auto& [opset, node] : std::initializer_list<std::pair<int, const char*>>{
-           {13, "%y = DepthToSpace(%x) {blocksize = 0} \"here\""},
-           {13, "%y = SpaceToDepth(%x) {blocksize = -2} \"here\""},
-           {18, "%y = GroupNormalization(%x, %v, %v) {num_groups = 0} \"here\""},
-           {13, "%y = Pad(%x, %far) {mode = \"edge\"} \"here\""},
-           {13, "%y = Resize(%x, _, %s) \"here\""},
-           {13, "%y = Resize(%x, _, _, %z) {mode = \"linear\"} \"here\""}}) {
-    const std::string statements =
-        "input %x : f32[n,c,h,w]\nconst %s : f32[4] = {1, 1, -2, 2}\nconst %z : i64[4] = {1, 1, 99999999999, 2}\n"
-        "const %v : f32[1] = {1}\nconst %far : i64[8] = {0, 0, 0, 0, 0, 0, 0, 99999999999}\n" +
-        std::string(node) + "\noutput %y";
-    EXPECT_EQ(refusal_of(statements, opset, message), ErrorCode::kInvalidModel) << message;
-    EXPECT_NE(message.find("'here'"), std::string::npos) << message;
-  }
+  expect_refused(ErrorCode::kInvalidModel, R"(
+input %x : f32[n,c,h,w]
+const %s : f32[4] = {1, 1, -2, 2}
+const %z : i64[4] = {1, 1, 99999999999, 2}
+const %v : f32[1] = {1}
+const %far : i64[8] = {0, 0, 0, 0, 0, 0, 0, 99999999999}
+)",
+                 {{13, "%y = DepthToSpace(%x) {blocksize = 0} \"here\""},
+                  {13, "%y = SpaceToDepth(%x) {blocksize = -2} \"here\""},
+                  {18, "%y = GroupNormalization(%x, %v, %v) {num_groups = 0} \"here\""},
+                  {13, "%y = Pad(%x, %far) {mode = \"edge\"} \"here\""},
+                  {13, "%y = Resize(%x, _, %s) \"here\""},
+                  {13, "%y = Resize(%x, _, _, %z) {mode = \"linear\"} \"here\""}});
 }
 
 }  // namespace

@@ -35,12 +35,12 @@ struct Course {
         model(prepared, start, options),
         teacher(make_executor(prepared.graph, {.batch = 16})) {}
 
-  QatResult train_it(QatOptions o, const TrainerContext& files = {},
+  QatResult train_it(QatOptions o, const TrainerContext& context = {},
                      const std::function<void(const QatEpoch&)>& on_epoch = {}) {
     o.quiet = true;
     const TrainingSet set(data, {1, 8, 8}, 6, {.held_out = o.held_out, .augment = {2, true}, .seed = o.seed});
     QatResult result;
-    train(model, *teacher, set, o, files, on_epoch, result);
+    train(model, *teacher, set, o, context, on_epoch, result);
     return result;
   }
   std::map<std::string, Tensor> weights() const {
@@ -218,17 +218,17 @@ TEST(Trainer, GoesOnFromACheckpointToTheSameBits) {
     o.optimizer = optimizer;
     Course whole(bits(4)), killed(bits(4)), resumed(bits(4));
     const QatResult expected = whole.train_it(o);
-    const TrainerContext files{killed.folder.path("checkpoint"), "key"};
+    const TrainerContext context{killed.folder.path("checkpoint"), "key"};
     // Dies while the third epoch's end is told: the checkpoint is that of some step within it.
     o.checkpoint_seconds = 0;
     struct Death {};
-    EXPECT_THROW(killed.train_it(o, files,
+    EXPECT_THROW(killed.train_it(o, context,
                                  [](const QatEpoch& epoch) {
                                    if (epoch.epoch == 3) throw Death();
                                  }),
                  Death);
     std::vector<int64_t> heard;
-    const QatResult result = resumed.train_it(o, files, [&](const QatEpoch& epoch) { heard.push_back(epoch.epoch); });
+    const QatResult result = resumed.train_it(o, context, [&](const QatEpoch& epoch) { heard.push_back(epoch.epoch); });
     EXPECT_EQ(heard, (std::vector<int64_t>{0, 1, 2, 3}));
     EXPECT_TRUE(same(whole.weights(), resumed.weights())) << to_string(optimizer);
     for (size_t i = 0; i < expected.epochs.size(); ++i) {

@@ -52,13 +52,7 @@ void require_input_fits(const Side& side, const Dataset& data, const Tensor& sam
     fail(ErrorCode::kUnsupported, "A data file feeds one input; the {} has {}: {}", side.role, graph.inputs().size(),
          side.path);
   const Value& input = graph.value(graph.inputs()[0]);
-  bool fits = input.dtype == sample.dtype();
-  if (input.shape.has_rank()) {
-    fits = fits && input.shape.rank() == sample.dims().size() + 1;
-    for (size_t axis = 0; fits && axis < sample.dims().size(); ++axis)
-      fits = !input.shape[axis + 1].is_known() || input.shape[axis + 1].value() == sample.dims()[axis];
-  }
-  if (!fits)
+  if (!takes_sample(input, sample))
     fail(
         ErrorCode::kInvalidArgument,
         "The data does not fit the {}; correct `preprocess` in {}: a sample is {}{}, input '{}' is {}{} with the batch "
