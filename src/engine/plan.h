@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ struct BuildOptions {
   std::string timing_cache = {};  ///< file of timings, read and extended; empty: none
   bool optimize = true;           ///< run the graph passes first
   bool quiet = true;              ///< no progress on standard error
+  /// Set: nothing is timed, and chance chooses among the accepted candidates, the reference among them, by this seed.
+  /// So tests reach every candidate, in every neighbourhood.
+  std::optional<uint64_t> choice_seed = {};
 };
 
 struct PortInfo {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "base/random.h"
 #include "engine/lower/lower.h"
 #include "engine/lower/step_graph.h"
 #include "engine/memory_plan.h"
@@ -60,7 +61,11 @@ struct Storage {
 class Builder {
  public:
   Builder(Graph graph, const BuildOptions& options)
-      : graph_(std::move(graph)), options_(options), cache_(options.timing_cache) {}
+      : graph_(std::move(graph)),
+        options_(options),
+        tune_(options.tune && !options.choice_seed),
+        chance_(options.choice_seed.value_or(0)),
+        cache_(options.timing_cache) {}
 
   std::unique_ptr<Plan::Impl> build(const Graph& original) {
     separate_outputs();
@@ -122,7 +127,7 @@ class Builder {
 
   void lower() {
     const auto order = graph_.topological_order();
-    Progress progress("timing candidates", static_cast<int64_t>(order.size()), options_.quiet || !options_.tune);
+    Progress progress("timing candidates", static_cast<int64_t>(order.size()), options_.quiet || !tune_);
     for (NodeId id : order) {
       const Node& node = graph_.node(id);
       require_op(graph_, node);
@@ -132,7 +137,8 @@ class Builder {
       const LowerContext build{graph_, node, options_.threads, n.constant_inputs};
       n.all = propose_candidates(build);
       for (size_t i = 0; i < n.all.size(); ++i)
-        if (n.all[i].rejected.empty() && (n.all[i].tactic != "reference" || n.accepted.empty()))
+        if (n.all[i].rejected.empty() &&
+            (n.all[i].tactic != "reference" || n.accepted.empty() || options_.choice_seed))
           n.accepted.push_back(i);
       if (n.accepted.empty())
         fail(ErrorCode::kUnsupported, "No implementation of this operator fits; run it with --engine reference: {}",
@@ -148,8 +154,8 @@ class Builder {
   void time(const LowerContext& build, const LowerContext& step, LoweredNode& n) {
     for (size_t k = 0; k < n.accepted.size();) {
       const Candidate& candidate = n.all[n.accepted[k]];
-      double us = static_cast<double>(k) * kRankCost;
-      if (options_.tune && !candidate.view && candidate.tactic != "reference") {
+      double us = options_.choice_seed ? chance_.uniform() : static_cast<double>(k) * kRankCost;
+      if (tune_ && !candidate.view && candidate.tactic != "reference") {
         const std::string key = timing_key(build, candidate);
         try {
           const double* known = cache_.find(key);
@@ -173,7 +179,7 @@ class Builder {
     const Value& v = graph_.value(id);
     const Dims dims = v.shape.to_dims();
     if (!layout_fits(from, dims) || !layout_fits(to, dims) || v.dtype == DType::kString) return kForbidden;
-    if (!options_.tune) return static_cast<double>(layout_bytes(to, v.dtype, dims)) / 4e3 + 0.1 * kRankCost;
+    if (!tune_) return static_cast<double>(layout_bytes(to, v.dtype, dims)) / 4e3 + 0.1 * kRankCost;
     const std::string key = fmt::format("layout {} {} {} {} t{} {}", to_string(from), to_string(to), to_string(v.dtype),
                                         to_string(dims), options_.threads, cpu_name());
     if (const double* known = cache_.find(key)) return *known;
@@ -301,7 +307,7 @@ class Builder {
         info.layouts = fmt::format("{} -> {}", c.inputs.empty() ? "" : to_string(c.inputs[0]), to_string(c.outputs[0]));
       for (size_t k = 0; k < n.accepted.size(); ++k)
         if (n.accepted[k] == i) {
-          info.time_us = options_.tune ? n.times[k] : 0;
+          info.time_us = tune_ ? n.times[k] : 0;
           info.chosen = k == n.choice;
         }
       if (c.rejected.empty() && c.tactic == "reference" && !info.chosen)
@@ -392,7 +398,7 @@ class Builder {
       step.graph = std::move(logical.graph);
       step.candidate = std::move(logical.candidate);
       step.constant_inputs = std::move(logical.constant_inputs);
-      step.time_us = options_.tune ? logical.time_us : 0;
+      step.time_us = tune_ ? logical.time_us : 0;
       step.candidates = std::move(logical.candidates);
       impl.steps.push_back(std::move(step));
     }
@@ -400,6 +406,8 @@ class Builder {
 
   Graph graph_;
   const BuildOptions& options_;
+  const bool tune_;
+  Random chance_;
   TimingCache cache_;
   std::vector<LoweredNode> lowered_;
   std::vector<LogicalStep> steps_;
