@@ -6,7 +6,8 @@
 //   blobs, each 64-byte aligned in the file
 //
 // The bytes are untrusted: every offset and size is checked against the file and against what the kernels, created
-// anew, need. Third-party structs are never stored.
+// anew, need. Third-party structs are never stored. Which tensors a run must measure (guards) is taken from the header:
+// it follows from the weights as they were before packing, and whoever could change it could change the weights.
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -27,7 +28,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kMagic[8] = {'S', 'L', 'I', 'P', 'P', 'L', 'A', 'N'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
 constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 40;
 constexpr size_t kDigestDigits = 64;
@@ -221,6 +222,13 @@ PlanStep step_from(const json& item, std::span<const std::byte> blobs, const Pla
   for (size_t i = 0; i < operands.size(); ++i)
     if (operands[i] != kNoValue && (step.inputs[i].kind == Place::kNone) != step.constant_inputs[i])
       fail(ErrorCode::kInvalidModel, "a step's input has no place");
+  step.guards = item.at("guards").get<std::vector<int>>();
+  step.faithful = item.at("faithful");
+  for (int i : step.guards)
+    if (i < 0 || static_cast<size_t>(i) >= node.inputs.size() ||
+        step.inputs[static_cast<size_t>(i)].kind == Place::kNone ||
+        step.graph.value(node.inputs[static_cast<size_t>(i)]).dtype != DType::kFloat32)
+      fail(ErrorCode::kInvalidModel, "a step's guard has nothing to measure");
   for (const json& b : item.at("blobs")) {
     const uint64_t offset = b.at(0), bytes = b.at(1);
     if (offset % kAlignment != 0 || offset > blobs.size() || bytes > blobs.size() - offset)
@@ -274,6 +282,8 @@ void Plan::save(const std::string& path) const {
                      {"constants", step.constant_inputs},
                      {"reads", to_json(step.inputs)},
                      {"writes", to_json(step.outputs)},
+                     {"guards", step.guards},
+                     {"faithful", step.faithful},
                      {"blobs", blobs},
                      {"time_us", step.time_us}});
   }

@@ -35,8 +35,11 @@ struct Buffer {
 
 class CandidateCheck {
  public:
-  CandidateCheck(const Graph& graph, Random& random, int threads) : graph_(graph), threads_(threads) {
-    const std::vector<Tensor> inputs = random_inputs(graph_, random);
+  CandidateCheck(const Graph& graph, Random& random, int threads)
+      : CandidateCheck(graph, random_inputs(graph, random), threads, false) {}
+  /// `special`: the inputs hold NaN and the like, so all is run faithfully.
+  CandidateCheck(const Graph& graph, const std::vector<Tensor>& inputs, int threads, bool special)
+      : graph_(graph), threads_(threads), special_(special) {
     for (size_t i = 0; i < inputs.size(); ++i) values_[graph_.inputs()[i]] = inputs[i];
     evaluate(graph_, inputs, [&](ValueId id, const Tensor& t) { values_[id] = t; });
     set_thread_count(threads);
@@ -56,18 +59,20 @@ class CandidateCheck {
       if (!candidate.rejected.empty()) continue;
       run(build, step, candidate, false);
       run(build, step, candidate, false, true);
+      if (!special_ && candidate.loses_special) run(build, step, candidate, false, false, true);
       if (candidate.inplace_input >= 0) run(build, step, candidate, true);
       ++runs[candidate.tactic];
     }
   }
 
   void run(const LowerContext& build, const LowerContext& step, const Candidate& candidate, bool inplace,
-           bool shifted = false) {
+           bool shifted = false, bool faithful = false) {
     SCOPED_TRACE(fmt::format("{} by {} {} threads {}{}", build.node.label(), candidate.tactic, candidate.variant,
                              threads_,
-                             inplace   ? " in place"
-                             : shifted ? " unaligned"
-                                       : ""));
+                             inplace    ? " in place"
+                             : shifted  ? " unaligned"
+                             : faithful ? " faithfully"
+                                        : ""));
     const Tactic& tactic = tactic_named(candidate.tactic);
     std::vector<Blob> blobs;
     if (tactic.pack != nullptr) blobs = tactic.pack(build, candidate);
@@ -106,7 +111,7 @@ class CandidateCheck {
       outputs[0] = const_cast<void*>(inputs[shared]);
     }
     buffers.emplace_back(kernel->scratch_bytes());
-    kernel->run({inputs.data(), outputs.data(), buffers.back().data, state.get(), threads_});
+    kernel->run({inputs.data(), outputs.data(), buffers.back().data, state.get(), threads_, special_ || faithful});
     for (const Buffer& buffer : buffers) EXPECT_TRUE(buffer.intact()) << "wrote behind a buffer";
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (outputs[i] == nullptr) continue;
@@ -120,6 +125,7 @@ class CandidateCheck {
 
   const Graph& graph_;
   int threads_;
+  bool special_;
   std::map<ValueId, Tensor> values_;
 };
 
