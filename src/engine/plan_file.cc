@@ -185,7 +185,7 @@ void require_constants_fit(const PlanStep& step, const Node& node) {
   bool fits = true;
   if (convolves) {
     fits = !is_constant(0) && is_constant(1) && !is_constant(3) && is_constant(2) == node.has_input(2);
-  } else if (tactic == "onednn_eltwise" || tactic == "onednn_pool" || tactic == "onednn_softmax" || tactic == "int8" ||
+  } else if (tactic == "elementwise" || tactic == "onednn_pool" || tactic == "softmax" || tactic == "int8" ||
              tactic == "layout") {
     fits = !is_constant(0) && !(node.is_fused("QAdd") && is_constant(1));
   }
