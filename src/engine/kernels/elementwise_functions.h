@@ -138,7 +138,9 @@ inline Floats elu(Floats x, float alpha, float) { return select(x < 0.0f, expm1_
 inline Floats selu(Floats x, float alpha, float gamma) {
   return select(x < 0.0f, expm1_of(x) * (float)((double)alpha * (double)gamma), x * gamma);
 }
-inline Floats celu(Floats x, float alpha, float) { return select(x < 0.0f, expm1_of(x / alpha) * alpha, x); }
+inline Floats celu(Floats x, float alpha, float) {
+  return select(x < 0.0f, with_sign_of(expm1_of(x / alpha) * alpha, x), x);
+}
 inline Floats hard_sigmoid(Floats x, float alpha, float beta) { return clamp(fma(x, splat(alpha), splat(beta)), 0, 1); }
 inline Floats hard_swish(Floats x, float, float) { return x * (clamp(x + 3.0f, 0, 6) * 0.166666672f); }
 inline Floats sigmoid(Floats x, float, float) {
@@ -200,8 +202,6 @@ void map(const float* x, float* y, int64_t count, const float* parameters) noexc
   if (i < count) store(y + i, kFunction(load(x + i, count - i, 0), a, b), count - i);
 }
 
-constexpr float kMax = 3.40282347e38f;
-
 // One row a function: its name, its bound, its parameters with their defaults by the ONNX specification.
 constexpr UnaryRow kUnary[] = {
     {"Abs", 0, {}, {}, map<abs_f>},
@@ -215,13 +215,13 @@ constexpr UnaryRow kUnary[] = {
     {"Exp", 1.1f, {}, {}, map<exp_f>},
     {"Log", 1, {}, {}, map<log_f>},
     {"Relu", 0, {}, {}, map<relu>},
-    {"Clip", 0, {"min", "max"}, {-kMax, kMax}, map<clip>},
+    {"Clip", 0, {"min", "max"}, {-__builtin_inff(), __builtin_inff()}, map<clip>},
     {"LeakyRelu", 0.5f, {"alpha"}, {0.01f}, map<leaky_relu>},
     {"ThresholdedRelu", 0, {"alpha"}, {1}, map<thresholded_relu>},
     {"Shrink", 0.5f, {"lambd", "bias"}, {0.5f, 0}, map<shrink>},
     {"Elu", 1.5f, {"alpha"}, {1}, map<elu>},
     {"Selu", 2.5f, {"alpha", "gamma"}, {1.67326319f, 1.05070102f}, map<selu>},
-    {"Celu", 1.5f, {"alpha"}, {1}, map<celu>},
+    {"Celu", 2, {"alpha"}, {1}, map<celu>},
     {"HardSigmoid", 0.51f, {"alpha", "beta"}, {0.2f, 0.5f}, map<hard_sigmoid>},
     {"HardSwish", 2.5f, {}, {}, map<hard_swish>},
     {"Sigmoid", 2.5f, {}, {}, map<sigmoid>},
@@ -284,27 +284,29 @@ inline Shifted shift(Floats x, Floats peak) {
   return {d, select(d < -125.0f, Floats{}, rest)};
 }
 
-// A sum with the low part of each lane, by Kahan (CACM 8(1), 1965).
+// The sum of exp(x − peak): how often the peak itself occurs, and the others by Knuth's exact addition ("The Art of
+// Computer Programming" 2, 4.2.2) with what that rounds off, so that neither length nor a peak far above the others
+// costs digits of the logarithm.
+template <typename T>
 struct Sum {
-  Floats total = {}, low = {};
-  void add(Floats v) {
-    const Floats term = v - low, next = total + term;
-    low = (next - total) - term;
-    total = next;
+  T peaks = {}, rest = {}, low = {};
+  void add(T v, T v_low) {
+    const T next = rest + v, rounded = next - rest;
+    low += v_low + ((rest - (next - rounded)) + (v - rounded));
+    rest = next;
   }
 };
+inline Sum<float> lane(const Sum<Floats>& sum, int64_t k, float peak) {  // NaN when the peak is no number
+  return {sum.peaks[k] + (peak - peak), sum.rest[k], sum.low[k]};
+}
+inline float total(const Sum<float>& s) { return (float)((double)s.peaks + ((double)s.rest + (double)s.low)); }
 
 struct Logarithm {
   float high, low;
 };
-inline Logarithm log_of_sum(double sum) {
-  const double exact = log(sum);
+inline Logarithm log_of(const Sum<float>& s) {
+  const double exact = log1p(((double)s.peaks - 1) + ((double)s.rest + (double)s.low));
   return {(float)exact, (float)(exact - (double)(float)exact)};
-}
-
-inline Floats exp_of(const Shifted& s) {
-  const Power p = exp_parts(s.x, s.tail);
-  return scale(p.m, p.n);
 }
 
 // step(i, n): the vector that starts at i has n of its elements left.
@@ -315,6 +317,17 @@ inline void for_vectors(int64_t count, const Step& step) {
 inline Floats load_some(const float* x, int64_t n, float rest) { return n < kLanes ? load(x, n, rest) : load(x); }
 inline void store_some(float* y, Floats v, int64_t n) { n < kLanes ? store(y, v, n) : store(y, v); }
 
+// exp(x − peak), added to the sum.
+inline Floats add_exp(Sum<Floats>& sum, Floats x, Floats peak) {
+  const Shifted s = shift(x, peak);
+  const Power p = exp_parts(s.x, s.tail);
+  const Floats e = scale(p.m, p.n);
+  const Ints at_peak = x == peak;
+  sum.peaks += select(at_peak, splat(1), Floats{});
+  sum.add(select(at_peak, Floats{}, e), Floats{});
+  return e;
+}
+
 template <bool kLog>
 void softmax_row(const float* x, float* y, int64_t count) {
   const float nothing = -__builtin_inff();
@@ -322,16 +335,18 @@ void softmax_row(const float* x, float* y, int64_t count) {
   for_vectors(count, [&](int64_t i, int64_t n) { highest = above(load_some(x + i, n, nothing), highest); });
   float peak = nothing;
   for (int64_t k = 0; k < kLanes; ++k) peak = highest[k] > peak ? highest[k] : peak;
-  Sum sum;
+  Sum<Floats> sums;
   for_vectors(count, [&](int64_t i, int64_t n) {
-    const Floats e = exp_of(shift(load_some(x + i, n, nothing), splat(peak)));
-    sum.add(e);
+    const Floats e = add_exp(sums, load_some(x + i, n, nothing), splat(peak));
     if (!kLog) store_some(y + i, e, n);
   });
-  double total = 0;
-  for (int64_t k = 0; k < kLanes; ++k) total += (double)sum.total[k] - (double)sum.low[k];
-  const Logarithm l = log_of_sum(total);
-  const float inverse = (float)(1 / total);
+  Sum<float> sum = lane(sums, 0, peak);
+  for (int64_t k = 1; k < kLanes; ++k) {
+    sum.peaks += sums.peaks[k];
+    sum.add(sums.rest[k], sums.low[k]);
+  }
+  const Logarithm l = log_of(sum);
+  const float inverse = 1 / total(sum);
   for_vectors(count, [&](int64_t i, int64_t n) {
     if (kLog) {
       const Shifted s = shift(load_some(x + i, n, nothing), splat(peak));
@@ -347,25 +362,28 @@ template <bool kLog>
 void softmax_columns(const float* x, float* y, int64_t count, int64_t step, int64_t n) {
   Floats peak = splat(-__builtin_inff());
   for (int64_t i = 0; i < count; ++i) peak = above(load_some(x + i * step, n, 0), peak);
-  Sum sum;
+  Sum<Floats> sums;
   for (int64_t i = 0; i < count; ++i) {
-    const Floats e = exp_of(shift(load_some(x + i * step, n, 0), peak));
-    sum.add(e);
+    const Floats e = add_exp(sums, load_some(x + i * step, n, 0), peak);
     if (!kLog) store_some(y + i * step, e, n);
   }
-  Floats high = {}, low = {};
-  for (int64_t k = 0; kLog && k < kLanes; ++k) {
-    const Logarithm l = log_of_sum((double)sum.total[k] - (double)sum.low[k]);
-    high[k] = l.high;
-    low[k] = l.low;
+  Floats high = {}, low = {}, inverse = {};
+  for (int64_t k = 0; k < kLanes; ++k) {
+    const Sum<float> sum = lane(sums, k, peak[k]);
+    if (kLog) {
+      const Logarithm l = log_of(sum);
+      high[k] = l.high;
+      low[k] = l.low;
+    } else {
+      inverse[k] = 1 / total(sum);
+    }
   }
-  const Floats total = sum.total - sum.low;
   for (int64_t i = 0; i < count; ++i) {
     if (kLog) {
       const Shifted s = shift(load_some(x + i * step, n, 0), peak);
       store_some(y + i * step, (s.x - high) + (s.tail - low), n);
     } else {
-      store_some(y + i * step, load_some(y + i * step, n, 0) / total, n);
+      store_some(y + i * step, load_some(y + i * step, n, 0) * inverse, n);
     }
   }
 }
