@@ -350,7 +350,7 @@ void softmax_row(const float* x, float* y, int64_t count) {
   for_vectors(count, [&](int64_t i, int64_t n) {
     if (kLog) {
       const Shifted s = shift(load_some(x + i, n, nothing), splat(peak));
-      store_some(y + i, (s.x - l.high) + (s.tail - l.low), n);
+      store_some(y + i, -((l.high - s.x) + (l.low - s.tail)), n);
     } else {
       store_some(y + i, load_some(y + i, n, 0) * inverse, n);
     }
@@ -381,7 +381,7 @@ void softmax_columns(const float* x, float* y, int64_t count, int64_t step, int6
   for (int64_t i = 0; i < count; ++i) {
     if (kLog) {
       const Shifted s = shift(load_some(x + i * step, n, 0), peak);
-      store_some(y + i * step, (s.x - high) + (s.tail - low), n);
+      store_some(y + i * step, -((high - s.x) + (low - s.tail)), n);
     } else {
       store_some(y + i * step, load_some(y + i * step, n, 0) * inverse, n);
     }

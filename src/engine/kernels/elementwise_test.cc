@@ -214,7 +214,7 @@ TEST(Elementwise, SoftmaxKeepsItsBounds) {
     const OpCall call{log ? "LogSoftmax" : "Softmax", 13, {{"axis", int64_t{1}}}};
     const std::vector<double> want =
         to_doubles(call.run({Tensor::of<double>({outer, count, inner}, std::vector<double>(x.begin(), x.end()))})[0]);
-    // Each term of the sum may be rounded to a denormal; a logarithm of one may be zero of either sign.
+    // Each term of the sum may be rounded to a denormal.
     const double lost = std::ldexp(static_cast<double>(count), -149);
     const auto wrong = [&](float got, double exactly) {
       return !(std::abs(static_cast<double>(got) - exactly) <= lost) && ulp_error(got, exactly) > 3;

@@ -153,7 +153,7 @@ void normalise_lane(double* v, size_t count, size_t step) {
     if (i != best) rest += std::exp(v[i * step] - peak);
   for (size_t i = 0; i < count; ++i)
     v[i * step] = kKind == Normalise::kSoftmax ? std::exp(v[i * step] - peak) / (1 + rest)
-                                               : v[i * step] - peak - std::log1p(rest);
+                                               : -(std::log1p(rest) - (v[i * step] - peak));
 }
 
 int64_t softmax_axis(const Node& node, int64_t opset, int64_t rank) {
