@@ -108,6 +108,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_binary() { return {"onednn_binary", propose, pack, create}; }
+Tactic onednn_binary() {
+  return {"onednn_binary", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

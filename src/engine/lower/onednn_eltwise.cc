@@ -1,4 +1,5 @@
 // FP32 unary operators through oneDNN's eltwise, over the flat buffer in any layout.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -45,7 +46,6 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   const auto reject = [&](std::string why) {
     candidates.push_back({.tactic = "onednn_eltwise", .rejected = std::move(why)});
   };
-  if (c.is_constant(0)) return reject("the input is constant");
   for (size_t i : {1, 2})
     if (is_clip(c) && c.has_input(i) && !c.is_constant(i)) return reject("bounds are no constants");
   if (element_count(c.output_dims()) == 0) return reject("an empty tensor");
@@ -65,6 +65,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
                      c.node.real("max", std::numeric_limits<float>::max())};
   for (size_t i : {1, 2})
     if (c.has_input(i)) bounds[i - 1] = to_floats(c.constant(i)).at(0);
+  bounds[0] = std::min(bounds[0], bounds[1]);  // a minimum above the maximum gives the maximum everywhere
   std::vector<Blob> blobs;
   blobs.push_back(copy_blob(bounds, sizeof bounds));
   return blobs;
@@ -98,6 +99,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_eltwise() { return {"onednn_eltwise", propose, pack, create}; }
+Tactic onednn_eltwise() {
+  return {"onednn_eltwise", propose, pack, create, [](const Node&, size_t i) { return i > 0; }};  // Clip's bounds
+}
 
 }  // namespace slipway

@@ -146,6 +146,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_matmul() { return {"onednn_matmul", propose, pack, create}; }
+Tactic onednn_matmul() {
+  return {"onednn_matmul", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

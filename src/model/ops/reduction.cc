@@ -113,6 +113,7 @@ void accumulate(const Dims& dims, const Dims& strides, const std::vector<T>& val
 
 int64_t int_start(const Reducer& reducer, DType dtype) {
   if (reducer.int_step != larger_int && reducer.int_step != smaller_int) return static_cast<int64_t>(reducer.start);
+  if (dtype == DType::kBool) return reducer.int_step == larger_int ? 0 : 1;
   const Tensor limit = from_doubles(dtype, {1}, std::array{reducer.start});
   return to_ints(limit)[0];
 }
