@@ -430,6 +430,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 }  // namespace
 
 // What is moved is packed, bounds and the like are read while packing.
-Tactic movement() { return {"movement", propose, pack, create, [](const Node&, size_t) { return true; }}; }
+Tactic movement() {
+  return {"movement", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

@@ -23,8 +23,7 @@ Problem problem(const LowerContext& c) {
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (!c.node.is("Softmax") && !c.node.is("LogSoftmax")) return;
   const Dims x = c.input_dims(0);
-  if (c.input_dtype(0) != DType::kFloat32 || x.empty() || x.size() > 6 || element_count(x) == 0)
-    return;
+  if (c.input_dtype(0) != DType::kFloat32 || x.empty() || x.size() > 6 || element_count(x) == 0) return;
   candidates.push_back({.tactic = "onednn_softmax",
                         .variant = "",
                         .inputs = {Layout::kPlain},

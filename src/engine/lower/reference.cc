@@ -90,6 +90,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate&, std::spa
 
 }  // namespace
 
-Tactic reference() { return {"reference", propose, pack, create, [](const Node&, size_t) { return true; }}; }
+Tactic reference() {
+  return {"reference", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

@@ -14,8 +14,8 @@ bool convert(Graph& graph, NodeId id, const Positions& positions) {
   const auto rows = quantized_weights(graph, conv.inputs[1], 0);
   if (!x || !rows) return false;
   Tail tail = follow(graph, id, &positions);
-  const auto linear = integer_linear(graph, *rows, conv.input(2), x->quantization, first_step(tail),
-                                     graph.value(conv.outputs[0]).name);
+  const auto linear =
+      integer_linear(graph, *rows, conv.input(2), x->quantization, first_step(tail), graph.value(conv.outputs[0]).name);
   if (!linear) return false;
   if (!linear->addend.empty()) tail = Tail{.bounds = kEverything, .mid_bounds = kEverything};
   NodeSpec spec{.op_type = "QConv",

@@ -27,7 +27,7 @@ struct Bias {
   std::vector<int64_t> codes;
 };
 
-constexpr double kShareOfStep = 1.0 / 16;    // by which rounding a bias may move a result that is rounded anyway
+constexpr double kShareOfStep = 1.0 / 16;   // by which rounding a bias may move a result that is rounded anyway
 constexpr double kFloatAccuracy = 0x1p-22;  // and one that is not, relative to the bias
 
 bool is_row(const Tensor& t, size_t channels) {
