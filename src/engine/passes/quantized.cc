@@ -81,14 +81,39 @@ bool fits(std::span<const int8_t> weights, double b, double x_lo, double x_hi) {
   return least >= std::numeric_limits<int32_t>::min() && most <= std::numeric_limits<int32_t>::max();
 }
 
-// Whether the bias rounds to the products' scale without being noticed.
-bool rounds_well(const Bias& bias, const std::vector<double>& products, double step) {
-  for (size_t c = 0; c < products.size() && !bias.exact; ++c) {
-    const double code = std::nearbyint(bias.reals[c] / products[c]);
-    const double allowed = step > 0 ? kShareOfStep * step : kFloatAccuracy * std::abs(bias.reals[c]);
-    if (!(std::abs(code) <= 0x1p30) || !(std::abs(code * products[c] - bias.reals[c]) <= allowed)) return false;
+struct IntegerSums {
+  Tensor weights;
+  std::vector<int32_t> bias;
+  std::vector<double> products;
+  bool halved = false;
+};
+
+// Nothing when a sum could leave int32, or a bias in reals would be noticed to have been rounded.
+std::optional<IntegerSums> integer_sums(const Tensor& weights, const std::vector<double>& products, const Bias& bias,
+                                        const Quantization& x, double step) {
+  const size_t channels = products.size();
+  IntegerSums sums{weights, std::vector<int32_t>(channels), products};
+  const size_t depth = channels == 0 ? 0 : static_cast<size_t>(weights.elements()) / channels;
+  const double x_lo = x.lowest() - x.zero_point, x_hi = x.highest() - x.zero_point;
+  for (size_t c = 0; c < channels; ++c) {
+    double& product = sums.products[c];
+    double b = bias.exact ? static_cast<double>(bias.codes[c]) : std::nearbyint(bias.reals[c] / product);
+    double moved = 0;
+    while (!fits(sums.weights.values<int8_t>().subspan(c * depth, depth), b, x_lo, x_hi)) {
+      if (std::abs(b) <= static_cast<double>(depth) * 0x1p20 || !std::isfinite(b)) return std::nullopt;
+      for (int8_t& w : sums.weights.mutable_values<int8_t>().subspan(c * depth, depth))
+        w = static_cast<int8_t>(std::nearbyint(static_cast<double>(w) / 2));
+      b = std::nearbyint(b / 2);
+      product *= 2;
+      moved = std::abs(bias.reals[c]) * 0x1p-13;
+      sums.halved = true;
+    }
+    sums.bias[c] = static_cast<int32_t>(b);
+    if (bias.exact) continue;
+    moved += std::abs(b * product - bias.reals[c]);
+    if (!(moved <= (step > 0 ? kShareOfStep * step : kFloatAccuracy * std::abs(bias.reals[c])))) return std::nullopt;
   }
-  return true;
+  return sums;
 }
 
 // Combines the bounds of Relu and Clip nodes that follow, one after the other.
@@ -204,35 +229,23 @@ std::optional<IntegerLinear> integer_linear(Graph& graph, const QuantizedWeights
                                             const Quantization& x, double step, const std::string& base) {
   IntegerLinear linear;
   for (double s : rows.scales) linear.products.push_back(static_cast<double>(x.scale) * s);
-  auto bias = read_bias(graph, bias_value, linear.products);
+  const auto bias = read_bias(graph, bias_value, linear.products);
   if (!bias) return std::nullopt;
   const size_t channels = rows.scales.size();
-  if (!rounds_well(*bias, linear.products, step)) {
+  auto sums = integer_sums(rows.codes, linear.products, *bias, x, step);
+  if (!sums && !bias->exact) {
+    const Bias none{std::vector<double>(channels, 0.0), true, std::vector<int64_t>(channels, 0)};
+    sums = integer_sums(rows.codes, linear.products, none, x, step);
     linear.addend.assign(bias->reals.begin(), bias->reals.end());
-    bias = Bias{std::vector<double>(channels, 0.0), true, std::vector<int64_t>(channels, 0)};
     bias_value = kNoValue;
   }
-  Tensor codes = rows.codes;
-  const size_t depth = channels == 0 ? 0 : static_cast<size_t>(codes.elements()) / channels;
-  const double x_lo = x.lowest() - x.zero_point, x_hi = x.highest() - x.zero_point;
-  std::vector<int32_t> ints(channels);
-  bool halved = false;
-  for (size_t c = 0; c < channels; ++c) {
-    double b = bias->exact ? static_cast<double>(bias->codes[c]) : std::nearbyint(bias->reals[c] / linear.products[c]);
-    while (!fits(codes.values<int8_t>().subspan(c * depth, depth), b, x_lo, x_hi)) {
-      if (std::abs(b) <= static_cast<double>(depth) * 0x1p20 || !std::isfinite(b)) return std::nullopt;
-      for (int8_t& w : codes.mutable_values<int8_t>().subspan(c * depth, depth))
-        w = static_cast<int8_t>(std::nearbyint(static_cast<double>(w) / 2));
-      b = std::nearbyint(b / 2);
-      linear.products[c] *= 2;
-      halved = true;
-    }
-    ints[c] = static_cast<int32_t>(b);
-  }
+  if (!sums) return std::nullopt;
+  linear.products = sums->products;
   linear.weights =
-      rows.constant != kNoValue && !halved ? rows.constant : graph.add_constant(base + "_codes", std::move(codes));
+      rows.constant != kNoValue && !sums->halved ? rows.constant : graph.add_constant(base + "_codes", sums->weights);
   if (bias_value != kNoValue)
-    linear.bias = graph.add_constant(base + "_bias_codes", Tensor::of<int32_t>({static_cast<int64_t>(channels)}, ints));
+    linear.bias =
+        graph.add_constant(base + "_bias_codes", Tensor::of<int32_t>({static_cast<int64_t>(channels)}, sums->bias));
   return linear;
 }
 
