@@ -142,7 +142,8 @@ void eval_gather_nd(EvalContext& ctx) {
 
 template <typename T>
 T reduced(std::string_view how, T a, T b) {
-  return how == "add" ? a + b : how == "mul" ? a * b : how == "max" ? std::max(a, b) : std::min(a, b);
+  if (how == "add" || a != a || b != b) return a + b;  // NaN stays
+  return how == "mul" ? a * b : how == "max" ? std::max(a, b) : std::min(a, b);
 }
 
 // `data` with updates[i] written at, or reduced into, element destinations[i].
