@@ -110,6 +110,19 @@ function(slipway_torch_program)
   install(TARGETS slipway-torch RUNTIME DESTINATION bin)
 endfunction()
 
+# The differential tester, tests/differential: a library, and the program that ./dev fuzz runs.
+function(slipway_differential)
+  find_library(ONNX_LIBRARY onnx REQUIRED)  # the operators' schemas; the product needs the file format alone
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/differential/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/(main|[a-z_]*_test)\\.cc$")
+  add_library(slipway_differential STATIC EXCLUDE_FROM_ALL ${sources})
+  target_link_libraries(slipway_differential PUBLIC slipway_quantize ${ONNX_LIBRARY})
+  target_include_directories(slipway_differential PUBLIC ${CMAKE_SOURCE_DIR}/tests/differential)
+  add_executable(differential EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/tests/differential/main.cc)
+  target_link_libraries(differential PRIVATE slipway_differential CLI11::CLI11)
+  set_target_properties(differential PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+endfunction()
+
 # Suites that cross folders: tests/*_test.cc and tests/*.sh (the program is their first argument).
 function(slipway_tests)
   if(NOT SLIPWAY_TESTS)

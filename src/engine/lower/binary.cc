@@ -128,6 +128,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic binary() { return {"binary", propose, pack, create}; }
+Tactic binary() {
+  return {"binary", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

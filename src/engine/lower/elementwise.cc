@@ -52,7 +52,6 @@ class ElementwiseKernel : public Kernel {
 };
 
 std::string why_not(const LowerContext& c, const Unary& function) {
-  if (c.is_constant(0)) return "the input is constant";
   if (c.node.is("Celu") && !(function.parameters[0] > 0)) return "alpha is not positive";
   for (size_t i : {1, 2})
     if (is_bound(c, i) && (element_count(c.input_dims(i)) != 1 || c.input_dtype(i) != DType::kFloat32))
@@ -98,6 +97,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic elementwise() { return {"elementwise", propose, pack, create}; }
+Tactic elementwise() {
+  return {"elementwise", propose, pack, create, [](const Node&, size_t i) { return i > 0; }};  // Clip's bounds
+}
 
 }  // namespace slipway

@@ -10,7 +10,7 @@ namespace {
 
 bool fits(const LowerContext& c, Layout layout) {
   return (c.node.is("Softmax") || c.node.is("LogSoftmax")) && c.input_dtype(0) == DType::kFloat32 &&
-         !c.is_constant(0) && !c.input_dims(0).empty() && layout_fits(layout, c.input_dims(0)) &&
+         !c.input_dims(0).empty() && layout_fits(layout, c.input_dims(0)) &&
          (layout == Layout::kPlain || (layout == Layout::kNhwc && c.graph.opset() >= 13));
 }
 
@@ -55,6 +55,6 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic softmax() { return {"softmax", propose, nullptr, create}; }
+Tactic softmax() { return {"softmax", propose, nullptr, create, nullptr}; }
 
 }  // namespace slipway

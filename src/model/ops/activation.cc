@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 
 namespace slipway {
 namespace {
@@ -210,8 +211,19 @@ void eval_dropout(EvalContext& ctx) {
 constexpr OpSpec unary(std::string_view name, void (*eval)(EvalContext&), int since = 1) {
   return {.name = name, .since = since, .min_inputs = 1, .infer = infer_same, .eval = eval, .traits = kElementwise};
 }
+// Before opset 13 it goes over the axis and all behind it.
+bool is_softmax_axis(const RowsContext& ctx, size_t rows) {
+  const int64_t axis = softmax_axis(ctx.node(), ctx.in.opset, static_cast<int64_t>(ctx.rank(0)));
+  return ctx.in.opset < 13 ? static_cast<int64_t>(rows) >= axis : static_cast<int64_t>(rows) == axis;
+}
+
 constexpr OpSpec along_axis(std::string_view name, void (*eval)(EvalContext&)) {
-  return {.name = name, .min_inputs = 1, .infer = infer_softmax, .eval = eval, .flops = softmax_flops};
+  return {.name = name,
+          .min_inputs = 1,
+          .infer = infer_softmax,
+          .eval = eval,
+          .flops = softmax_flops,
+          .rows = [](RowsContext& ctx) { rows_unless(ctx, is_softmax_axis); }};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -89,6 +90,9 @@ void infer_cast_like(InferContext& ctx) { infer_cast_to(ctx, ctx.dtype(1)); }
 void eval_cast(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), cast_target(ctx))); }
 void eval_cast_like(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), ctx.input(1).dtype())); }
 
+// Of the second input only the type counts.
+void rows_of_cast_like(RowsContext& ctx) { ctx.set(0, ctx.rows(0)); }
+
 void infer_bool(InferContext& ctx) { ctx.set_output(0, DType::kBool, ctx.shape(0)); }
 
 constexpr OpSpec unary(std::string_view name, int since, void (*eval)(EvalContext&)) {
@@ -141,7 +145,8 @@ constexpr OpSpec kOps[] = {
      .min_inputs = 2,
      .max_inputs = 2,
      .infer = infer_cast_like,
-     .eval = eval_cast_like},
+     .eval = eval_cast_like,
+     .rows = rows_of_cast_like},
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -229,6 +230,10 @@ void eval_non_max_suppression(EvalContext& ctx) {
   ctx.set_output(0, Tensor::of<int64_t>({static_cast<int64_t>(chosen.size()) / 3, 3}, chosen));
 }
 
+bool is_sorted_axis(const RowsContext& ctx, size_t axis) {
+  return axis_of(ctx.in, -1, static_cast<int64_t>(ctx.rank(0))) == static_cast<int64_t>(axis);
+}
+
 constexpr OpSpec kOps[] = {
     {.name = "TopK",
      .min_inputs = 1,
@@ -236,7 +241,8 @@ constexpr OpSpec kOps[] = {
      .min_outputs = 2,
      .max_outputs = 2,
      .infer = infer_top_k,
-     .eval = eval_top_k},
+     .eval = eval_top_k,
+     .rows = [](RowsContext& ctx) { rows_unless(ctx, is_sorted_axis); }},
     {.name = "NonZero", .since = 9, .min_inputs = 1, .infer = infer_non_zero, .eval = eval_non_zero},
     {.name = "Unique", .since = 11, .min_inputs = 1, .max_outputs = 4, .infer = infer_unique, .eval = eval_unique},
     {.name = "NonMaxSuppression",
