@@ -9,8 +9,16 @@ namespace slipway {
 
 std::span<const Tactic> all_tactics() {
   static const Tactic tactics[] = {
-      integer_convolution(), integer_elementwise(), onednn_convolution(), onednn_matmul(), onednn_pooling(),
-      onednn_eltwise(),      onednn_binary(),       onednn_softmax(),     movement(),      layout_change(),
+      integer_convolution(),
+      integer_elementwise(),
+      onednn_convolution(),
+      onednn_matmul(),
+      onednn_pooling(),
+      elementwise(),
+      binary(),
+      softmax(),
+      movement(),
+      layout_change(),
       reference(),
   };
   return tactics;
