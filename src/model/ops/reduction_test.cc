@@ -34,6 +34,29 @@ TEST(Reduce, IntegersAreExact) {
   EXPECT_TRUE(OpCall{.op = "ReduceSum"}.run({u})[0].identical(Tensor::of<uint64_t>({1}, {0})));
 }
 
+TEST(Reduce, BooleansHaveMaximaAndMinima) {
+  const auto reduced = [](const char* op, Dims dims, const std::vector<bool>& values) {
+    const Tensor x =
+        cast(Tensor::of<int64_t>(std::move(dims), std::vector<int64_t>(values.begin(), values.end())), DType::kBool);
+    return to_ints(OpCall{.op = op, .opset = 20}.run({x, ints({1})})[0]);
+  };
+  const std::vector<bool> values = {false, false, true, false, true, true};
+  EXPECT_EQ(reduced("ReduceMax", {3, 2}, values), (Ints{0, 1, 1}));
+  EXPECT_EQ(reduced("ReduceMin", {3, 2}, values), (Ints{0, 0, 1}));
+  EXPECT_EQ(reduced("ReduceMax", {1, 0}, {}), (Ints{0}));
+  EXPECT_EQ(reduced("ReduceMin", {1, 0}, {}), (Ints{1}));
+}
+
+TEST(Reduce, NoAxesAreAllAxesUnlessTheNodeSaysNone) {
+  const Tensor x = counting({2, 2}), no_axes(DType::kInt64, {0});
+  for (const std::vector<Tensor>& inputs : {std::vector<Tensor>{x, no_axes}, std::vector<Tensor>{x}}) {
+    expect_near(OpCall{.op = "ReduceMax", .opset = 18}.run(inputs)[0], {1, 1}, {4});
+    expect_near(
+        OpCall{.op = "ReduceMax", .opset = 18, .attributes = {{"noop_with_empty_axes", int64_t{1}}}}.run(inputs)[0],
+        {2, 2}, {1, 2, 3, 4});
+  }
+}
+
 TEST(Reduce, EmptyGivesTheNeutralValue) {
   const Tensor x(DType::kFloat32, {2, 0});
   expect_near(OpCall{.op = "ReduceSum"}.run({x, ints({1})})[0], {2, 1}, {0, 0});
