@@ -86,7 +86,8 @@ class Judge {
   void floors(bool few) {
     const AccuracyFigures& a = r_.accuracy;
     if (p_.accuracy.require_better_than_chance) {
-      const bool original = !(a.reference.chance_p <= a.candidate.chance_p);
+      const double p = a.reference.chance_p, q = a.candidate.chance_p;
+      const bool original = std::isnan(p) || (!std::isnan(q) && p > q);
       const ClassifierScore& s = original ? a.reference : a.candidate;
       const bool good = s.chance_p < kSure;
       std::string sentence = fmt::format(
