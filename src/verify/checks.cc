@@ -109,7 +109,8 @@ class Judge {
            100 * s.accuracy, 100 * s.chance, "above", "%", sentence});
     }
     if (p_.accuracy.min_top1_percent) {
-      const double limit = *p_.accuracy.min_top1_percent, top1 = 100 * a.candidate.accuracy;
+      const double limit = *p_.accuracy.min_top1_percent,
+                   top1 = 100 * static_cast<double>(a.candidate.correct) / static_cast<double>(a.samples);
       add({"accuracy.top1", "Top-1 accuracy", pass_if(top1 >= limit), top1, limit, "at least", "%",
            fmt::format("The candidate has {} of {} samples right, the original {}; {:g} % are asked for.",
                        percent(a.candidate.accuracy), a.samples, percent(a.reference.accuracy), limit)});

@@ -17,6 +17,7 @@ Report good_report() {
   r.accuracy.samples = 1000;
   r.accuracy.reference.accuracy = 0.95;
   r.accuracy.candidate.accuracy = 0.947;
+  r.accuracy.candidate.correct = 947;
   r.accuracy.reference.chance = r.accuracy.candidate.chance = 0.5;
   r.accuracy.reference.chance_p = r.accuracy.candidate.chance_p = 1e-9;
   r.accuracy.drop_points = 0.3;
