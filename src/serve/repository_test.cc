@@ -6,6 +6,7 @@
 #include <atomic>
 #include <thread>
 
+#include "base/base64.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "data/test_folder.h"
@@ -111,6 +112,17 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
     Plan::build(other.graph(), {.batch = rows, .tune = false})->save(folder.path("cache/plans/" + name));
   }
   EXPECT_THROW(read_version(options, "small", 1), Error);
+
+  // NaN at one place is not made up for by what follows it.
+  const auto with_nan = [](Tensor outputs) {
+    outputs.mutable_values<float>()[0] = NAN;
+    return base64_encode(npy_bytes(outputs));
+  };
+  Report odd = report;
+  const auto bytes = std::make_shared<std::vector<std::byte>>(*base64_decode(odd.probes.outputs[0]));
+  odd.probes.outputs[0] = with_nan(parse_npy({bytes, *bytes}, "probes"));
+  save_report(odd, folder.path("repo/small/1/report.json"));
+  EXPECT_THROW(read_version({.repository = options.repository, .tune = false}, "small", 1), Error);
 
   report.candidate.sha256 = "0";
   save_report(report, folder.path("repo/small/1/report.json"));
