@@ -39,7 +39,7 @@ struct Trial {
   const VerifyOptions& options;
   std::vector<int64_t> samples;        ///< indices in the test split
   Dims sample_dims;                    ///< without the batch axis
-  bool free_batch = true;              ///< both models take any number of samples
+  bool batchable = true;               ///< both models' batch is free and their rows are proven independent
   int64_t unit = 1;                    ///< samples a run of the plans takes
   std::string folder;                  ///< for temporary files
   std::map<std::string, Codes> codes;  ///< of the candidate, by name of the integer value

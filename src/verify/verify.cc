@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "data/preview.h"
+#include "model/rows.h"
 #include "verify/checks.h"
 #include "verify/trial.h"
 
@@ -91,8 +92,18 @@ void choose_batch(Trial& trial) {
   if (a != 0 && b != 0 && a != b)
     fail(ErrorCode::kInvalidArgument, "The models have different fixed batches; export both with a free one: {} and {}",
          a, b);
-  trial.free_batch = a == 0 && b == 0;
-  trial.unit = trial.free_batch ? 1 : std::max(a, b);
+  trial.unit = std::max<int64_t>({a, b, 1});
+  bool proven = true;
+  for (const Side* side : {&trial.reference, &trial.candidate}) {
+    const RowIndependence rows = prove_row_independence(side->graph);
+    proven &= rows.proven;
+    if (trial.unit > 1 && !rows.proven)
+      fail(ErrorCode::kUnsupported,
+           "The models compute {} samples at once and the {}'s rows are not proven independent, so no sample has a "
+           "result of its own; export both with a batch of 1 or a free one: {}",
+           trial.unit, side->role, rows.reason);
+  }
+  trial.batchable = a == 0 && b == 0 && proven;
 }
 
 ModelFacts facts_of(const Side& side) {
