@@ -24,8 +24,9 @@ struct Codes {
 /// One of the two models.
 struct Side {
   Side(const VerifySubject& subject, std::string how)
-      : graph(subject.graph), path(subject.path), role(std::move(how)) {}
+      : graph(subject.graph), identity(subject.identity), path(subject.path), role(std::move(how)) {}
   const Graph& graph;
+  const ModelIdentity& identity;
   std::string path, role;                                     ///< "original" or "candidate", for messages
   std::string plan_path;                                      ///< the plan for Trial::unit samples, saved
   std::shared_ptr<const Plan> plan;                           ///< the same, opened

@@ -13,6 +13,7 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_reader.h"
 #include "base/hash.h"
 #include "data/preview.h"
 #include "model/rows.h"
@@ -108,8 +109,8 @@ void choose_batch(Trial& trial) {
 
 ModelFacts facts_of(const Side& side) {
   ModelFacts facts{.path = side.path,
-                   .sha256 = sha256_of_file(side.path),
-                   .file_bytes = file_bytes(side.path),
+                   .sha256 = side.identity.sha256,
+                   .file_bytes = side.identity.bytes,
                    .nodes = static_cast<int64_t>(side.graph.node_count())};
   for (ValueId id = 0; id < side.graph.value_limit(); ++id)
     if (const Value& v = side.graph.value(id); v.alive && v.is_constant()) {
@@ -199,7 +200,7 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
   examine_stability(trial, report);
   check_engine(trial, report);
   record_probes(trial, report);
-  if (!options.save_plan.empty()) write_file(options.save_plan, MappedFile(trial.candidate.plan_path).bytes());
+  if (!options.save_plan.empty()) copy_file(trial.candidate.plan_path, options.save_plan);
   judge(report);
   report.seconds = static_cast<double>(now_ns() - start) * 1e-9;
   return report;
