@@ -192,11 +192,20 @@ std::string names_twice(const Graph& graph) {
 
 // A file that the product wrote, in the reference and in the engine.
 std::string as_file(const Graph& written, Oracle& oracle) {
-  if (std::string off = names_twice(written); !off.empty()) return off;
   const Graph graph = reread(written);
   if (std::string off = oracle.difference(evaluate(graph, oracle.inputs())); !off.empty()) return "reference: " + off;
   const auto off = oracle.difference(run(build(graph, oracle.inputs(), {}), oracle.inputs()));
-  return off.empty() ? off : "engine: " + off;
+  return off.empty() ? names_twice(written) : "engine: " + off;
+}
+
+// NaN and infinity are told apart from numbers: the faults differ.
+std::string_view kind_of(const std::string& difference) {
+  constexpr std::string_view kSpecial[] = {" nan", "-nan", " inf", "-inf"};
+  if (difference.find("of one name") != std::string::npos) return "names";
+  return std::any_of(std::begin(kSpecial), std::end(kSpecial),
+                     [&](std::string_view word) { return difference.find(word) != std::string::npos; })
+             ? "special value"
+             : "difference";
 }
 
 std::string by_optimised_file(Case& c) {
@@ -268,7 +277,7 @@ std::vector<Finding> check(const Graph& graph, const std::vector<Tensor>& inputs
       continue;
     if (options.starting) options.starting(way.name);
     try {
-      if (std::string off = way.run(c); !off.empty()) findings.push_back({std::string(way.name), "difference", off});
+      if (std::string off = way.run(c); !off.empty()) findings.push_back({std::string(way.name), std::string(kind_of(off)), off});
     } catch (const Error& error) {
       if (!is_stated_limit(error)) findings.push_back({std::string(way.name), "refused", error.what()});
     } catch (const std::exception& error) {
