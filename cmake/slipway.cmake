@@ -27,6 +27,9 @@ function(slipway_folder name)
     if(source MATCHES "_avx2\\.cc$")
       set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
         COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-O3;-fno-exceptions;-ffp-contract=off")
+    elseif(source MATCHES "_avx512\\.cc$")
+      set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+        COMPILE_OPTIONS "-mavx2;-mfma;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-O3;-fno-exceptions;-ffp-contract=off;-Wno-maybe-uninitialized;-Wno-uninitialized")
     elseif(source MATCHES "_avx512vnni\\.cc$")
       set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
         COMPILE_OPTIONS "-mavx2;-mfma;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-O3;-fno-exceptions;-ffp-contract=off;-Wno-maybe-uninitialized;-Wno-uninitialized")

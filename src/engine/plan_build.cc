@@ -137,8 +137,7 @@ class Builder {
       const LowerContext build{graph_, node, options_.threads, n.constant_inputs};
       n.all = propose_candidates(build);
       for (size_t i = 0; i < n.all.size(); ++i)
-        if (n.all[i].rejected.empty() &&
-            (n.all[i].tactic != "reference" || n.accepted.empty() || options_.choice_seed))
+        if (n.all[i].rejected.empty() && (n.all[i].tactic != "reference" || n.accepted.empty() || options_.choice_seed))
           n.accepted.push_back(i);
       if (n.accepted.empty())
         fail(ErrorCode::kUnsupported, "No implementation of this operator fits; run it with --engine reference: {}",
@@ -174,11 +173,18 @@ class Builder {
     }
   }
 
+  // The same bytes under another name. What the caller owns is left out: it may lie at any address.
+  bool is_free_change(ValueId id, Layout from, Layout to) const {
+    return !graph_.value(id).is_input && !graph_.is_output(id) &&
+           same_arrangement(from, to, graph_.value(id).shape.to_dims());
+  }
+
   double change_cost(Layout from, Layout to, ValueId id) {
     if (from == to) return 0;
     const Value& v = graph_.value(id);
     const Dims dims = v.shape.to_dims();
     if (!layout_fits(from, dims) || !layout_fits(to, dims) || v.dtype == DType::kString) return kForbidden;
+    if (is_free_change(id, from, to)) return 0;
     if (!tune_) return static_cast<double>(layout_bytes(to, v.dtype, dims)) / 4e3 + 0.1 * kRankCost;
     const std::string key = fmt::format("layout {} {} {} {} t{} {}", to_string(from), to_string(to), to_string(v.dtype),
                                         to_string(dims), options_.threads, cpu_name());
@@ -247,6 +253,10 @@ class Builder {
 
   void emit_change(ValueId id, Layout from, Layout to) {
     if (from == to || storage_index_.contains({id, to})) return;
+    if (is_free_change(id, from, to)) {
+      storage_index_.emplace(std::pair{id, to}, storage_of(id, from));
+      return;
+    }
     Graph one;
     one.opsets = graph_.opsets;
     const Value& v = graph_.value(id);

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "data/preview.h"
 #include "verify/checks.h"
 #include "verify/trial.h"
 
@@ -122,6 +123,20 @@ std::string utc_now() {
 
 }  // namespace
 
+VerifyOptions verify_options(const VerifyExtent& extent, const Policy& policy) {
+  constexpr int64_t kQuickSamples = 1000, kQuickEdgeCaseSamples = 200;
+  constexpr double kQuickSeconds = 1;
+  VerifyOptions options;
+  if (extent.quick)
+    options = {.max_samples = std::max(kQuickSamples, policy.accuracy.min_samples),
+               .edge_case_samples = kQuickEdgeCaseSamples,
+               .seconds = kQuickSeconds};
+  options.max_samples = extent.samples.value_or(options.max_samples);
+  options.edge_case_samples = extent.edge_case_samples.value_or(options.edge_case_samples);
+  options.seconds = extent.seconds.value_or(options.seconds);
+  return options;
+}
+
 Report verify(const VerifySubject& reference, const VerifySubject& candidate, const Dataset& data, const Policy& policy,
               const VerifyOptions& options) {
   const int64_t start = now_ns(), total = data.size(Split::kTest);
@@ -157,7 +172,7 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
                          .digest = data.digest(),
                          .test_samples = total,
                          .judged_samples = static_cast<int64_t>(trial.samples.size()),
-                         .warnings = data.warnings()},
+                         .warnings = input_warnings(data, Split::kTest)},
                 .policy_digest = policy_digest(policy),
                 .policy = policy,
                 .training = training_of(candidate.graph)};
@@ -167,9 +182,11 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
   measure_performance(trial, report);
   name_layers(trial.reference, reference.graph);
   name_layers(trial.candidate, reference.graph);
+  note_small_gain(trial, report);
   measure_accuracy(trial, report);
   compare_layers(trial, report);
   examine_stability(trial, report);
+  check_engine(trial, report);
   record_probes(trial, report);
   if (!options.save_plan.empty()) write_file(options.save_plan, MappedFile(trial.candidate.plan_path).bytes());
   judge(report);
