@@ -98,8 +98,8 @@ bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
                     [](const Tensor& x, const Tensor& y) { return !y.defined() || x.dims() == y.dims(); });
 }
 
-/// Whether the node may overflow in one order of computing and not in another: a result became infinite, or large numbers
-/// are summed, or half precision, which the engine computes in single, is near its end.
+/// Whether the node may overflow in one order of computing and not in another: a result became infinite, or large
+/// numbers are summed, or half precision, which the engine computes in single, is near its end.
 bool may_overflow(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
   bool was_infinite = false, large = false, half_end = false;
   for (const Tensor& t : operands) {
