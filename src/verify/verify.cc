@@ -14,7 +14,6 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/file_reader.h"
-#include "base/hash.h"
 #include "data/preview.h"
 #include "model/rows.h"
 #include "verify/checks.h"
