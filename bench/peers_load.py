@@ -3,10 +3,10 @@
 
 Each FOLDER, or each folder inside it, is a case: *.onnx files (model.onnx, optimized.onnx, quantized.onnx, …) and inputs
 as test_data_set_0/input_N.pb, or as x.npy for the first input. With `--program PROGRAM` the files are written first:
-`optimize` of each model.onnx, and `quantize` where data.yaml lies beside it. ONNX Runtime runs each file with its own
-optimisations off. Held against test_data_set_0/output_N.pb where there are some, else against ONNX Runtime on
-model.onnx; quantised files (qdq or int8 or quantized in the name) against Slipway's reference, when there is a PROGRAM:
-|difference| ≤ atol + rtol · largest, NaN equal to NaN. A file whose model.onnx ONNX Runtime refuses too is counted apart.
+`optimize` of each model.onnx, and `quantize` where data.yaml lies beside it, unless they are there. ONNX Runtime runs
+each file with its own optimisations off. Held against test_data_set_0/output_N.pb where there are some, else against
+ONNX Runtime on model.onnx; quantised files (qdq or int8 or quantized in the name) against Slipway's reference, when
+there is a PROGRAM: |difference| ≤ atol + rtol · largest, NaN equal to NaN. A file whose model.onnx ONNX Runtime refuses too is counted apart.
 Exit status 1 when a file is not loaded or differs. Needs onnxruntime, onnx and numpy: `./dev bench --peers PYTHON`."""
 import argparse
 import glob
@@ -83,6 +83,8 @@ def main():
                 if os.path.exists(os.path.join(case, "data.yaml")):
                     commands["quantized"] = ["quantize", original, "--data", os.path.join(case, "data.yaml")]
                 for name, command in commands.items():
+                    if os.path.exists(os.path.join(case, name + ".onnx")):
+                        continue
                     path = os.path.join(work, name + ".onnx")
                     if os.path.exists(path):
                         os.remove(path)

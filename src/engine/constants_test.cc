@@ -1,7 +1,7 @@
-// Random small chains as models have them — a linear operator, constants of any shape that broadcasts, activations
-// written out, residuals, quantisers — with every operand an input, a constant or another operand's twin. A constant
-// may raise the rank of what it meets, or be as large as it. The passes, every candidate by chance and the plan opened
-// again must give what the reference gives.
+// Random small chains as models have them (a linear operator, constants of any shape that broadcasts, activations
+// written out, residuals, moves, quantisers), with every operand an input, a constant or another operand's twin. A
+// constant may raise the rank of what it meets, or be as large as it. The passes, every candidate by chance and the
+// plan opened again must give what the reference gives.
 #include "base/file.h"
 #include "engine/engine_testing.h"
 #include "engine/passes/pipeline.h"
@@ -93,7 +93,8 @@ class ChainMaker {
   }
 
   ValueId stage(ValueId v) {
-    switch (random_.below(9)) {
+    const size_t rank = dims(v).size();
+    switch (random_.below(12)) {
       case 0:
         return add("Relu", {v});
       case 1: {
@@ -117,6 +118,20 @@ class ChainMaker {
         return add("Conv", dims(v).size() == 4
                                ? std::vector<ValueId>{v, operand({dims(v)[1], dims(v)[1], 1, 1}, true)}
                                : std::vector<ValueId>{operand({1, 2, 2, 2}, false), operand({2, 2, 1, 1}, true)});
+      case 7: {
+        std::vector<int64_t> perm(rank);
+        for (size_t i = 0; i < rank; ++i) perm[i] = static_cast<int64_t>(i);
+        for (size_t i = rank; i > 1; --i) std::swap(perm[i - 1], perm[random_.below(i)]);
+        return add("Transpose", {v}, {{"perm", perm}});
+      }
+      case 8:
+        return add("Concat", {v, random_.below(2) ? v : operand(dims(v), often())}, {{"axis", int64_t{0}}});
+      case 9: {
+        std::vector<int64_t> pads(2 * rank, 0);
+        for (size_t i = 2; i < rank; ++i) pads[i] = pads[i + rank] = static_cast<int64_t>(random_.below(2));
+        const Tensor amounts = Tensor::of<int64_t>({static_cast<int64_t>(pads.size())}, pads);
+        return add("Pad", {v, graph_.add_constant("pads", amounts)});
+      }
       default: {
         static constexpr const char* kOps[] = {"Add", "Sub", "Mul", "Div", "Max", "Min"};
         const char* op = kOps[random_.below(std::size(kOps))];

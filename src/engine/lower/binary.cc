@@ -16,7 +16,7 @@ namespace {
 const BinaryRow* function_of(const LowerContext& c) {
   const Node& n = c.node;
   if (!n.domain.empty() || n.inputs.size() != 2 || n.outputs.size() != 1) return nullptr;
-  if (c.input_dtype(0) != DType::kFloat32 || c.input_dtype(1) != DType::kFloat32) return nullptr;
+  if (!n.has_input(1) || c.input_dtype(0) != DType::kFloat32 || c.input_dtype(1) != DType::kFloat32) return nullptr;
   return find_binary(n.op_type == "Sum" ? "Add" : n.op_type);
 }
 
