@@ -137,6 +137,22 @@ json "bench --json" "all(k in j for k in ('latency_ms_median', 'latency_ms_p99',
 works "bench side by side" bench "$model" model.plan --seconds 0.2 --rounds 2 --no-tune
 says "bench side by side" "speed-up"
 
+mkdir parts
+"$python" - "$model" <<'P' || { echo "FAIL python3-onnx is needed"; exit 1; }
+import sys, onnx
+onnx.save(onnx.load(sys.argv[1]), 'parts/model.onnx', save_as_external_data=True, location='weights.bin', size_threshold=0)
+P
+works "run with external data" run parts/model.onnx --input "$input=x.npy" --output-dir external
+if cmp -s engine/0.npy external/0.npy; then pass "external data give the same"; else miss "external data give the same" ""; fi
+works "inspect with external data" inspect parts/model.onnx --json
+json "inspect counts external data" "j['file_bytes'] == $(stat -c %s parts/model.onnx) + $(stat -c %s parts/weights.bin)"
+ln -s parts/weights.bin link.bin
+for output in parts/weights.bin ./parts/../parts/weights.bin link.bin parts/model.onnx; do
+  refuses "optimize: output is $output" "replace" optimize parts/model.onnx -o $output
+  refuses "build: output is $output" "replace" build parts/model.onnx -o $output
+done
+works "build in place of a plan" build model.plan -o model.plan --no-tune
+
 if [ -d $data_set ]; then
   works "data init" data init $data_set -o data.yaml
   refuses "data init over a file" "exists already" data init $data_set -o data.yaml
@@ -159,6 +175,9 @@ if [ -d $data_set ]; then
   refuses "quantize: unknown strategy" "ptq, qat or auto" quantize "$model" --data data.yaml -o gone.onnx --strategy best
   refuses "quantize: a policy that decides nothing" "--strategy auto" quantize "$model" --data data.yaml -o gone.onnx --policy wrong.yaml
   refuses "quantize: output is the model" "replace" quantize "$model" --data data.yaml -o "$model"
+  refuses "quantize: output is the model's data" "replace" quantize parts/model.onnx --data data.yaml -o parts/weights.bin
+  refuses "quantize: calibration is the model's data" "replace" quantize parts/model.onnx --data data.yaml -o gone.onnx --save-calibration link.bin
+  refuses "verify: report is the candidate's data" "replace" verify "$model" parts/model.onnx --data data.yaml --report link.bin
   echo "quantization: {weight_bits: 5}" >bits.yaml
   refuses "quantize: a policy with bits that are not to be had" "bits.yaml:1" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy bits.yaml
   echo "quantization: {max_accuracy_drop_points: 99}" >lax.yaml
@@ -176,6 +195,8 @@ if [ -d $data_set ]; then
   refuses "qat: a weight of what is left out" "nothing is distilled" qat "$model" --data data.yaml -o gone.onnx --loss labels --temperature 4
   refuses "qat: flipped and not" "--no-flip" qat "$model" --data data.yaml -o gone.onnx --flip --no-flip
   refuses "qat: output is the model" "replace" qat "$model" --data data.yaml -o "$model"
+  refuses "qat: output is the model's data" "replace" qat parts/model.onnx --data data.yaml -o link.bin
+  refuses "qat: checkpoint is the model's data" "replace" qat parts/model.onnx --data data.yaml -o gone.onnx --checkpoint parts/weights.bin
   refuses "qat: absent model" "no such file" qat absent.onnx --data data.yaml -o gone.onnx
   refuses "qat: absent data" "no such file" qat "$model" --data absent.yaml -o gone.onnx
   refuses "qat: unwritable output" "written" qat "$model" --data data.yaml -o no/such/folder/gone.onnx
