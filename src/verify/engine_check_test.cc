@@ -57,6 +57,7 @@ struct Suspect {
   Policy policy = patient_policy();
   VerifyOptions options = quick_options();
   Graph candidate;
+  VerifySubject subjects[2] = {{original, "original.onnx", {}}, {candidate, "candidate.onnx", {}}};
 
   explicit Suspect(bool quantized = false) : candidate(original) {
     options.seconds = 4;  // reference runs for every input
@@ -64,8 +65,8 @@ struct Suspect {
   }
 
   Trial trial_with_plans(const std::optional<Graph>& planned = std::nullopt) const {
-    Trial trial{.reference = Side({original, "original.onnx"}, "original"),
-                .candidate = Side({candidate, "candidate.onnx"}, "candidate"),
+    Trial trial{.reference = Side(subjects[0], "original"),
+                .candidate = Side(subjects[1], "candidate"),
                 .data = data,
                 .policy = policy,
                 .options = options,
