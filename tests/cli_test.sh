@@ -57,6 +57,14 @@ refuses() {
     pass "$name"
   fi
 }
+# judged NAME VERDICT ARGUMENT…: exit 1, and the last line of standard output is JSON with that verdict.
+judged() {
+  local name=$1 verdict=$2 status
+  shift 2
+  "$slipway" "$@" --json >out 2>err
+  status=$?
+  if [ $status -ne 1 ]; then miss "$name" "exit $status, not 1"; else json "$name" "j['verdict'] == '$verdict'"; fi
+}
 # interrupted NAME SECONDS ARGUMENT…: SIGINT ends it with status 130 and no files.
 interrupted() {
   local name=$1 seconds=$2 before status
@@ -203,6 +211,19 @@ if [ -d $data_set ]; then
   if [ $? -eq 1 ] && [ -e kept.onnx ]; then pass "PTQ that falls short is kept, with status 1"; else miss "PTQ that falls short is kept, with status 1" ""; fi
   says "and QAT would be next" "QAT would be next"
   unset SLIPWAY_TORCH
+  works "data preview" data preview "$model" "$trained_with" --samples 200 --count 4 -o preview.html --json
+  json "and nothing to warn of" "j['warnings'] == [] and j['accuracy'] > 0.8"
+  echo "label_map: {0: 1, 1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 0}" | cat "$trained_with" - >shifted.yaml
+  works "data preview of wrong labels" data preview "$model" shifted.yaml --samples 200 --count 4 -o preview.html --json
+  json "and its warning" "'near chance' in j['warnings'][-1]"
+  judged "verify: few samples are inconclusive, and that is exit 1" inconclusive verify "$model" "$model" --data "$trained_with" --quick --samples 40 --edge-case-samples 10 --no-tune
+  json "and --samples wins over --quick" "j['data']['judged_samples'] == 40 and j['accuracy']['edge_cases'][0]['samples'] == 10"
+  judged "verify: a model that guesses is refused, though the candidate equals it" fail verify "$model" "$model" --data shifted.yaml --quick --samples 200 --edge-case-samples 10 --no-tune
+  json "and the warnings are repeated" "any('near chance' in w for w in j['data']['warnings']) and any(c['id'] == 'accuracy.chance' and c['verdict'] == 'fail' for c in j['checks'])"
+  "$slipway" ship "$model" --data shifted.yaml --skip-quantize --quick --samples 200 --edge-case-samples 10 --seconds 1 --no-tune --work road --report road.html --report-json road.json --json >out 2>err
+  if [ $? -eq 1 ]; then pass "ship stops at such a model"; else miss "ship stops at such a model" ""; fi
+  json "and repeats the warnings" "j['stage'] == 'verify' and any('near chance' in w for w in j['warnings'])"
+  if [ -s road.html ] && [ -s road.json ]; then pass "its reports are written where asked"; else miss "its reports are written where asked" ""; fi
   interrupted "Ctrl-C in quantize" 0.4 quantize "$model" --data data.yaml -o gone.onnx --samples 40000
 else
   echo "SKIP quantize: $data_set is not installed"

@@ -74,9 +74,10 @@ json summary(const Entry& e, const Options& o, const Entry& first) {
             {"coefficient_of_variation", summarize(e.round_medians).cv},
             {"choices_digest", e.plan->opened().choices_digest}};
   if (&e != &first) {
-    std::vector<double> ratios;
-    for (size_t i = 0; i < e.round_medians.size(); ++i) ratios.push_back(first.round_medians[i] / e.round_medians[i]);
-    j["speedup_over_first"] = quantile(ratios, 0.5);
+    const SpeedUp fast =
+        speed_up(quantile(first.times_ms, 0.5), median, median_ratio_interval(first.round_medians, e.round_medians));
+    if (fast.value > 0) j["speedup_over_first"] = fast.value;
+    j["speedup_note"] = fast.note;
   }
   return j;
 }

@@ -37,6 +37,10 @@ void add_ship(Cli& cli);
 CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example,
                    bool& json);
 
+/// --quick, --samples, --edge-case-samples and --seconds, the same for `verify` and `ship`.
+struct VerifyExtent;
+void add_verify_extent(CLI::App& verb, VerifyExtent& extent);
+
 /// The model of an ONNX file, or the one that a plan file carries.
 Graph load_model(const std::string& path);
 /// Its size on disk, an ONNX file's data files included.

@@ -215,18 +215,13 @@ void require_sound(const Graph& graph, const Node& node) {
   }
 }
 
-// Kernels of these tactics read every operand at run time but weights and the like, which lie in blobs.
+// A kernel reads at run time what is no constant, and convolutions have weights and bias packed.
 void require_constants_fit(const PlanStep& step, const Node& node) {
-  const std::string& tactic = step.candidate.tactic;
-  const auto is_constant = [&](size_t i) { return i < node.inputs.size() && step.constant_inputs[i]; };
-  const bool convolves = tactic == "onednn_conv" || tactic == "int8_conv";
-  bool fits = true;
-  if (convolves) {
-    fits = !is_constant(0) && is_constant(1) && !is_constant(3) && is_constant(2) == node.has_input(2);
-  } else if (tactic == "onednn_eltwise" || tactic == "onednn_pool" || tactic == "onednn_softmax" || tactic == "int8" ||
-             tactic == "layout") {
-    fits = !is_constant(0) && !(node.is_fused("QAdd") && is_constant(1));
-  }
+  const LowerContext context{step.graph, node, 1, step.constant_inputs};
+  const std::string& name = step.candidate.tactic;
+  bool fits = !misplaced_constant(tactic_named(name), context);
+  if (name == "onednn_conv" || name == "int8_conv")
+    fits = fits && context.is_constant(1) && context.is_constant(2) == node.has_input(2);
   if (!fits) fail(ErrorCode::kInvalidModel, "a step's constants are not those that its kernel has");
 }
 

@@ -205,6 +205,17 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
   EXPECT_THROW(read_version(fresh, "small", 1), Error);
   EXPECT_FALSE(is_folder(folder.path("fresh/plans")));
 
+  // NaN at one place is not made up for by what follows it.
+  const auto with_nan = [](Tensor outputs) {
+    outputs.mutable_values<float>()[0] = NAN;
+    return base64_encode(npy_bytes(outputs));
+  };
+  Report odd = report;
+  const auto bytes = std::make_shared<std::vector<std::byte>>(*base64_decode(odd.probes.outputs[0]));
+  odd.probes.outputs[0] = with_nan(parse_npy({bytes, *bytes}, "probes"));
+  save_report(odd, folder.path("repo/small/1/report.json"));
+  EXPECT_THROW(read_version({.repository = options.repository, .tune = false}, "small", 1), Error);
+
   report.candidate.sha256 = "0";
   save_report(report, folder.path("repo/small/1/report.json"));
   EXPECT_EQ(read_version({.repository = options.repository, .tune = false}, "small", 1).proof, Proof::kMismatched);

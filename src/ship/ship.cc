@@ -118,6 +118,10 @@ class Ship {
     }
     if (server_started_ && o_.stop_server) result.server_stopped = stop_server(server_->pid);
     if (error) std::rethrow_exception(error);
+    const bool verified = std::any_of(result.road.stages.begin(), result.road.stages.end(),
+                                      [](const StageReport& stage) { return stage.name == "verify"; });
+    if (verified && file_exists(in_work("verify.json")))
+      result.warnings = load_report(in_work("verify.json")).data.warnings;
     result.server = server_;
     result.server_started = server_started_;
     return result;
@@ -131,13 +135,13 @@ class Ship {
       return [this, stage](const StageValues& values) { return (this->*stage)(values); };
     };
     model_digest_ = identify_model(o_.model).sha256;
-    const std::string quick = o_.quick ? "quick" : "full";
+    const std::string quick = o_.extent.quick ? "quick" : "full";
     const std::string candidate = o_.candidate.empty() ? "" : identify_model(o_.candidate).sha256;
     std::vector<Stage> road{
         {"optimize", {model_digest_, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
         {"quantize", {o_.skip_quantize ? "skip" : goal_key(), quick}, run(&Ship::quantize)},
         {"verify",
-         {policy_digest(policy_), std::to_string(threads_), std::to_string(o_.samples), quick, o_.tune ? "tune" : ""},
+         {policy_digest(policy_), std::to_string(threads_), extent_key(), quick, o_.tune ? "tune" : ""},
          run(&Ship::verify)},
         {"simulate", {o_.recording.empty() ? "" : sha256_of_file(o_.recording), quick}, run(&Ship::simulate)}};
     if (o_.repository.empty()) return road;
@@ -178,6 +182,11 @@ class Ship {
             .values = {{"candidate", output}}};
   }
 
+  std::string extent_key() const {
+    const VerifyExtent& e = o_.extent;
+    return fmt::format("{} {} {}", e.samples.value_or(-1), e.edge_case_samples.value_or(-1), e.seconds.value_or(-1));
+  }
+
   /// What the quantised model depends on besides the stages before: a policy that asks otherwise makes it anew.
   std::string goal_key() const {
     const QuantizationGoal goal = quantization_goal(policy_);
@@ -192,17 +201,17 @@ class Ship {
     if (o_.skip_quantize) return {.figure = "skipped as asked: the model stays as precise as it is", .files = {}};
     const std::string output = in_work("quantized.onnx");
     AutoQuantizeOptions options{.goal = quantization_goal(policy_), .strategy = o_.strategy, .threads = cpu_count()};
-    options.qat.calibrate = {.samples = o_.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1};
+    options.qat.calibrate = {.samples = o_.extent.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1};
     options.qat.checkpoint = in_work("training.checkpoint");
     options.qat.quiet = o_.quiet;
-    if (o_.quick) {
+    if (o_.extent.quick) {
       options.test_samples = kQuickTestSamples;
       options.qat.epochs = kQuickEpochs;
       options.qat.samples = kQuickTrainSamples;
     }
     options.on_sentence = observer_.note;
     options.on_epoch = [&](const QatEpoch& e) {
-      if (e.epoch == 0 && o_.quick)
+      if (e.epoch == 0 && o_.extent.quick)
         observer_.note(
             fmt::format("--quick: trained for {} epochs on at most {} samples", kQuickEpochs, kQuickTrainSamples));
       observer_.note(
@@ -232,21 +241,18 @@ class Ship {
 
   StageOutcome verify(const StageValues& values) {
     const std::string candidate = values.at("candidate"), saved = in_work("verify.json"), plan = in_work("model.plan");
-    double seconds = o_.quick ? 1 : 4;
-    for (bool last = false;; last = true, seconds *= kLonger) {
+    VerifyOptions options = verify_options(o_.extent, policy_);
+    options.threads = threads_;
+    options.timing_cache = join_path(user_cache_folder(), "timings.json");
+    options.tune = o_.tune;
+    options.quiet = o_.quiet;
+    options.save_plan = plan;
+    for (bool last = false;; last = true, options.seconds *= kLonger) {
       in_child("verify", [&]() -> json {
         ModelIdentity a_identity, b_identity;
         const Graph a = load_onnx(o_.model, a_identity), b = load_onnx(candidate, b_identity);
         require_unchanged(a_identity);
-        Report report = slipway::verify({a, o_.model, a_identity}, {b, candidate, b_identity}, data_, policy_,
-                                        {.threads = threads_,
-                                         .max_samples = o_.samples < 0 && o_.quick ? 1000 : o_.samples,
-                                         .edge_case_samples = o_.quick ? 200 : 1000,
-                                         .seconds = seconds,
-                                         .timing_cache = join_path(user_cache_folder(), "timings.json"),
-                                         .tune = o_.tune,
-                                         .quiet = o_.quiet,
-                                         .save_plan = plan});
+        Report report = slipway::verify({a, o_.model, a_identity}, {b, candidate, b_identity}, data_, policy_, options);
         report.policy_path = o_.policy;
         save_report(report, saved);
         return json::object();
@@ -256,7 +262,10 @@ class Ship {
         observer_.note("inconclusive, measured again for longer");
         continue;
       }
+      for (const std::string& warning : report.data.warnings) observer_.note("warning: " + warning);
+      if (!report.performance.integer_note.empty()) observer_.note(report.performance.integer_note);
       write_file(in_work("report.html"), std::string_view(report_html(report)));
+      save_report(report, in_work("report.json"));
       if (report.verdict != Verdict::kPass)
         return {.passed = false, .figure = reason_of(report, in_work("report.html"))};
       return {.figure = figure_of(report), .files = {saved, plan}};
@@ -277,10 +286,10 @@ class Ship {
     SimulateOptions options{.program = o_.program,
                             .recording = o_.recording,
                             .threads = threads_,
-                            .load_seconds = o_.quick ? 1.0 : 3.0,
-                            .soak_seconds = o_.quick ? 3.0 : 10.0,
-                            .samples = o_.quick ? kQuickReplaySamples : kReplaySamples,
-                            .many_connections = !o_.quick,
+                            .load_seconds = o_.extent.quick ? 1.0 : 3.0,
+                            .soak_seconds = o_.extent.quick ? 3.0 : 10.0,
+                            .samples = o_.extent.quick ? kQuickReplaySamples : kReplaySamples,
+                            .many_connections = !o_.extent.quick,
                             .classifier = report.accuracy.classifier,
                             .tune = o_.tune,
                             .quiet = o_.quiet};

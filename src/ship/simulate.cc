@@ -251,10 +251,10 @@ class Simulation {
       if (a.empty() || a.size() != b.size()) continue;
       ++r.compared;
       r.classes = r.classes && a.size() > 1;
-      same += argmax(a) == argmax(b);
+      same += argmax(a) == argmax(b) && argmax(a) >= 0;
       for (size_t k = 0; k < a.size(); ++k) {
         const double difference = std::abs(static_cast<double>(a[k]) - static_cast<double>(b[k]));
-        if (!(difference <= r.max_difference)) r.max_difference = difference;
+        if (!std::isnan(r.max_difference) && !(difference <= r.max_difference)) r.max_difference = difference;
         if (std::isfinite(a[k])) largest = std::max(largest, std::abs(static_cast<double>(a[k])));
       }
     }
@@ -358,7 +358,8 @@ class Simulation {
     c.labels = true;
     c.reference_accuracy = static_cast<double>(right[0]) / static_cast<double>(judged);
     c.candidate_accuracy = static_cast<double>(right[1]) / static_cast<double>(judged);
-    c.drop_points = 100 * (c.reference_accuracy - c.candidate_accuracy);
+    c.drop_points =
+        100 * static_cast<double>(c.only_reference_right - c.only_candidate_right) / static_cast<double>(judged);
     c.mcnemar_p = mcnemar_exact(c.only_reference_right, c.only_candidate_right);
   }
 

@@ -117,9 +117,9 @@ TEST(Ship, StopsBeforePublishingWithoutARepositoryAndResumes) {
                       .data = folder.path("data.yaml"),
                       .policy = folder.path("policy.yaml"),
                       .program = program(),
-                      .quick = true,
                       .tune = false,
-                      .quiet = true};
+                      .quiet = true,
+                      .extent = {.quick = true}};
   std::string did;
   const auto go = [&] {
     did.clear();

@@ -17,6 +17,7 @@
 #include "model/infer.h"
 #include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
+#include "model/rows.h"
 #include "quantize/auto_quantize.h"
 #include "quantize/predict.h"
 #include "train/simulate.h"
@@ -119,6 +120,10 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   require_trainable(model, data, o);
   const Dims dims = data.input(Split::kTrain, 0).dims();
   const TrainingGraph prepared = prepare_for_training(with_free_batch(model), o.quantize);
+  if (const RowIndependence rows = prove_row_independence(prepared.graph); !rows.proven)
+    fail(ErrorCode::kUnsupported,
+         "Training stacks samples, and the model's rows are not proven independent; quantise it without training: {}",
+         rows.reason);
   Graph carrier = prepared.graph;  // a contradiction is refused before any work
   carry_preprocess(data, carrier);
   if (is_folder(o.checkpoint))

@@ -16,6 +16,7 @@
 #include "model/op.h"
 #include "model/ops/convolution.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 
 namespace slipway {
 namespace {
@@ -60,16 +61,16 @@ Tensor eval_as(EvalContext& ctx, std::string_view op, std::vector<const Tensor*>
 
 const Tensor* optional_input(const EvalContext& ctx, size_t i) { return ctx.has_input(i) ? &ctx.input(i) : nullptr; }
 
-float activate(const std::string& name, float alpha, float beta, float x) {
-  if (name == "Relu") return std::max(x, 0.0f);
+double activate(const std::string& name, double alpha, double beta, double x) {
+  if (name == "Relu") return std::max(x, 0.0);
   if (name == "Clip") return std::min(std::max(x, alpha), beta);
-  if (name == "LeakyRelu") return x < 0.0f ? alpha * x : x;
-  if (name == "Sigmoid") return 1.0f / (1.0f + std::exp(-x));
+  if (name == "LeakyRelu") return x < 0 ? alpha * x : x;
+  if (name == "Sigmoid") return 1 / (1 + std::exp(-x));
   if (name == "Tanh") return std::tanh(x);
-  if (name == "HardSwish") return x * std::min(std::max(x / 6.0f + 0.5f, 0.0f), 1.0f);
-  if (name == "HardSigmoid") return std::min(std::max(alpha * x + beta, 0.0f), 1.0f);
-  if (name == "Elu") return x < 0.0f ? alpha * std::expm1(x) : x;
-  return x / (1.0f + std::exp(-x));  // SiLU
+  if (name == "HardSwish") return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0);
+  if (name == "HardSigmoid") return std::min(std::max(alpha * x + beta, 0.0), 1.0);
+  if (name == "Elu") return x < 0 ? alpha * std::expm1(x) : x;
+  return x / (1 + std::exp(-x));  // SiLU
 }
 
 void apply_activation(EvalContext& ctx, Tensor& y) {
@@ -80,7 +81,7 @@ void apply_activation(EvalContext& ctx, Tensor& y) {
   if (std::find(std::begin(kNames), std::end(kNames), name) == std::end(kNames))
     ctx.reject("the activation is unknown: " + name);
   const float alpha = ctx.node.real("alpha", 0), beta = ctx.node.real("beta", 0);
-  for (float& v : y.mutable_values<float>()) v = activate(name, alpha, beta, v);
+  for (float& v : y.mutable_values<float>()) v = static_cast<float>(activate(name, alpha, beta, v));
 }
 
 void infer_conv(InferContext& ctx) {
@@ -397,6 +398,26 @@ double gemm_flops(const CostContext& ctx) {
 
 double pool_flops(const CostContext& ctx) { return static_cast<double>(element_count(ctx.inputs[0])); }
 
+// Weights and bias are shared; the residual, input 3, goes with the rows.
+void rows_of_conv(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const RowFacts &x = ctx.rows(0), &residual = ctx.rows(3);
+  if (!ctx.is_along(0) || x.axis != 0 || !ctx.is_independent(1) || !ctx.is_independent(2))
+    return ctx.mixes("it convolves the rows with each other");
+  const bool adds_rows = ctx.is_along(3) && residual.axis == 0 && residual.block == x.block;
+  if (!adds_rows && !ctx.repeats(3, ctx.rank(0))) return ctx.mixes("what it adds is not the same for every row");
+  ctx.set_along(0, x.block);
+}
+
+void rows_of_gemm(RowsContext& ctx) {
+  const RowFacts* x = ctx.only_first();
+  if (x == nullptr) return;
+  const bool transposed = ctx.node().integer("transA", 0) != 0;
+  if (x->axis + 1 == ctx.rank(0) ? !transposed : transposed) return ctx.mixes("it sums over the rows");
+  if (!ctx.repeats(2, 2)) return ctx.mixes("what it adds is not the same for every row");
+  ctx.set_along(transposed ? 0 : x->axis, x->block);
+}
+
 constexpr OpSpec kFused[] = {
     {.name = "Conv",
      .min_inputs = 2,
@@ -404,6 +425,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_conv,
      .eval = eval_conv,
      .flops = conv_flops,
+     .rows = rows_of_conv,
      .domain = kFusedDomain},
     {.name = "Gemm",
      .min_inputs = 2,
@@ -411,6 +433,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_gemm,
      .eval = eval_gemm,
      .flops = gemm_flops,
+     .rows = rows_of_gemm,
      .domain = kFusedDomain},
     {.name = "QConv",
      .min_inputs = 2,
@@ -418,6 +441,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_qconv,
      .eval = eval_qconv,
      .flops = conv_flops,
+     .rows = rows_of_conv,
      .domain = kFusedDomain},
     {.name = "QGemm",
      .min_inputs = 2,
@@ -425,6 +449,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_qgemm,
      .eval = eval_qgemm,
      .flops = gemm_flops,
+     .rows = rows_of_gemm,
      .domain = kFusedDomain},
     {.name = "QAdd",
      .min_inputs = 2,
@@ -439,12 +464,14 @@ constexpr OpSpec kFused[] = {
      .infer = infer_qpool,
      .eval = eval_qpool,
      .flops = pool_flops,
+     .rows = rows_first_axis,
      .domain = kFusedDomain},
     {.name = "QLookup",
      .min_inputs = 2,
      .max_inputs = 2,
      .infer = infer_lookup,
      .eval = eval_lookup,
+     .rows = rows_stay,
      .domain = kFusedDomain},
 };
 
