@@ -1,9 +1,11 @@
 // Layouts and the copies between them. The fast path of the common pairs walks the target in memory order.
 #include "engine/layout.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -26,6 +28,29 @@ Strides strides(Layout layout, const Dims& d) {
   if (layout == Layout::kNhwc) return {h * w * c, 1, w * c, c, 0, 1};
   const int64_t b = block_of(layout);
   return {(c + b - 1) / b * b * h * w, h * w * b, w * b, b, 1, b};
+}
+
+// The axes with more than one element, in the order in which they lie in memory, then zeros. Channels that blocks cut
+// are two pieces, unless the pieces lie side by side.
+std::array<std::pair<char, int64_t>, 5> pieces(Layout layout, const Dims& d) {
+  const int64_t b = block_of(layout);
+  const std::string_view order = layout == Layout::kPlain ? "nchw" : layout == Layout::kNhwc ? "nhwc" : "nchwb";
+  std::array<std::pair<char, int64_t>, 5> list = {};
+  size_t count = 0;
+  for (const char axis : order) {
+    const int64_t size = axis == 'n'   ? d[0]
+                         : axis == 'h' ? d[2]
+                         : axis == 'w' ? d[3]
+                         : axis == 'b' ? b
+                                       : (d[1] + b - 1) / b;
+    const char name = axis == 'b' ? 'c' : axis;
+    if (size == 1) continue;
+    if (count > 0 && list[count - 1].first == name)
+      list[count - 1].second *= size;
+    else
+      list[count++] = {name, size};
+  }
+  return list;
 }
 
 template <typename T>
@@ -84,9 +109,16 @@ size_t layout_bytes(Layout layout, DType dtype, const Dims& dims) {
 
 bool layout_fits(Layout layout, const Dims& dims) { return layout == Layout::kPlain || dims.size() == 4; }
 
+bool same_arrangement(Layout a, Layout b, const Dims& dims) {
+  if (a == b) return true;
+  if (!layout_fits(a, dims) || !layout_fits(b, dims)) return false;
+  const int64_t channels = dims[1];  // padded ones are no other layout's
+  return channels % block_of(a) == 0 && channels % block_of(b) == 0 && pieces(a, dims) == pieces(b, dims);
+}
+
 void convert_layout(Layout from, const void* source, Layout to, void* target, DType dtype, const Dims& dims,
                     int threads) {
-  if (from == to) {
+  if (same_arrangement(from, to, dims)) {
     std::memcpy(target, source, layout_bytes(from, dtype, dims));
     return;
   }
@@ -106,6 +138,15 @@ void convert_layout(Layout from, const void* source, Layout to, void* target, DT
     default:
       SLIPWAY_CHECK(false);
   }
+}
+
+void clear_padding(Layout layout, float* data, const Dims& dims) noexcept {
+  const int64_t block = block_of(layout);
+  if (block == 1 || dims[1] % block == 0) return;
+  const int64_t used = dims[1] % block, plane = dims[2] * dims[3], image = (dims[1] / block + 1) * plane * block;
+  for (int64_t n = 0; n < dims[0]; ++n)
+    for (int64_t p = 0; p < plane; ++p)
+      std::fill_n(data + (n + 1) * image - (plane - p) * block + used, block - used, 0.0f);
 }
 
 }  // namespace slipway

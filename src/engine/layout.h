@@ -24,9 +24,14 @@ Layout parse_layout(std::string_view name);
 Dims physical_dims(Layout layout, const Dims& dims);
 size_t layout_bytes(Layout layout, DType dtype, const Dims& dims);
 bool layout_fits(Layout layout, const Dims& dims);
+/// Whether such a value's bytes are the same in both layouts, as sizes of 1 and whole blocks may have it.
+bool same_arrangement(Layout a, Layout b, const Dims& dims);
 
 /// Copies between layouts; pads of blocked layouts are written as zero. Element sizes 1, 2, 4, 8 bytes.
 void convert_layout(Layout from, const void* source, Layout to, void* target, DType dtype, const Dims& dims,
                     int threads);
+
+/// Writes zeros to the channels that pad a blocked layout; does nothing for the others.
+void clear_padding(Layout layout, float* data, const Dims& dims) noexcept;
 
 }  // namespace slipway

@@ -56,7 +56,7 @@ double relative_difference(const Tensor& expected, const Tensor& got) {
   for (size_t i = 0; i < a.size(); ++i) {
     if (std::isnan(a[i]) && std::isnan(b[i])) continue;
     const double d = a[i] == b[i] ? 0 : std::abs(a[i] - b[i]);
-    if (!(d <= difference)) difference = d;
+    if (!std::isnan(difference) && !(d <= difference)) difference = d;
     if (std::isfinite(a[i])) largest = std::max(largest, std::abs(a[i]));
   }
   return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference / std::max(largest, 1e-30);

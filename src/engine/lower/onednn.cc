@@ -2,7 +2,10 @@
 // made once per session, post-ops, and finding an implementation again by name.
 #include "engine/lower/onednn.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstring>
+#include <limits>
 
 #include "base/error.h"
 #include "base/hash.h"
@@ -77,7 +80,32 @@ class DnnlKernel : public Kernel {
   int residual_input_;
 };
 
-uint64_t digest(const dnnl::memory::desc& desc) { return fnv1a(&desc.data, sizeof desc.data); }
+// Of what the descriptor means: strides of single elements and fields that its kind does not use may hold anything.
+uint64_t digest(const dnnl::memory::desc& desc) {
+  const dnnl_memory_desc_t& d = desc.data;
+  std::vector<int64_t> words = {d.ndims, d.data_type, d.offset0, d.format_kind, static_cast<int64_t>(desc.get_size())};
+  for (int i = 0; i < d.ndims; ++i) words.insert(words.end(), {d.dims[i], d.padded_dims[i], d.padded_offsets[i]});
+  if (d.format_kind == dnnl_blocked) {
+    const dnnl_blocking_desc_t& blocking = d.format_desc.blocking;
+    for (int i = 0; i < d.ndims; ++i) words.push_back(d.padded_dims[i] == 1 ? 0 : blocking.strides[i]);
+    for (int i = 0; i < blocking.inner_nblks; ++i)
+      words.insert(words.end(), {blocking.inner_blks[i], blocking.inner_idxs[i]});
+  }
+  words.push_back(static_cast<int64_t>(d.extra.flags));
+  if (d.extra.flags & dnnl_memory_extra_flag_compensation_conv_s8s8) words.push_back(d.extra.compensation_mask);
+  if (d.extra.flags & dnnl_memory_extra_flag_scale_adjust)
+    words.push_back(static_cast<int64_t>(std::bit_cast<uint32_t>(d.extra.scale_adjust)));
+  if (d.extra.flags & dnnl_memory_extra_flag_compensation_conv_asymmetric_src)
+    words.push_back(d.extra.asymm_compensation_mask);
+  return fnv1a(words.data(), words.size() * sizeof words[0]);
+}
+
+dnnl::memory::desc spelled(Layout layout, DType dtype, const Dims& dims) {
+  using tag = dnnl::memory::format_tag;
+  if (layout == Layout::kPlain) return onednn_plain(dtype, dims);
+  const tag format = layout == Layout::kNhwc ? tag::nhwc : layout == Layout::kBlocked8 ? tag::nChw8c : tag::nChw16c;
+  return {dims, onednn_type(dtype), format};
+}
 
 }  // namespace
 
@@ -107,10 +135,32 @@ dnnl::memory::data_type onednn_type(DType dtype) {
 }
 
 dnnl::memory::desc onednn_desc(Layout layout, DType dtype, const Dims& dims) {
-  using tag = dnnl::memory::format_tag;
-  if (layout == Layout::kPlain) return onednn_plain(dtype, dims);
-  const tag format = layout == Layout::kNhwc ? tag::nhwc : layout == Layout::kBlocked8 ? tag::nChw8c : tag::nChw16c;
-  return {dims, onednn_type(dtype), format};
+  const bool either = layout == Layout::kNhwc && same_arrangement(layout, Layout::kPlain, dims);
+  return spelled(either ? Layout::kPlain : layout, dtype, dims);
+}
+
+ImageDescs onednn_images(Layout in, Layout out, const Dims& x, const Dims& y) {
+  const auto dense = [](Layout layout) { return layout == Layout::kPlain || layout == Layout::kNhwc; };
+  const auto either = [&](Layout layout, const Dims& dims) {
+    return dense(layout) && same_arrangement(Layout::kPlain, Layout::kNhwc, dims);
+  };
+  const bool any_in = either(in, x), any_out = either(out, y);
+  if (any_in) in = any_out ? Layout::kNhwc : dense(out) ? out : Layout::kPlain;
+  if (any_out) out = any_in ? Layout::kNhwc : dense(in) ? in : Layout::kPlain;
+  return {spelled(in, DType::kFloat32, x), spelled(out, DType::kFloat32, y)};
+}
+
+bool onednn_needs_aligned_pixels(std::string_view implementation, Layout in, Layout out) {
+  return implementation.ends_with("sse41") && (in != Layout::kBlocked8 || out != Layout::kBlocked8);
+}
+
+bool onednn_can_count(const Window& window, Layout in, Layout out, const Dims& x, const Dims& y) {
+  constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
+  for (size_t i = 0; i < window.rank(); ++i)
+    if (std::max({window.strides[i], window.dilations[i], window.extent(i),
+                  window.input[i] + window.pads_begin[i] + window.pads_end[i]}) > kLimit)
+      return false;
+  return layout_bytes(in, DType::kFloat32, x) <= kLimit && layout_bytes(out, DType::kFloat32, y) <= kLimit;
 }
 
 dnnl::memory::desc onednn_plain(DType dtype, const Dims& dims) {
@@ -154,11 +204,6 @@ bool append_activation(const Node& node, dnnl::post_ops& ops) {
 
 std::string onednn_variant(const std::string& implementation, const dnnl::memory::desc& packed) {
   return fmt::format("{}|{:016x}", implementation, digest(packed));
-}
-
-void require_layout_digest(const dnnl::memory::desc& packed, const std::string& variant) {
-  if (variant.substr(variant.find('|') + 1) != fmt::format("{:016x}", digest(packed)))
-    fail(ErrorCode::kUnsupported, "This oneDNN packs weights differently; build the plan again: {}", variant);
 }
 
 Blob reorder_blob(const void* plain, const dnnl::memory::desc& from, const dnnl::memory::desc& to) {

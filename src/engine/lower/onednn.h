@@ -7,12 +7,26 @@
 
 #include "base/error.h"
 #include "engine/lower/lower.h"
+#include "model/ops/window.h"
 
 namespace slipway {
 
 const dnnl::engine& onednn_engine();
 dnnl::memory::data_type onednn_type(DType dtype);
+/// To oneDNN's primitive cache descriptors are equal whose strides differ where the size is 1, and it hands back
+/// whichever was asked for first; so there is one descriptor for each arrangement in memory, whatever its layout's
+/// name.
 dnnl::memory::desc onednn_desc(Layout layout, DType dtype, const Dims& dims);
+/// The same for an image of floats and what a convolution or pool makes of it. Where row-major and channels-last are
+/// the same bytes, the operand is described as the other one lies, as implementations want both alike.
+struct ImageDescs {
+  dnnl::memory::desc in, out;
+};
+ImageDescs onednn_images(Layout in, Layout out, const Dims& x, const Dims& y);
+/// SSE instructions take memory operands at multiples of 16 bytes only, where no pixels but those of blocks must lie.
+bool onednn_needs_aligned_pixels(std::string_view implementation, Layout in, Layout out);
+/// Whether sizes, steps and byte offsets fit the 32 bits that oneDNN's kernels count in.
+bool onednn_can_count(const Window& window, Layout in, Layout out, const Dims& x, const Dims& y);
 /// Row-major, whatever the rank.
 dnnl::memory::desc onednn_plain(DType dtype, const Dims& dims);
 
@@ -35,7 +49,8 @@ std::unique_ptr<Kernel> make_dnnl_kernel(dnnl::primitive primitive, std::vector<
 /// such one.
 bool append_activation(const Node& node, dnnl::post_ops& ops);
 
-/// `implementation|digest of the packed layout`: enough to find the same implementation again.
+/// `implementation|digest of the packed layout`: enough to find the same implementation again. Two implementations of
+/// one name may pack differently.
 std::string onednn_variant(const std::string& implementation, const dnnl::memory::desc& packed);
 /// Calls visit(primitive_desc) for every implementation, oneDNN's favourite first, until it returns true; returns that
 /// one, or an empty descriptor. The iterator reads `desc` to the end, so it must live as long (oneDNN 2.6 keeps a
@@ -58,7 +73,6 @@ PrimitiveDesc require_found(PrimitiveDesc pd, const std::string& variant) {
   if (!pd) fail(ErrorCode::kUnsupported, "This oneDNN has no such implementation; build the plan again: {}", variant);
   return pd;
 }
-void require_layout_digest(const dnnl::memory::desc& packed, const std::string& variant);
 
 /// A constant's bytes in the layout `desc`, from row-major.
 Blob reorder_blob(const void* plain, const dnnl::memory::desc& from, const dnnl::memory::desc& to);

@@ -1,7 +1,7 @@
 // FP32 convolution through oneDNN: every implementation that it has for every layout that pays, each one candidate
 // (its own default is often not the fastest). The residual is a sum post-op in place, the activation an eltwise
 // post-op.
-#include <set>
+#include <algorithm>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -32,10 +32,11 @@ PrimitiveDesc describe(const LowerContext& c, Layout in, Layout out, const Visit
   using dnnl::memory;
   const Window window = conv_window(c.node, c.input_dims(0), c.input_dims(1));
   const Dims x = c.input_dims(0), y = c.output_dims();
+  if (!onednn_can_count(window, in, out, x, y)) return {};
   memory::dims dilations;
   for (int64_t d : window.dilations) dilations.push_back(d - 1);
   const auto any = memory::format_tag::any;
-  const memory::desc src = onednn_desc(in, DType::kFloat32, x), dst = onednn_desc(out, DType::kFloat32, y);
+  const ImageDescs images = onednn_images(in, out, x, y);
   const memory::desc weights(weight_dims(c), memory::data_type::f32, any);
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -47,15 +48,17 @@ PrimitiveDesc describe(const LowerContext& c, Layout in, Layout out, const Visit
   const auto algorithm = dnnl::algorithm::convolution_direct;
   const memory::desc bias =
       c.has_input(kBias) ? memory::desc({y[1]}, memory::data_type::f32, memory::format_tag::a) : memory::desc();
-  const dnnl::convolution_forward::desc desc(kind, algorithm, src, weights, bias, dst, window.strides, dilations,
-                                             window.pads_begin, window.pads_end);
+  const dnnl::convolution_forward::desc desc(kind, algorithm, images.in, weights, bias, images.out, window.strides,
+                                             dilations, window.pads_begin, window.pads_end);
   return visit_implementations<dnnl::convolution_forward>(desc, attr, visit);
 }
 
+std::string variant_of(const PrimitiveDesc& pd) { return onednn_variant(pd.impl_info_str(), pd.weights_desc()); }
+
 PrimitiveDesc find(const LowerContext& c, const Candidate& candidate) {
-  return require_found(
-      describe(c, candidate.inputs[0], candidate.outputs[0], is_variant<PrimitiveDesc>(candidate.variant)),
-      candidate.variant);
+  return require_found(describe(c, candidate.inputs[0], candidate.outputs[0],
+                                [&](const PrimitiveDesc& pd) { return variant_of(pd) == candidate.variant; }),
+                       candidate.variant);
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -67,19 +70,26 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (!c.is_constant(1) || (c.has_input(kBias) && !c.is_constant(kBias))) return reject("weights are no constants");
   dnnl::post_ops probe;
   if (!append_activation(c.node, probe)) return reject("oneDNN has no such activation");
+  const size_t before = candidates.size();
   const Layout block = cpu_features().avx512 ? Layout::kBlocked16 : Layout::kBlocked8;
   const std::pair<Layout, Layout> pairs[] = {{block, block},
                                              {Layout::kPlain, block},
                                              {Layout::kNhwc, Layout::kNhwc},
                                              {Layout::kPlain, Layout::kPlain},
                                              {Layout::kBlocked8, Layout::kBlocked8}};
-  std::set<std::string> seen;
+  std::vector<std::pair<ImageDescs, std::string>> seen;
   for (const auto& [in, out] : pairs) {
+    const ImageDescs images = onednn_images(in, out, c.input_dims(0), c.output_dims());
     try {
       describe(c, in, out, [&](PrimitiveDesc& pd) {
         const std::string name = pd.impl_info_str();
         if (name.starts_with("ref") || name.starts_with("simple")) return false;
-        Candidate candidate{.tactic = "onednn_conv", .variant = onednn_variant(name, pd.weights_desc())};
+        Candidate candidate{.tactic = "onednn_conv", .variant = variant_of(pd)};
+        const auto same = [&](const auto& other) {
+          return other.first.in == images.in && other.first.out == images.out && other.second == candidate.variant;
+        };
+        if (std::any_of(seen.begin(), seen.end(), same)) return false;
+        seen.emplace_back(images, candidate.variant);
         candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
         candidate.inputs[0] = in;
         candidate.outputs = {out};
@@ -87,13 +97,15 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
           candidate.inputs[kResidual] = out;
           candidate.inplace_input = kResidual;
         }
-        if (seen.insert(fmt::format("{}{}{}", candidate.variant, to_string(in), to_string(out))).second)
-          candidates.push_back(std::move(candidate));
+        if (onednn_needs_aligned_pixels(name, in, out))
+          candidate.rejected = "its pixels must lie at multiples of 16 bytes";
+        candidates.push_back(std::move(candidate));
         return false;
       });
     } catch (const dnnl::error&) {  // no implementation for these layouts
     }
   }
+  if (candidates.size() == before) reject("oneDNN has no implementation for these sizes");
 }
 
 std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
@@ -110,7 +122,6 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
   if (!is_convolution(c.node) || c.input_dims(0).size() != 4)
     fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   const PrimitiveDesc pd = find(c, candidate);
-  require_layout_digest(pd.weights_desc(), candidate.variant);
   std::vector<DnnlArg> args = {{DNNL_ARG_SRC, DnnlArg::kInput, 0, pd.src_desc()},
                                {DNNL_ARG_WEIGHTS, DnnlArg::kBlob, 0, pd.weights_desc()},
                                {DNNL_ARG_DST, DnnlArg::kOutput, 0, pd.dst_desc()},
@@ -124,6 +135,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_convolution() { return {"onednn_conv", propose, pack, create}; }
+Tactic onednn_convolution() {
+  return {"onednn_conv", propose, pack, create, [](const Node&, size_t i) { return i == 1 || i == kBias; }};
+}
 
 }  // namespace slipway

@@ -14,6 +14,14 @@ struct Operands {
   bool has_bias = false;
 };
 
+// One matrix for each arrangement in memory, as onednn_desc has one image: the stride of a size of 1 follows from what
+// stands behind it, not from a transpose.
+dnnl::memory::desc matrix(const Dims& dims, Dims strides) {
+  for (size_t i = dims.size(); i-- > 0;)
+    if (dims[i] == 1) strides[i] = i + 1 < dims.size() ? dims[i + 1] * strides[i + 1] : 1;
+  return {dims, dnnl::memory::data_type::f32, strides};
+}
+
 Operands operands(const LowerContext& c) {
   Operands o;
   o.a = c.input_dims(0);
@@ -40,9 +48,8 @@ Operands operands(const LowerContext& c) {
   };
   widen(o.a, a_strides);
   widen(o.b, b_strides);
-  const auto f32 = dnnl::memory::data_type::f32;
-  o.a_desc = {o.a, f32, a_strides};
-  o.b_desc = {o.b, f32, b_strides};
+  o.a_desc = matrix(o.a, a_strides);
+  o.b_desc = matrix(o.b, b_strides);
   o.y_desc = onednn_plain(DType::kFloat32, o.y);
   if (c.has_input(2)) {
     Dims bias = c.input_dims(2);
@@ -70,9 +77,15 @@ PrimitiveDesc describe(const LowerContext& c, const Operands& o, bool packed, co
 
 bool is_packed(const Candidate& candidate) { return candidate.variant.ends_with("|packed"); }
 
+std::string variant_of(const PrimitiveDesc& pd, bool packed) {
+  return onednn_variant(pd.impl_info_str(), pd.weights_desc()) + (packed ? "|packed" : "|plain");
+}
+
 PrimitiveDesc find(const LowerContext& c, const Operands& o, const Candidate& candidate) {
-  return require_found(describe(c, o, is_packed(candidate), is_variant<PrimitiveDesc>(candidate.variant)),
-                       candidate.variant);
+  const bool packed = is_packed(candidate);
+  return require_found(
+      describe(c, o, packed, [&](const PrimitiveDesc& pd) { return variant_of(pd, packed) == candidate.variant; }),
+      candidate.variant);
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -86,6 +99,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (c.has_input(2) && c.node.real("beta", 1) != 1 && !c.node.is_fused("Gemm")) return reject("beta is not 1");
   dnnl::post_ops probe;
   if (c.node.is_fused("Gemm") && !append_activation(c.node, probe)) return reject("oneDNN has no such activation");
+  if (element_count(c.input_dims(0)) == 0 || element_count(c.input_dims(1)) == 0) return reject("an empty operand");
   const Operands o = operands(c);
   for (const bool packed : {true, false}) {
     if (packed && !c.is_constant(1)) continue;
@@ -93,8 +107,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
       describe(c, o, packed, [&](PrimitiveDesc& pd) {
         const std::string name = pd.impl_info_str();
         if (name.starts_with("ref")) return false;
-        Candidate candidate{.tactic = "onednn_matmul",
-                            .variant = onednn_variant(name, pd.weights_desc()) + (packed ? "|packed" : "|plain")};
+        Candidate candidate{.tactic = "onednn_matmul", .variant = variant_of(pd, packed)};
         candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
         candidate.outputs = {Layout::kPlain};
         candidates.push_back(std::move(candidate));
@@ -103,10 +116,6 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
     } catch (const dnnl::error&) {
     }
   }
-}
-
-std::string layout_variant(const Candidate& candidate) {
-  return candidate.variant.substr(0, candidate.variant.rfind('|'));
 }
 
 std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
@@ -126,7 +135,6 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
     fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   const Operands o = operands(c);
   const PrimitiveDesc pd = find(c, o, candidate);
-  require_layout_digest(pd.weights_desc(), layout_variant(candidate));
   int next_blob = 0;
   const auto operand = [&](int id, size_t input, const dnnl::memory::desc& desc) {
     const bool constant = c.is_constant(input);
@@ -146,6 +154,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_matmul() { return {"onednn_matmul", propose, pack, create}; }
+Tactic onednn_matmul() {
+  return {"onednn_matmul", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

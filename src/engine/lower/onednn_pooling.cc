@@ -1,4 +1,6 @@
 // FP32 pooling through oneDNN, global pooling as a window of the whole image.
+#include <algorithm>
+
 #include "base/cpu.h"
 #include "base/error.h"
 #include "engine/lower/onednn.h"
@@ -39,11 +41,14 @@ PrimitiveDesc describe(const LowerContext& c, Layout layout, const Visit& visit)
                                                                       : algorithm::pooling_avg_exclude_padding;
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const dnnl::pooling_v2_forward::desc desc(
-      dnnl::prop_kind::forward_inference, how, onednn_desc(layout, DType::kFloat32, c.input_dims(0)),
-      onednn_desc(layout, DType::kFloat32, c.output_dims()), w.strides, w.kernel, dilations, w.pads_begin, w.pads_end);
+  if (!onednn_can_count(w, layout, layout, c.input_dims(0), c.output_dims())) return {};
+  const ImageDescs images = onednn_images(layout, layout, c.input_dims(0), c.output_dims());
+  const dnnl::pooling_v2_forward::desc desc(dnnl::prop_kind::forward_inference, how, images.in, images.out, w.strides,
+                                            w.kernel, dilations, w.pads_begin, w.pads_end);
   return visit_implementations<dnnl::pooling_v2_forward>(desc, attr, visit);
 }
+
+std::string variant_of(const PrimitiveDesc& pd) { return onednn_variant(pd.impl_info_str(), pd.src_desc()); }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (!is_global(c.node) && !c.node.is("MaxPool") && !c.node.is("AveragePool")) return;
@@ -52,19 +57,26 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
     candidates.push_back({.tactic = "onednn_pool", .rejected = std::move(why)});
   };
   if (c.input_dims(0).size() != 4) return reject("not two spatial dimensions");
-  if (c.is_constant(0)) return reject("the input is constant");
   if (c.node.outputs.size() > 1) return reject("indices are asked for");
   if (!is_global(c.node) && c.node.integer("ceil_mode", 0) != 0 && c.node.integer("count_include_pad", 0) != 0)
     return reject("counting of padding beyond the image differs from ONNX");
+  std::vector<ImageDescs> seen;
   for (const Layout layout :
        {cpu_features().avx512 ? Layout::kBlocked16 : Layout::kBlocked8, Layout::kNhwc, Layout::kPlain}) {
+    const ImageDescs images = onednn_images(layout, layout, c.input_dims(0), c.output_dims());
+    const auto same = [&](const ImageDescs& other) { return other.in == images.in && other.out == images.out; };
+    if (std::any_of(seen.begin(), seen.end(), same)) continue;
+    seen.push_back(images);
     try {
-      const PrimitiveDesc pd = describe(c, layout, [](PrimitiveDesc&) { return true; });
+      const PrimitiveDesc pd = describe(c, layout, [](const PrimitiveDesc&) { return true; });
+      if (!pd) continue;
       const std::string name = pd.impl_info_str();
       if (name.starts_with("ref")) continue;
-      Candidate candidate{.tactic = "onednn_pool", .variant = onednn_variant(name, pd.src_desc())};
+      Candidate candidate{.tactic = "onednn_pool", .variant = variant_of(pd)};
       candidate.inputs = {layout};
       candidate.outputs = {layout};
+      if (onednn_needs_aligned_pixels(name, layout, layout))
+        candidate.rejected = "its pixels must lie at multiples of 16 bytes";
       candidates.push_back(std::move(candidate));
     } catch (const dnnl::error&) {
     }
@@ -74,8 +86,9 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) try {
   if ((!is_global(c.node) && !c.node.is("MaxPool") && !c.node.is("AveragePool")) || c.input_dims(0).size() != 4)
     fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
-  const PrimitiveDesc pd =
-      require_found(describe(c, candidate.inputs[0], is_variant<PrimitiveDesc>(candidate.variant)), candidate.variant);
+  const PrimitiveDesc pd = require_found(
+      describe(c, candidate.inputs[0], [&](const PrimitiveDesc& p) { return variant_of(p) == candidate.variant; }),
+      candidate.variant);
   return make_dnnl_kernel(dnnl::pooling_v2_forward(pd),
                           {{DNNL_ARG_SRC, DnnlArg::kInput, 0, pd.src_desc()},
                            {DNNL_ARG_DST, DnnlArg::kOutput, 0, pd.dst_desc()},
@@ -87,6 +100,6 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_pooling() { return {"onednn_pool", propose, nullptr, create}; }
+Tactic onednn_pooling() { return {"onednn_pool", propose, nullptr, create, nullptr}; }
 
 }  // namespace slipway

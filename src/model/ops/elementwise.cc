@@ -48,7 +48,7 @@ void eval_number(EvalContext& ctx) {
 
 double real_sign(double v) {
   if (v > 0) return 1.0;
-  return v < 0 ? -1.0 : v;
+  return v < 0 ? -1.0 : v + 0.0;  // −0 becomes 0, NaN stays
 }
 
 int64_t int_sign(int64_t v) { return (v > 0 ? 1 : 0) - (v < 0 ? 1 : 0); }

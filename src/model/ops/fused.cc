@@ -61,16 +61,16 @@ Tensor eval_as(EvalContext& ctx, std::string_view op, std::vector<const Tensor*>
 
 const Tensor* optional_input(const EvalContext& ctx, size_t i) { return ctx.has_input(i) ? &ctx.input(i) : nullptr; }
 
-float activate(const std::string& name, float alpha, float beta, float x) {
-  if (name == "Relu") return std::max(x, 0.0f);
+double activate(const std::string& name, double alpha, double beta, double x) {
+  if (name == "Relu") return std::max(x, 0.0);
   if (name == "Clip") return std::min(std::max(x, alpha), beta);
-  if (name == "LeakyRelu") return x < 0.0f ? alpha * x : x;
-  if (name == "Sigmoid") return 1.0f / (1.0f + std::exp(-x));
+  if (name == "LeakyRelu") return x < 0 ? alpha * x : x;
+  if (name == "Sigmoid") return 1 / (1 + std::exp(-x));
   if (name == "Tanh") return std::tanh(x);
-  if (name == "HardSwish") return x * std::min(std::max(x / 6.0f + 0.5f, 0.0f), 1.0f);
-  if (name == "HardSigmoid") return std::min(std::max(alpha * x + beta, 0.0f), 1.0f);
-  if (name == "Elu") return x < 0.0f ? alpha * std::expm1(x) : x;
-  return x / (1.0f + std::exp(-x));  // SiLU
+  if (name == "HardSwish") return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0);
+  if (name == "HardSigmoid") return std::min(std::max(alpha * x + beta, 0.0), 1.0);
+  if (name == "Elu") return x < 0 ? alpha * std::expm1(x) : x;
+  return x / (1 + std::exp(-x));  // SiLU
 }
 
 void apply_activation(EvalContext& ctx, Tensor& y) {
@@ -81,7 +81,7 @@ void apply_activation(EvalContext& ctx, Tensor& y) {
   if (std::find(std::begin(kNames), std::end(kNames), name) == std::end(kNames))
     ctx.reject("the activation is unknown: " + name);
   const float alpha = ctx.node.real("alpha", 0), beta = ctx.node.real("beta", 0);
-  for (float& v : y.mutable_values<float>()) v = activate(name, alpha, beta, v);
+  for (float& v : y.mutable_values<float>()) v = static_cast<float>(activate(name, alpha, beta, v));
 }
 
 void infer_conv(InferContext& ctx) {

@@ -143,7 +143,8 @@ void eval_gather_nd(EvalContext& ctx) {
 
 template <typename T>
 T reduced(std::string_view how, T a, T b) {
-  return how == "add" ? a + b : how == "mul" ? a * b : how == "max" ? std::max(a, b) : std::min(a, b);
+  if (how == "add" || a != a || b != b) return a + b;  // NaN stays
+  return how == "mul" ? a * b : how == "max" ? std::max(a, b) : std::min(a, b);
 }
 
 // `data` with updates[i] written at, or reduced into, element destinations[i].
@@ -237,9 +238,13 @@ void eval_one_hot(EvalContext& ctx) {
 
 void infer_compress(InferContext& ctx) {
   Shape shape = ctx.node.has("axis") ? ctx.shape(0) : Shape::with_rank(1);
-  if (ctx.node.has("axis") && shape.has_rank())
+  const auto& condition = ctx.input(1).constant;
+  Dim kept;
+  if (condition != nullptr && condition->dtype() == DType::kBool)
+    kept = Dim(std::ranges::count(condition->values<bool>(), true));
+  if (shape.has_rank())
     shape[static_cast<size_t>(
-        normalize_axis(ctx.node.integer("axis", 0), static_cast<int64_t>(shape.rank()), ctx.node.label()))] = Dim();
+        normalize_axis(ctx.node.integer("axis", 0), static_cast<int64_t>(shape.rank()), ctx.node.label()))] = kept;
   ctx.set_output(0, ctx.dtype(0), shape);
 }
 

@@ -114,6 +114,7 @@ void accumulate(const Dims& dims, const Dims& strides, const std::vector<T>& val
 
 int64_t int_start(const Reducer& reducer, DType dtype) {
   if (reducer.int_step != larger_int && reducer.int_step != smaller_int) return static_cast<int64_t>(reducer.start);
+  if (dtype == DType::kBool) return reducer.int_step == larger_int ? 0 : 1;
   const Tensor limit = from_doubles(dtype, {1}, std::array{reducer.start});
   return to_ints(limit)[0];
 }
@@ -181,6 +182,10 @@ void infer_arg(InferContext& ctx) {
   ctx.set_output(0, DType::kInt64, Shape(std::move(dims)));
 }
 
+bool is_nan(double v) { return std::isnan(v); }
+bool is_nan(int64_t) { return false; }
+
+// NaN is found before all numbers, as numpy does.
 template <typename T>
 Tensor best_indices(const EvalContext& ctx, const Dims& from, const std::vector<T>& values) {
   const auto axis = static_cast<size_t>(
@@ -200,8 +205,10 @@ Tensor best_indices(const EvalContext& ctx, const Dims& from, const std::vector<
       const auto value = [&](int64_t i) { return values[static_cast<size_t>((o * size + i) * inner + k)]; };
       int64_t best = 0;
       for (int64_t i = 1; i < size; ++i) {
-        const bool better = largest ? value(i) > value(best) : value(i) < value(best);
-        if (better || (last && value(i) == value(best))) best = i;
+        const bool same = value(i) == value(best) || (is_nan(value(i)) && is_nan(value(best)));
+        const bool better =
+            !is_nan(value(best)) && (is_nan(value(i)) || (largest ? value(i) > value(best) : value(i) < value(best)));
+        if (better || (last && same)) best = i;
       }
       to[static_cast<size_t>(o * inner + k)] = best;
     }

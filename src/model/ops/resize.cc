@@ -209,6 +209,10 @@ std::vector<Taps> taps_of(const EvalContext& ctx, const Settings& s, const AxisP
   const double squeeze = s.antialias ? std::min(plan.scale, 1.0) : 1.0;
   const double reach = (s.mode == "cubic" ? 2.0 : 1.0) / squeeze;
   for (size_t at = 0; at < result.size(); ++at) {
+    if (!plan.touched) {  // whatever the mode makes of a scale of 1
+      result[at].taps = {{static_cast<int64_t>(at), 1.0}};
+      continue;
+    }
     const double x = source_coordinate(ctx, s.coordinates, plan, static_cast<double>(at));
     Taps& taps = result[at];
     taps.outside = s.coordinates == "tf_crop_and_resize" && (x < 0 || x > static_cast<double>(plan.from - 1));

@@ -124,7 +124,11 @@ void eval_unique(EvalContext& ctx) {
         for (int64_t k = 0; k < inner; ++k) {
           const auto va = values[static_cast<size_t>((o * size + a) * inner + k)];
           const auto vb = values[static_cast<size_t>((o * size + b) * inner + k)];
-          if (va != vb) return va < vb ? -1 : 1;
+          if (va != va || vb != vb) {  // NaN is the largest, and one value
+            if (va == va || vb == vb) return va == va ? -1 : 1;
+          } else if (va != vb) {
+            return va < vb ? -1 : 1;
+          }
         }
       return 0;
     };
