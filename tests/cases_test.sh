@@ -61,7 +61,8 @@ for i, port in enumerate(p for p in model.graph.input if p.name not in constants
             print(f"--dim={port.name}.{axis}={given[axis]}")
 PY
 }
-# checks NAME FILE: ONNX's own checker accepts the file, and no two nodes of one graph have the same name.
+# checks NAME FILE: ONNX's own checker accepts the file (if it is old enough for Debian's), and no two nodes of one
+# graph have the same name.
 checks() {
   if "$python" - "$2" >out 2>err <<'PY'; then pass "$1"; else miss "$1" "not accepted by onnx.checker"; fi
 import sys
@@ -74,7 +75,8 @@ def unique(graph):
             for g in [a.g] if a.type == a.GRAPH else a.graphs:
                 unique(g)
 model = onnx.load(sys.argv[1])
-onnx.checker.check_model(model, full_check=True)
+if model.ir_version <= onnx.IR_VERSION:
+    onnx.checker.check_model(model, full_check=True)
 unique(model.graph)
 PY
 }
@@ -132,7 +134,8 @@ PY
 
 verify_case() {
   local name=$1 folder=$cases/$1 status
-  (cd "$folder" && "$slipway" verify original.onnx candidate.onnx --data d.yaml -o "$work/$name" --quick) >out 2>err
+  "$slipway" verify "$folder/original.onnx" "$folder/candidate.onnx" --data "$folder/d.yaml" --quick --no-tune \
+    --report "$name.html" --report-json "$name.json" >out 2>err
   status=$?
   if [ $status -eq 1 ]; then pass "$name, not passed"; else miss "$name" "exit $status, not 1"; fi
 }
