@@ -3,7 +3,8 @@
 #   bench.sh PROGRAM [--peers PYTHON] [MODEL.onnx DATA.yaml]…
 # Without models: the bundled one and, where the folder SLIPWAY_ASSETS (default ../shared/assets) is there, ResNet-20 and
 # ResNet-56 on CIFAR-10. --peers names a Python that has onnxruntime and numpy: ONNX Runtime is then timed in the same
-# rounds, and its classes are compared with ours on every test image.
+# rounds, its classes are compared with ours on every test image, and what we wrote of each case in SLIPWAY_CASES (default
+# ../shared/cases) it has to load and to compute alike (peers_load.py, which takes any folder of cases).
 set -euo pipefail
 program=$1
 shift
@@ -41,3 +42,8 @@ while [ $# -ge 2 ]; do
   done
   [ -z "$peers" ] || "$peers" bench/agreement.py "$program" "$model" "$int8" --data "$data"
 done
+cases=${SLIPWAY_CASES:-../shared/cases}
+if [ -n "$peers" ] && [ -d "$cases" ]; then
+  printf '\n== files written, in ONNX Runtime\n'
+  "$peers" bench/peers_load.py "$cases" --program "$program"
+fi

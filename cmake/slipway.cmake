@@ -27,6 +27,9 @@ function(slipway_folder name)
     if(source MATCHES "_avx2\\.cc$")
       set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
         COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-O3;-fno-exceptions;-ffp-contract=off")
+    elseif(source MATCHES "_avx512\\.cc$")
+      set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+        COMPILE_OPTIONS "-mavx2;-mfma;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-O3;-fno-exceptions;-ffp-contract=off;-Wno-maybe-uninitialized;-Wno-uninitialized")
     elseif(source MATCHES "_avx512vnni\\.cc$")
       set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
         COMPILE_OPTIONS "-mavx2;-mfma;-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-O3;-fno-exceptions;-ffp-contract=off;-Wno-maybe-uninitialized;-Wno-uninitialized")
@@ -105,6 +108,25 @@ function(slipway_torch_program)
   target_link_libraries(slipway-torch PRIVATE slipway_train)
   set_target_properties(slipway-torch PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
   install(TARGETS slipway-torch RUNTIME DESTINATION bin)
+endfunction()
+
+# The differential tester, tests/differential: a library, and the program that ./dev fuzz runs.
+function(slipway_differential)
+  find_library(ONNX_LIBRARY onnx REQUIRED)  # the operators' schemas; the product needs the file format alone
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/differential/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/(main|[a-z_]*_test)\\.cc$")
+  add_library(slipway_differential STATIC EXCLUDE_FROM_ALL ${sources})
+  target_link_libraries(slipway_differential PUBLIC slipway_quantize ${ONNX_LIBRARY})
+  target_include_directories(slipway_differential PUBLIC ${CMAKE_SOURCE_DIR}/tests/differential)
+  add_executable(differential EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/tests/differential/main.cc)
+  target_link_libraries(differential PRIVATE slipway_differential CLI11::CLI11)
+  set_target_properties(differential PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+  if(SLIPWAY_TESTS)
+    add_executable(differential_test ${CMAKE_SOURCE_DIR}/tests/differential/differential_test.cc)
+    target_link_libraries(differential_test PRIVATE slipway_differential GTest::gtest_main)
+    add_test(NAME differential COMMAND differential_test --gtest_brief=1)
+    set_tests_properties(differential PROPERTIES TIMEOUT 900)
+  endif()
 endfunction()
 
 # Suites that cross folders: tests/*_test.cc and tests/*.sh (the program is their first argument).

@@ -13,6 +13,7 @@
 #include "engine/executor.h"
 #include "metrics/classification.h"
 #include "metrics/significance.h"
+#include "verify/checks.h"
 
 namespace slipway {
 namespace {
@@ -51,61 +52,64 @@ Tensor stacked(const Tensor& sample) {
   return sample.reshaped(dims);
 }
 
-int64_t predicted_class(const Tensor& scores) {
-  const auto values = to_doubles(scores);
-  return std::max_element(values.begin(), values.end()) - values.begin();
-}
+int64_t predicted_class(const Tensor& scores) { return argmax(to_floats(scores)); }
 
 void preview(const PreviewOptions& o) {
   const std::string output = o.output.empty() ? file_name(o.data) + ".preview.html" : o.output;
+  require_replaces_nothing({output}, {o.model}, {o.data});
   require_writable(output);
   const Graph model = load_model(o.model);
   const Dataset data = Dataset::open(o.data);
   data.require_fitting(model);
-  for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
+  std::vector<std::string> warnings = input_warnings(data, Split::kTest);
   const int64_t size = data.size(Split::kTest), shown = std::min<int64_t>({o.count, size, kMaxPreviewSamples});
   const auto executor = make_executor(model, {.batch = 1, .threads = o.threads});
   std::vector<int64_t> predictions;
   for (int64_t i = 0; i < shown; ++i)
-    predictions.push_back(predicted_class(
-        executor
-            ->run(std::vector<Tensor>{stacked(data.input(Split::kTest, preview_index(data, Split::kTest, shown, i)))})
-            .at(0)));
+    predictions.push_back(predicted_class(executor
+                                              ->run_samples(std::vector<Tensor>{stacked(data.input(
+                                                  Split::kTest, preview_index(data, Split::kTest, shown, i)))})
+                                              .at(0)));
   const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));
   nlohmann::json json = {{"data", o.data},         {"output", output},       {"samples", size},
                          {"input_min", stats.min}, {"input_max", stats.max}, {"input_mean", stats.mean},
                          {"input_std", stats.std}, {"remark", stats.remark}};
   std::string verdict = "the set has no labels, so there is no accuracy to show";
-  std::string warning;
   if (data.has_labels()) {
     const int64_t count = std::min(o.samples, size);
     Progress progress("FP32 accuracy", count, o.json);
-    int64_t right = 0, classes = 0;
+    std::vector<std::pair<int64_t, int64_t>> said;  // label, prediction
+    int64_t classes = 0;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t index = size * i / count;
-      const Tensor scores = executor->run(std::vector<Tensor>{stacked(data.input(Split::kTest, index))}).at(0);
+      const Tensor scores = executor->run_samples(std::vector<Tensor>{stacked(data.input(Split::kTest, index))}).at(0);
+      said.emplace_back(data.label(Split::kTest, index), predicted_class(scores));
       classes = scores.elements();
-      right += predicted_class(scores) == data.label(Split::kTest, index);
+      if (said.back().first >= classes)
+        fail(ErrorCode::kInvalidArgument,
+             "A label lies beyond the model's classes; correct label_map or label_offset in {}: {} of sample '{}', the "
+             "model has {} classes",
+             o.data, said.back().first, data.sample_name(Split::kTest, index), classes);
       progress.step();
     }
-    const auto interval = wilson_interval(right, count);
-    const double accuracy = static_cast<double>(right) / static_cast<double>(count);
+    ConfusionMatrix matrix(classes);
+    for (const auto& [label, predicted] : said) matrix.add(label, predicted);
+    const auto interval = wilson_interval(matrix.correct(), count);
+    const double accuracy = matrix.accuracy();
     verdict = fmt::format("top-1 accuracy {:.2f} % on {} samples (95 % interval {:.1f} to {:.1f} %)", 100 * accuracy,
                           count, 100 * interval.low, 100 * interval.high);
     json["accuracy"] = accuracy;
     json["accuracy_samples"] = count;
-    if (classes > 0 && accuracy < std::max(2.0 / static_cast<double>(classes), 0.02))
-      warning = fmt::format(
-          "accuracy is near chance (1 of {} classes): the pre-processing (scale, mean, std, colour order, layout) or "
-          "the label map is probably wrong",
-          classes);
+    const std::string warning = chance_warning(accuracy, chance_agreement(matrix));
     json["warning"] = warning;
+    if (!warning.empty()) warnings.push_back(warning);
   }
+  json["warnings"] = warnings;
   write_file(output, contact_sheet_html(data, Split::kTest, shown, predictions));
   if (o.json) return print_json(json);
   fmt::print("{}", contact_sheet_text(data, Split::kTest, shown, predictions));
   fmt::print("\n{}\n", verdict);
-  if (!warning.empty()) fmt::print("WARNING: {}\n", warning);
+  for (const std::string& warning : warnings) fmt::print("WARNING: {}\n", warning);
   fmt::print("contact sheet: {}\n", output);
 }
 
@@ -117,6 +121,7 @@ struct ExportOptions {
 };
 
 void export_inputs(const ExportOptions& o) {
+  require_replaces_nothing({o.output}, {}, {o.data});
   require_writable(o.output);
   const Dataset data = Dataset::open(o.data);
   if (o.split != "test" && o.split != "calibration")

@@ -9,6 +9,7 @@
 #include "engine/plan.h"
 #include "model/infer.h"
 #include "model/op.h"
+#include "model/rows.h"
 
 namespace slipway {
 namespace {
@@ -140,6 +141,7 @@ void run(const Options& o) {
       parameters += static_cast<double>(v.constant->elements());
       weight_bytes += static_cast<double>(v.constant->bytes());
     }
+  const RowIndependence independence = prove_row_independence(graph);
   if (o.json) {
     json ops = json::object(), inputs = json::array(), outputs = json::array();
     for (const auto& [name, row] : rows) ops[name] = {{"count", row.count}, {"flops", row.flops}};
@@ -163,16 +165,21 @@ void run(const Options& o) {
                 {"weight_bytes", weight_bytes},
                 {"flops", flops},
                 {"batch", o.batch},
-                {"file_bytes", file_bytes(o.model)},
+                {"rows", {{"independent", independence.proven}, {"reason", independence.reason}}},
+                {"file_bytes", model_bytes(o.model)},
                 {"metadata", graph.metadata}});
     return;
   }
-  fmt::print("{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(file_bytes(o.model))),
+  fmt::print("{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(model_bytes(o.model))),
              graph.opset(), graph.ir_version,
              graph.producer_name.empty() ? "" : ", from " + graph.producer_name + " " + graph.producer_version);
   for (ValueId id : graph.inputs()) fmt::print("  input   {}\n", port_text(graph, id));
   for (ValueId id : graph.outputs()) fmt::print("  output  {}\n", port_text(graph, id));
   for (const auto& [key, text] : graph.metadata) fmt::print("  carries {} ({} bytes)\n", key, text.size());
+  if (independence.proven)
+    fmt::print("  rows    independent (batchable)\n");
+  else
+    fmt::print("  rows    not proven independent: {}; requests are not batched\n", independence.reason);
   fmt::print("  {} nodes, {} parameters in {}, {}FLOP at batch {}\n\n", graph.node_count(), human_count(parameters),
              human_bytes(weight_bytes), human_count(flops), o.batch);
   Table table({"operator", "count", "FLOP", "share"});

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_reader.h"
 #include "cli/cli.h"
 
 namespace slipway {
@@ -15,6 +16,7 @@ namespace {
 struct Options {
   ShipOptions ship;
   std::string traffic = "replay", strategy = "auto";
+  std::string html, report;
   bool json = false;
 };
 
@@ -55,6 +57,7 @@ nlohmann::json json_of(const ShipResult& r) {
                    {"reason", r.road.reason},
                    {"stages", stages},
                    {"work", r.work},
+                   {"warnings", r.warnings},
                    {"report", join_path(r.work, "report.html")}};
   if (const auto version = r.road.values.find("version"); version != r.road.values.end())
     j["version"] = std::stoll(version->second);
@@ -71,6 +74,10 @@ int run(Options& o) {
   o.ship.traffic = o.traffic == "live" ? CanaryTraffic::kLive : CanaryTraffic::kReplay;
   o.ship.strategy = parse_strategy(o.strategy);
   o.ship.quiet = o.json;
+  require_replaces_nothing({o.html, o.report}, {o.ship.model, o.ship.candidate},
+                           {o.ship.data, o.ship.policy, o.ship.plan, o.ship.recording});
+  for (const std::string* path : {&o.html, &o.report})
+    if (!path->empty()) require_writable(*path);
   const bool terminal = ::isatty(STDERR_FILENO) != 0;
   const ShipResult r = ship(o.ship, {.stage =
                                          [&](const StageReport& stage) {
@@ -81,6 +88,8 @@ int run(Options& o) {
                                            if (!o.json) fmt::print("{:<19}{}\n", "", note);
                                            std::fflush(stdout);
                                          }});
+  for (const auto& [to, from] : {std::pair(&o.html, "report.html"), std::pair(&o.report, "report.json")})
+    if (const std::string made = join_path(r.work, from); !to->empty() && file_exists(made)) copy_file(made, *to);
   if (o.json) {
     print_json(json_of(r));
   } else if (!r.road.passed) {
@@ -126,8 +135,9 @@ void add_ship(Cli& cli) {
                    "ptq: quantise after training; qat: with training; auto: as the policy's `quantization` asks")
       ->capture_default_str();
   verb->add_flag("--skip-quantize", s.skip_quantize, "Ship the optimised model in the precision that it has");
-  verb->add_flag("--quick", s.quick, "Fewer samples and shorter measurements; for trying it out");
-  verb->add_option("--samples", s.samples, "Test samples to verify with; all without it");
+  add_verify_extent(*verb, s.extent);
+  verb->add_option("--report", o->html, "HTML report to write besides the one in the work folder");
+  verb->add_option("--report-json", o->report, "JSON report to write besides the one in the work folder");
   verb->add_option("--threads", s.threads, "Threads of one inference (default: NAME/config.yaml's, else 1)")
       ->check(CLI::Range(1, 1024));
   verb->add_flag("!--no-tune", s.tune, "Take the likely fastest kernels without timing them");

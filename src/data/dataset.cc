@@ -364,6 +364,15 @@ void Dataset::require_fitting(const Graph& model, bool training) const {
 const Preprocess& Dataset::preprocess() const { return impl_->description.preprocess; }
 const std::optional<Augment>& Dataset::augment() const { return impl_->description.augment; }
 bool Dataset::is_image() const { return impl_->is_image; }
+
+bool Dataset::is_continuous() const {
+  if (impl_->is_image) return true;
+  const Preprocess& how = impl_->description.preprocess;
+  if (how.dtype[0] != 'f') return false;
+  const SplitData& test = impl_->split(Split::kTest);
+  const bool scaled = how.scale != 1 || !how.mean.empty() || !how.std.empty();
+  return scaled || is_float(test.source->array(test.indices.front()).dtype());
+}
 const std::string& Dataset::path() const { return impl_->path; }
 const std::vector<std::string>& Dataset::warnings() const { return impl_->warnings; }
 

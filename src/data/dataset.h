@@ -41,6 +41,9 @@ class Dataset {
   /// What `augment` says; pictures only. Nothing where the file has no such key.
   const std::optional<Augment>& augment() const;
   bool is_image() const;
+  /// Whether an element measures something, so that a little noise leaves the sample what it was: pictures, arrays of
+  /// floats, integers that the pre-processing scales to floats. Ids and other codes do not.
+  bool is_continuous() const;
   /// The picture before pre-processing (image sets only). Fails naming the file when it can't be decoded.
   Image image(Split split, int64_t index) const;
   /// One sample as the model gets it, without the batch axis.

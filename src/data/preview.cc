@@ -151,6 +151,14 @@ InputStatistics input_statistics(const Dataset& data, Split split, int64_t count
   return s;
 }
 
+std::vector<std::string> input_warnings(const Dataset& data, Split split) {
+  constexpr int64_t kLookedAt = 200;
+  std::vector<std::string> warnings = data.warnings();
+  if (std::string remark = input_statistics(data, split, kLookedAt).remark; !remark.empty())
+    warnings.push_back("the model's input: " + remark);
+  return warnings;
+}
+
 std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions) {
   const InputStatistics statistics = input_statistics(data, split, count);
   std::string html = fmt::format(
@@ -186,7 +194,6 @@ std::string contact_sheet_text(const Dataset& data, Split split, int64_t count, 
   const InputStatistics statistics = input_statistics(data, split, count);
   std::string text = fmt::format("{} split: {} samples, {}\n{}\n", to_string(split), data.size(split),
                                  classes_text(data, split), range_text(statistics));
-  if (!statistics.remark.empty()) text += "warning: " + statistics.remark + "\n";
   std::vector<Shown> samples = shown_samples(data, split, count, predictions);
   samples.resize(std::min(samples.size(), rows));
   for (const Shown& sample : samples)

@@ -18,6 +18,10 @@ struct InputStatistics {
 };
 InputStatistics input_statistics(const Dataset& data, Split split, int64_t count);
 
+/// What there is to warn of before a model has run: Dataset::warnings() and the remark on the input's range. One list
+/// for `data preview`, verification and `ship`.
+std::vector<std::string> input_warnings(const Dataset& data, Split split);
+
 inline constexpr int64_t kMaxPreviewSamples = 400;
 
 /// `count` samples, evenly taken from the split, as one HTML page that needs no other file: pictures with labels, the

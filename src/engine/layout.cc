@@ -1,6 +1,7 @@
 // Layouts and the copies between them. The fast path of the common pairs walks the target in memory order.
 #include "engine/layout.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <string>
@@ -132,6 +133,15 @@ void convert_layout(Layout from, const void* source, Layout to, void* target, DT
     default:
       SLIPWAY_CHECK(false);
   }
+}
+
+void clear_padding(Layout layout, float* data, const Dims& dims) noexcept {
+  const int64_t block = block_of(layout);
+  if (block == 1 || dims[1] % block == 0) return;
+  const int64_t used = dims[1] % block, plane = dims[2] * dims[3], image = (dims[1] / block + 1) * plane * block;
+  for (int64_t n = 0; n < dims[0]; ++n)
+    for (int64_t p = 0; p < plane; ++p)
+      std::fill_n(data + (n + 1) * image - (plane - p) * block + used, block - used, 0.0f);
 }
 
 }  // namespace slipway

@@ -37,4 +37,7 @@ bool same_arrangement(Layout a, Layout b, const Dims& dims);
 void convert_layout(Layout from, const void* source, Layout to, void* target, DType dtype, const Dims& dims,
                     int threads);
 
+/// Writes zeros to the channels that pad a blocked layout; does nothing for the others.
+void clear_padding(Layout layout, float* data, const Dims& dims) noexcept;
+
 }  // namespace slipway

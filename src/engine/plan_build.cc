@@ -501,6 +501,7 @@ std::shared_ptr<const Plan> Plan::build(const Graph& graph, const BuildOptions& 
     fail(ErrorCode::kInvalidArgument, "The number of threads must lie between 1 and 1024: {}", options.threads);
   if (options.batch < 1) fail(ErrorCode::kInvalidArgument, "The batch must be at least 1: {}", options.batch);
   set_thread_count(options.threads);
+  verify(graph);
   Graph bound = graph;
   bind_batch(bound, options.batch, options.dims);
   if (options.optimize) run_passes(bound);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "metrics/significance.h"
 
 namespace slipway {
 
@@ -29,7 +30,7 @@ double agreement(std::span<const int64_t> a, std::span<const int64_t> b) {
   SLIPWAY_CHECK(a.size() == b.size());
   if (a.empty()) return 1;
   size_t equal = 0;
-  for (size_t i = 0; i < a.size(); ++i) equal += a[i] == b[i];
+  for (size_t i = 0; i < a.size(); ++i) equal += a[i] == b[i] && a[i] >= 0;
   return static_cast<double>(equal) / static_cast<double>(a.size());
 }
 
@@ -86,6 +87,18 @@ double ConfusionMatrix::macro_f1() const {
 
 double ConfusionMatrix::macro_recall() const {
   return mean_of([](const ClassScores& s) { return s.recall; });
+}
+
+ChanceAgreement chance_agreement(const ConfusionMatrix& matrix) {
+  const auto n = static_cast<double>(matrix.total());
+  ChanceAgreement chance;
+  if (matrix.total() == 0) return chance;
+  for (int64_t c = 0; c < matrix.classes(); ++c) {
+    chance.accuracy += static_cast<double>(matrix.labelled(c)) / n * (static_cast<double>(matrix.predicted(c)) / n);
+    chance.possible = chance.possible && matrix.labelled(c) < matrix.total();
+  }
+  chance.p = binomial_upper_tail(matrix.correct(), matrix.total(), chance.accuracy);
+  return chance;
 }
 
 }  // namespace slipway

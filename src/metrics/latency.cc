@@ -78,6 +78,21 @@ Interval median_ratio_interval(std::span<const double> baseline, std::span<const
   return {value, quantile_of_sorted(ratios, tail), quantile_of_sorted(ratios, 1 - tail)};
 }
 
+SpeedUp speed_up(double baseline_median, double candidate_median, const Interval& ratio) {
+  constexpr double kSteady = 1.25, kAgree = 1.1;
+  const double shown = candidate_median / baseline_median;
+  if (!(ratio.low > 0 && ratio.high <= kSteady * ratio.low))
+    return {0, fmt::format("the rounds are too unsteady to state a speed-up: {:.2f} to {:.2f} of the time", ratio.low,
+                           ratio.high)};
+  if (!(shown >= ratio.low / kAgree && shown <= kAgree * ratio.high))
+    return {0,
+            fmt::format("the medians of all runs ({:.2f} of the time) contradict the rounds ({:.2f} to {:.2f}), so no "
+                        "speed-up is stated",
+                        shown, ratio.low, ratio.high)};
+  if (ratio.low <= 1 && ratio.high >= 1) return {0, "no difference in speed that the rounds could tell"};
+  return {1 / ratio.value, ""};
+}
+
 Interval quantile_ratio_interval(const std::vector<std::vector<double>>& baseline,
                                  const std::vector<std::vector<double>>& candidate, double q, double confidence,
                                  int rounds, uint64_t seed) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace slipway {
@@ -24,6 +25,15 @@ struct Interval {
 /// baseline[i] were taken one after the other, so a round draws pairs and slow moments of the machine strike both.
 Interval median_ratio_interval(std::span<const double> baseline, std::span<const double> candidate,
                                double confidence = 0.95, int rounds = 2000, uint64_t seed = 1);
+
+/// How many times as fast a candidate is, where its rounds allow to say so in one number.
+struct SpeedUp {
+  double value = 0;  ///< baseline / candidate; 0: not to be stated, for the reason in `note`
+  std::string note;
+};
+/// `ratio` is median_ratio_interval's, the medians are those of all runs, which a reader sees beside it. Nothing is
+/// stated where the interval is wider than a quarter, contains 1, or where the medians do not lie within 10 % of it.
+SpeedUp speed_up(double baseline_median, double candidate_median, const Interval& ratio);
 
 /// The q-quantile of all the candidate's samples over that of all the baseline's, where samples come in rounds:
 /// candidate[i] and baseline[i] were taken one after the other, and the samples of a round resemble each other, as a

@@ -46,6 +46,19 @@ double mcnemar_exact(int64_t only_a, int64_t only_b) {
   return std::min(1.0, 2 * tail);
 }
 
+double binomial_upper_tail(int64_t successes, int64_t trials, double p) {
+  if (successes <= 0 || p >= 1) return 1;
+  if (p <= 0 || successes > trials) return 0;
+  const auto n = static_cast<double>(trials);
+  double tail = 0;
+  for (int64_t k = successes; k <= trials; ++k) {
+    const auto hits = static_cast<double>(k);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(hits + 1) - std::lgamma(n - hits + 1) + hits * std::log(p) +
+                     (n - hits) * std::log1p(-p));
+  }
+  return std::min(1.0, tail);
+}
+
 TestResult two_proportion_z(int64_t successes_a, int64_t trials_a, int64_t successes_b, int64_t trials_b) {
   if (trials_a == 0 || trials_b == 0) return {};
   const auto na = static_cast<double>(trials_a), nb = static_cast<double>(trials_b);

@@ -17,6 +17,9 @@ Interval wilson_interval(int64_t successes, int64_t trials, double confidence = 
 /// other alone. Two-sided p-value; 1 when there are none.
 double mcnemar_exact(int64_t only_a, int64_t only_b);
 
+/// P(X >= successes) for X binomial over `trials` with probability `p` in [0, 1]: the one-sided exact test.
+double binomial_upper_tail(int64_t successes, int64_t trials, double p);
+
 struct TestResult {
   double statistic = 0, z = 0, p = 1;  ///< p is two-sided
 };

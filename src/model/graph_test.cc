@@ -126,5 +126,20 @@ TEST(Verify, NamesUnknownOperators) {
   }
 }
 
+TEST(Verify, InputsThatAnOperatorNeedsMustBeThere) {
+  const auto refused = [](const std::string& node) {
+    try {
+      verify(parse_text("graph \"g\" { input %x : f32[1,1,2,2] %y = " + node + " output %y }"));
+    } catch (const Error& error) {
+      return std::string_view(error.what()).find("is left out") != std::string_view::npos;
+    }
+    return false;
+  };
+  EXPECT_TRUE(refused("Conv(_, %x)"));
+  EXPECT_TRUE(refused("Conv(%x, _, %x)"));
+  EXPECT_TRUE(refused("Concat(%x, _, %x) {axis = 0}"));
+  EXPECT_FALSE(refused("Clip(%x, _, %x)"));
+}
+
 }  // namespace
 }  // namespace slipway

@@ -68,7 +68,7 @@ std::vector<ValueFacts> seeds_for(const Node& node, const FactRefs& inputs) {
 
 class Inference {
  public:
-  explicit Inference(const Graph& root) : root_(root) {}
+  explicit Inference(const Graph& root, const InferObserver& observe = {}) : root_(root), observe_(observe) {}
 
   /// Returns what is known of the graph's outputs.
   std::vector<ValueFacts> run(Graph& graph, const std::vector<ValueFacts>& seeds, const FactRefs& captures, int depth) {
@@ -107,6 +107,7 @@ class Inference {
     if (spec.infer != nullptr) spec.infer(ctx);
     for (ValueFacts& result : ctx.results()) settle(result);
     fold(owner, node, spec, inputs, ctx.results());
+    if (observe_ && depth == 0) observe_(ctx);
     for (size_t i = 0; i < node.outputs.size(); ++i)
       if (node.outputs[i] != kNoValue) learn(graph, node.outputs[i], facts, ctx.results()[i]);
   }
@@ -173,6 +174,7 @@ class Inference {
   }
 
   const Graph& root_;
+  const InferObserver observe_;
 };
 
 void forget_shapes(Graph& graph, const std::map<std::string, int64_t>& symbols, bool top) {
@@ -195,6 +197,11 @@ void forget_shapes(Graph& graph, const std::map<std::string, int64_t>& symbols, 
 }  // namespace
 
 void infer_shapes(Graph& graph) { Inference(graph).run(graph, {}, {}, 0); }
+
+void infer_shapes_anew(Graph& graph, const InferObserver& observe) {
+  forget_shapes(graph, {}, true);
+  Inference(graph, observe).run(graph, {}, {}, 0);
+}
 
 void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes) {
   std::map<std::string, int64_t> symbols;
@@ -236,6 +243,7 @@ void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes) {
 }
 
 void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t>& sizes) {
+  if (batch < 1) fail(ErrorCode::kInvalidArgument, "A batch has at least one row: {}", batch);
   std::map<std::string, int64_t> all = sizes;
   bool any_free = false, any_fits = false;
   int64_t fixed = -1;
@@ -256,8 +264,9 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
       all.emplace(first.is_symbol() ? first.symbol() : place, batch);
   }
   if (!any_free && !any_fits && fixed > 0)
-    fail(ErrorCode::kInvalidArgument, "The model's batch is fixed; export it with a dynamic one: {} asked, {} fixed",
-         batch, fixed);
+    fail(ErrorCode::kInvalidArgument,
+         "The model's batch is fixed; ask for that one or export the model with a free one: {} asked, {} fixed", batch,
+         fixed);
   bind_dims(graph, all);
   for (ValueId id : graph.inputs()) {
     const Value& v = graph.value(id);

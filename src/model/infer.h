@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 #include <string>
 
@@ -9,6 +10,15 @@ namespace slipway {
 /// Fills in types and shapes of every value from the inputs on, in place, subgraphs included; symbolic dimensions stay
 /// symbolic. Fails with kInvalidModel where the model contradicts itself, kUnsupported at an unknown operator.
 void infer_shapes(Graph& graph);
+
+class InferContext;
+
+/// Called with each node of the graph itself (not of its subgraphs), in topological order, once its results are known.
+/// It may name dimensions that are still unknown.
+using InferObserver = std::function<void(InferContext&)>;
+
+/// Forgets every shape but the inputs' and constants' and infers anew, watched by `observe`.
+void infer_shapes_anew(Graph& graph, const InferObserver& observe);
 
 /// Gives symbols (and dimensions named "input.axis", e.g. "images.0") concrete sizes, forgets the shapes inside and
 /// infers anew. Fails with kInvalidArgument for a name that no input has.

@@ -179,5 +179,20 @@ TEST(Infer, SubgraphsSeeCapturesAndImpossibleBranchesAreForgiven) {
   EXPECT_EQ(b.graph.value(b.graph.outputs()[0]).dtype, DType::kFloat32);
 }
 
+TEST(Infer, CompressByAConstantConditionHasAFixedShape) {
+  Graph g = parse_text(R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[2,3,4]
+  const %keep : bool[3] = {true, false, true}
+  %a = Compress(%x, %keep) {axis = 1}
+  %b = Compress(%x, %keep) {axis = -2}
+  %c = Compress(%x, %keep)
+  output %a, %b, %c
+})");
+  infer_shapes(g);
+  EXPECT_EQ(to_string(g.value(g.find("a")).shape), "[2,2,4]");
+  EXPECT_EQ(to_string(g.value(g.find("b")).shape), "[2,2,4]");
+  EXPECT_EQ(to_string(g.value(g.find("c")).shape), "[2]");
+}
+
 }  // namespace
 }  // namespace slipway

@@ -97,6 +97,8 @@ enum OpTrait : uint32_t {
   kHasSubgraph = 32,
 };
 
+class RowsContext;  // model/ops/row_rules.h
+
 /// One operator over a range of opsets.
 struct OpSpec {
   std::string_view name;
@@ -107,6 +109,8 @@ struct OpSpec {
   void (*infer)(InferContext&) = nullptr;
   void (*eval)(EvalContext&) = nullptr;
   double (*flops)(const CostContext&) = nullptr;  ///< null: one per output element when elementwise, else zero
+  /// Where its outputs hold the rows of a batch; null: by broadcasting when elementwise, else nothing is proven.
+  void (*rows)(RowsContext&) = nullptr;
   uint32_t traits = 0;
   std::string_view domain = "";
   bool has(OpTrait trait) const { return (traits & trait) != 0; }

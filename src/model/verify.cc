@@ -122,6 +122,10 @@ class Verifier {
             fmt::format("the operator has {} to {} outputs, not {}", spec.min_outputs,
                         spec.max_outputs < 0 ? "any number of" : std::to_string(spec.max_outputs), n.outputs.size()),
             n.label());
+    // Of lists of any length only those of operators with subgraphs have optional values.
+    const bool all = spec.max_inputs < 0 && !spec.has(kHasSubgraph);
+    for (size_t i = 0; i < (all ? n.inputs.size() : static_cast<size_t>(spec.min_inputs)); ++i)
+      require(n.has_input(i), "an input that the operator needs is left out", n.label());
   }
 
   const Graph& graph_;

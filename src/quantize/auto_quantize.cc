@@ -81,7 +81,8 @@ class AutoQuantize {
     result_.why.push_back(std::move(sentence));
   }
   json apart(const std::function<json()>& step) const { return o_.apart ? o_.apart(step) : step(); }
-  double points(double accuracy) const { return 100 * (result_.float_accuracy - accuracy); }
+  // Rounded, for the difference of two shares falls just short of a limit of whole points.
+  double points(double accuracy) const { return std::round(1e8 * (result_.float_accuracy - accuracy)) * 1e-6; }
   bool meets(double accuracy) const { return points(accuracy) < limit_; }
 
   void ptq_and_more(QuantizeStrategy strategy) {

@@ -20,6 +20,7 @@
 #include "engine/passes/pipeline.h"
 #include "load/load_samples.h"
 #include "load/load_target.h"
+#include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
 #include "quantize/auto_quantize.h"
 #include "rollout/rollout_plan.h"
@@ -117,6 +118,10 @@ class Ship {
     }
     if (server_started_ && o_.stop_server) result.server_stopped = stop_server(server_->pid);
     if (error) std::rethrow_exception(error);
+    const bool verified = std::any_of(result.road.stages.begin(), result.road.stages.end(),
+                                      [](const StageReport& stage) { return stage.name == "verify"; });
+    if (verified && file_exists(in_work("verify.json")))
+      result.warnings = load_report(in_work("verify.json")).data.warnings;
     result.server = server_;
     result.server_started = server_started_;
     return result;
@@ -129,13 +134,14 @@ class Ship {
     const auto run = [this](StageOutcome (Ship::*stage)(const StageValues&)) {
       return [this, stage](const StageValues& values) { return (this->*stage)(values); };
     };
-    const std::string model = sha256_of_file(o_.model), quick = o_.quick ? "quick" : "full";
-    const std::string candidate = o_.candidate.empty() ? "" : sha256_of_file(o_.candidate);
+    model_digest_ = identify_model(o_.model).sha256;
+    const std::string quick = o_.extent.quick ? "quick" : "full";
+    const std::string candidate = o_.candidate.empty() ? "" : identify_model(o_.candidate).sha256;
     std::vector<Stage> road{
-        {"optimize", {model, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
+        {"optimize", {model_digest_, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
         {"quantize", {o_.skip_quantize ? "skip" : goal_key(), quick}, run(&Ship::quantize)},
         {"verify",
-         {policy_digest(policy_), std::to_string(threads_), std::to_string(o_.samples), quick, o_.tune ? "tune" : ""},
+         {policy_digest(policy_), std::to_string(threads_), extent_key(), quick, o_.tune ? "tune" : ""},
          run(&Ship::verify)},
         {"simulate", {o_.recording.empty() ? "" : sha256_of_file(o_.recording), quick}, run(&Ship::simulate)}};
     if (o_.repository.empty()) return road;
@@ -148,6 +154,12 @@ class Ship {
     return road;
   }
 
+  /// What a stage reads must be what its key stands for.
+  void require_unchanged(const ModelIdentity& model) const {
+    if (model.sha256 != model_digest_)
+      fail(ErrorCode::kIo, "The model changed while it was on its way; run the same command again: {}", o_.model);
+  }
+
   // Pre-processing and labels travel in the model from here on.
   StageOutcome optimize(const StageValues&) {
     if (!o_.candidate.empty())
@@ -155,7 +167,9 @@ class Ship {
           .figure = "skipped: the candidate was made elsewhere", .files = {}, .values = {{"candidate", o_.candidate}}};
     const std::string output = in_work("optimized.onnx");
     const json done = in_child("optimize", [&]() -> json {
-      Graph graph = load_onnx(o_.model);
+      ModelIdentity identity;
+      Graph graph = load_onnx(o_.model, identity);
+      require_unchanged(identity);
       data_.require_fitting(graph);
       const size_t before = graph.node_count();
       run_passes(graph, {.standard_onnx = true});
@@ -166,6 +180,11 @@ class Ship {
     return {.figure = fmt::format("{} nodes, of {}", done.at("after").get<int64_t>(), done.at("before").get<int64_t>()),
             .files = {output},
             .values = {{"candidate", output}}};
+  }
+
+  std::string extent_key() const {
+    const VerifyExtent& e = o_.extent;
+    return fmt::format("{} {} {}", e.samples.value_or(-1), e.edge_case_samples.value_or(-1), e.seconds.value_or(-1));
   }
 
   /// What the quantised model depends on besides the stages before: a policy that asks otherwise makes it anew.
@@ -182,17 +201,17 @@ class Ship {
     if (o_.skip_quantize) return {.figure = "skipped as asked: the model stays as precise as it is", .files = {}};
     const std::string output = in_work("quantized.onnx");
     AutoQuantizeOptions options{.goal = quantization_goal(policy_), .strategy = o_.strategy, .threads = cpu_count()};
-    options.qat.calibrate = {.samples = o_.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1};
+    options.qat.calibrate = {.samples = o_.extent.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1};
     options.qat.checkpoint = in_work("training.checkpoint");
     options.qat.quiet = o_.quiet;
-    if (o_.quick) {
+    if (o_.extent.quick) {
       options.test_samples = kQuickTestSamples;
       options.qat.epochs = kQuickEpochs;
       options.qat.samples = kQuickTrainSamples;
     }
     options.on_sentence = observer_.note;
     options.on_epoch = [&](const QatEpoch& e) {
-      if (e.epoch == 0 && o_.quick)
+      if (e.epoch == 0 && o_.extent.quick)
         observer_.note(
             fmt::format("--quick: trained for {} epochs on at most {} samples", kQuickEpochs, kQuickTrainSamples));
       observer_.note(
@@ -202,9 +221,9 @@ class Ship {
     };
     options.apart = [](const std::function<json()>& step) { return in_child("quantize", step); };
     const AutoQuantizeResult done = auto_quantize(values.at("candidate"), data_, output, options);
-    return {.figure = figure_of(done) +
-                      fmt::format("{:.0f} % of the file's size", 100.0 * static_cast<double>(file_bytes(output)) /
-                                                                     static_cast<double>(file_bytes(o_.model))),
+    return {.figure = figure_of(done) + fmt::format("{:.0f} % of the file's size",
+                                                    100.0 * static_cast<double>(file_bytes(output)) /
+                                                        static_cast<double>(identify_model(o_.model).bytes)),
             .files = {output},
             .values = {{"candidate", output}}};
   }
@@ -222,19 +241,18 @@ class Ship {
 
   StageOutcome verify(const StageValues& values) {
     const std::string candidate = values.at("candidate"), saved = in_work("verify.json"), plan = in_work("model.plan");
-    double seconds = o_.quick ? 1 : 4;
-    for (bool last = false;; last = true, seconds *= kLonger) {
+    VerifyOptions options = verify_options(o_.extent, policy_);
+    options.threads = threads_;
+    options.timing_cache = join_path(user_cache_folder(), "timings.json");
+    options.tune = o_.tune;
+    options.quiet = o_.quiet;
+    options.save_plan = plan;
+    for (bool last = false;; last = true, options.seconds *= kLonger) {
       in_child("verify", [&]() -> json {
-        const Graph a = load_onnx(o_.model), b = load_onnx(candidate);
-        Report report = slipway::verify({a, o_.model}, {b, candidate}, data_, policy_,
-                                        {.threads = threads_,
-                                         .max_samples = o_.samples < 0 && o_.quick ? 1000 : o_.samples,
-                                         .edge_case_samples = o_.quick ? 200 : 1000,
-                                         .seconds = seconds,
-                                         .timing_cache = join_path(user_cache_folder(), "timings.json"),
-                                         .tune = o_.tune,
-                                         .quiet = o_.quiet,
-                                         .save_plan = plan});
+        ModelIdentity a_identity, b_identity;
+        const Graph a = load_onnx(o_.model, a_identity), b = load_onnx(candidate, b_identity);
+        require_unchanged(a_identity);
+        Report report = slipway::verify({a, o_.model, a_identity}, {b, candidate, b_identity}, data_, policy_, options);
         report.policy_path = o_.policy;
         save_report(report, saved);
         return json::object();
@@ -244,7 +262,10 @@ class Ship {
         observer_.note("inconclusive, measured again for longer");
         continue;
       }
+      for (const std::string& warning : report.data.warnings) observer_.note("warning: " + warning);
+      if (!report.performance.integer_note.empty()) observer_.note(report.performance.integer_note);
       write_file(in_work("report.html"), std::string_view(report_html(report)));
+      save_report(report, in_work("report.json"));
       if (report.verdict != Verdict::kPass)
         return {.passed = false, .figure = reason_of(report, in_work("report.html"))};
       return {.figure = figure_of(report), .files = {saved, plan}};
@@ -265,10 +286,10 @@ class Ship {
     SimulateOptions options{.program = o_.program,
                             .recording = o_.recording,
                             .threads = threads_,
-                            .load_seconds = o_.quick ? 1.0 : 3.0,
-                            .soak_seconds = o_.quick ? 3.0 : 10.0,
-                            .samples = o_.quick ? kQuickReplaySamples : kReplaySamples,
-                            .many_connections = !o_.quick,
+                            .load_seconds = o_.extent.quick ? 1.0 : 3.0,
+                            .soak_seconds = o_.extent.quick ? 3.0 : 10.0,
+                            .samples = o_.extent.quick ? kQuickReplaySamples : kReplaySamples,
+                            .many_connections = !o_.extent.quick,
                             .classifier = report.accuracy.classifier,
                             .tune = o_.tune,
                             .quiet = o_.quiet};
@@ -305,9 +326,11 @@ class Ship {
     if (threads_ != 1 && !file_exists(config))
       write_file(config, std::string_view(fmt::format("threads: {}\n", threads_)));
     const std::string version = std::to_string(published.version), folder = join_path(model, version);
+    std::vector<std::string> files = model_files(join_path(folder, "model.onnx"));
+    files.push_back(join_path(folder, "report.json"));
     return {.figure =
                 fmt::format("{} as version {}{}", name_, version, published.reused ? ", which was there already" : ""),
-            .files = {join_path(folder, "model.onnx"), join_path(folder, "report.json")},
+            .files = std::move(files),
             .values = {{"version", version}}};
   }
 
@@ -389,7 +412,7 @@ class Ship {
   const ShipObserver& observer_;
   Dataset data_;
   Policy policy_;
-  std::string name_, work_, plan_, data_digest_;
+  std::string name_, work_, plan_, data_digest_, model_digest_;
   int threads_ = 1;
   std::optional<RunningServer> server_;
   bool server_started_ = false;

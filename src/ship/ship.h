@@ -3,10 +3,12 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "quantize/strategy.h"
 #include "ship/server_process.h"
 #include "ship/stages.h"
+#include "verify/verify.h"
 
 namespace slipway {
 
@@ -30,10 +32,10 @@ struct ShipOptions {
   std::string program = "/proc/self/exe";
   uint16_t http_port = 8000, grpc_port = 8001, admin_port = 8002;  ///< of a server that is started; 0: any
   std::optional<QuantizeStrategy> strategy;  ///< of quantising; none: by the rule, from the policy
-  bool skip_quantize = false, quick = false, tune = true, quiet = false;
+  bool skip_quantize = false, tune = true, quiet = false;
   bool stop_server = false;  ///< the one that was started here, at the end
   int threads = 0;           ///< of the served model; 0: as NAME/config.yaml says, else 1
-  int64_t samples = -1;      ///< of the test split in verification; −1: all (1,000 with quick)
+  VerifyExtent extent;       ///< of the verification; `quick` shortens calibration, training and simulation too
   double rate = 0;           ///< requests a second of the canary's replay; 0: from the simulation's capacity
   CanaryTraffic traffic = CanaryTraffic::kReplay;
 };
@@ -43,6 +45,7 @@ struct ShipResult {
   std::string work, name;
   std::optional<RunningServer> server;
   bool server_started = false, server_stopped = false;
+  std::vector<std::string> warnings;  ///< about data and models, from the verification
 };
 
 struct ShipObserver {

@@ -23,6 +23,7 @@
 #include "load/soak.h"
 #include "metrics/classification.h"
 #include "metrics/significance.h"
+#include "model/onnx/identity.h"
 #include "serve/http/admin_client.h"
 #include "ship/server_process.h"
 
@@ -73,7 +74,7 @@ class TemporaryRepository {
       for (int i = 0; i < 2; ++i) {
         const std::string folder = join_path(model, kVersions[i]);
         make_folders(folder);
-        write_file(join_path(folder, "model.onnx"), MappedFile(*paths[i]).bytes());
+        copy_model(*paths[i], join_path(folder, "model.onnx"));
       }
       write_file(join_path(model, "config.yaml"), std::string_view(fmt::format("threads: {}\n", threads)));
     } catch (...) {
@@ -250,10 +251,10 @@ class Simulation {
       if (a.empty() || a.size() != b.size()) continue;
       ++r.compared;
       r.classes = r.classes && a.size() > 1;
-      same += argmax(a) == argmax(b);
+      same += argmax(a) == argmax(b) && argmax(a) >= 0;
       for (size_t k = 0; k < a.size(); ++k) {
         const double difference = std::abs(static_cast<double>(a[k]) - static_cast<double>(b[k]));
-        if (!(difference <= r.max_difference)) r.max_difference = difference;
+        if (!std::isnan(r.max_difference) && !(difference <= r.max_difference)) r.max_difference = difference;
         if (std::isfinite(a[k])) largest = std::max(largest, std::abs(static_cast<double>(a[k])));
       }
     }
@@ -357,7 +358,8 @@ class Simulation {
     c.labels = true;
     c.reference_accuracy = static_cast<double>(right[0]) / static_cast<double>(judged);
     c.candidate_accuracy = static_cast<double>(right[1]) / static_cast<double>(judged);
-    c.drop_points = 100 * (c.reference_accuracy - c.candidate_accuracy);
+    c.drop_points =
+        100 * static_cast<double>(c.only_reference_right - c.only_candidate_right) / static_cast<double>(judged);
     c.mcnemar_p = mcnemar_exact(c.only_reference_right, c.only_candidate_right);
   }
 

@@ -1,5 +1,6 @@
 // Both models over the labelled samples, batch by batch: predictions, distances between their outputs, then the same on
-// spoiled samples. A model whose output is not one score per class, or data without labels, leaves only the distances.
+// spoiled samples, where the data is such that spoiling means something (pictures, floats; no token ids). A model whose
+// output is not one score per class, or data without labels, leaves only the distances.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -11,6 +12,7 @@
 #include "metrics/classification.h"
 #include "metrics/distance.h"
 #include "metrics/significance.h"
+#include "verify/checks.h"
 #include "verify/trial.h"
 
 namespace slipway {
@@ -22,7 +24,8 @@ constexpr double kPoints = 100;
 struct OutputTally {
   Distance pooled;
   double cosine_sum = 0, cosine_min = 2, kl_sum = 0;
-  int64_t samples = 0, worst = 0, reference_nonfinite = 0, candidate_nonfinite = 0;
+  int64_t samples = 0, worst = 0;
+  int64_t reference_nonfinite = 0, candidate_nonfinite = 0, new_nonfinite = 0, lost_nonfinite = 0;
   bool histograms = false, probabilities = false;
 };
 
@@ -33,6 +36,21 @@ bool is_distribution(std::span<const float> scores) {
     sum += s;
   }
   return std::abs(sum - 1) < 1e-3;
+}
+
+/// NaN or infinity that both models have in the same place. It is said, and left out of the distances, which would all
+/// be NaN by it.
+bool same_nonfinite(float a, float b) { return !std::isfinite(a) && (a == b || (std::isnan(a) && std::isnan(b))); }
+
+void leave_out_shared(std::vector<float>& a, std::vector<float>& b) {
+  size_t kept = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (same_nonfinite(a[i], b[i])) continue;
+    a[kept] = a[i];
+    b[kept++] = b[i];
+  }
+  a.resize(kept);
+  b.resize(kept);
 }
 
 /// One pass of both models over samples.
@@ -60,7 +78,7 @@ class Judge {
         pass.minimum = std::min<double>(pass.minimum, v);
         pass.maximum = std::max<double>(pass.maximum, v);
       }
-      const auto a = reference_->run(std::span(&input, 1)), b = candidate_->run(std::span(&input, 1));
+      const auto a = reference_->run_samples(std::span(&input, 1)), b = candidate_->run_samples(std::span(&input, 1));
       if (pass.outputs.empty()) start(a, b, n, pass);
       for (size_t i = 0; i < a.size(); ++i) compare(a[i], b[i], n, positions.data() + first, pass.outputs[i]);
       if (classes_ > 0) predict(a, b, n, positions.data() + first, pass);
@@ -113,7 +131,15 @@ class Judge {
     const std::vector<float> x = to_floats(a), y = to_floats(b);
     const size_t width = x.size() / static_cast<size_t>(n);
     for (size_t s = 0; s < static_cast<size_t>(n); ++s) {
-      const auto p = std::span(x).subspan(s * width, width), q = std::span(y).subspan(s * width, width);
+      std::vector<float> p(x.begin() + static_cast<std::ptrdiff_t>(s * width),
+                           x.begin() + static_cast<std::ptrdiff_t>((s + 1) * width));
+      std::vector<float> q(y.begin() + static_cast<std::ptrdiff_t>(s * width),
+                           y.begin() + static_cast<std::ptrdiff_t>((s + 1) * width));
+      tally.reference_nonfinite += count_nonfinite(p);
+      tally.candidate_nonfinite += count_nonfinite(q);
+      leave_out_shared(p, q);
+      tally.new_nonfinite += count_nonfinite(q);
+      for (size_t i = 0; i < p.size(); ++i) tally.lost_nonfinite += !std::isfinite(p[i]) && std::isfinite(q[i]);
       const Distance d = distance(p, q);
       tally.pooled.merge(d);
       const double cosine = d.cosine();
@@ -126,8 +152,6 @@ class Judge {
       tally.kl_sum += tally.histograms      ? kl_of_values(p, q)
                       : tally.probabilities ? kl_of_probabilities(p, q)
                                             : kl_of_logits(p, q);
-      tally.reference_nonfinite += count_nonfinite(p);
-      tally.candidate_nonfinite += count_nonfinite(q);
       ++tally.samples;
     }
   }
@@ -161,6 +185,10 @@ class Judge {
 struct Discordant {
   int64_t reference = 0, candidate = 0;
   double p() const { return mcnemar_exact(reference, candidate); }
+  /// Points of accuracy lost over `samples`, from counts: a difference of shares would fall just short of a threshold.
+  double drop_points(int64_t samples) const {
+    return samples == 0 ? 0 : kPoints * static_cast<double>(reference - candidate) / static_cast<double>(samples);
+  }
 };
 
 Discordant discordant(const Pass& pass, int64_t label = -1) {
@@ -182,7 +210,9 @@ ConfusionMatrix confusion_of(const Pass& pass, const std::vector<int64_t>& predi
 
 ClassifierScore score_of(const ConfusionMatrix& m) {
   const Interval wilson = wilson_interval(m.correct(), m.total());
-  return {m.correct(), m.accuracy(), wilson.low, wilson.high, m.macro_f1(), m.macro_recall()};
+  const ChanceAgreement chance = chance_agreement(m);
+  return {m.correct(),      m.accuracy(),    wilson.low, wilson.high,    m.macro_f1(),
+          m.macro_recall(), chance.accuracy, chance.p,   chance.possible};
 }
 
 std::vector<ClassRow> class_rows(const Pass& pass, const ConfusionMatrix& a, const ConfusionMatrix& b,
@@ -230,7 +260,7 @@ void record_classifier(const Trial& trial, const Pass& pass, int64_t classes, Ac
   figures.classes = classes;
   figures.reference = score_of(a);
   figures.candidate = score_of(b);
-  figures.drop_points = kPoints * (figures.reference.accuracy - figures.candidate.accuracy);
+  figures.drop_points = d.drop_points(a.total());
   figures.agreement = agreement(pass.reference, pass.candidate);
   figures.only_reference_right = d.reference;
   figures.only_candidate_right = d.candidate;
@@ -256,7 +286,9 @@ void record_outputs(const Trial& trial, const Pass& pass, std::vector<OutputDist
                   : t.probabilities ? "probabilities"
                                     : "softmax",
          .reference_nonfinite = t.reference_nonfinite,
-         .candidate_nonfinite = t.candidate_nonfinite});
+         .candidate_nonfinite = t.candidate_nonfinite,
+         .new_nonfinite = t.new_nonfinite,
+         .lost_nonfinite = t.lost_nonfinite});
   }
 }
 
@@ -286,9 +318,10 @@ EdgeCase edge_case(const Trial& trial, Judge& judge, Corruption kind) {
   if (judge.classes() == 0) return e;
   e.reference_accuracy = agreement(pass.labels, pass.reference);
   e.candidate_accuracy = agreement(pass.labels, pass.candidate);
-  e.drop_points = kPoints * (e.reference_accuracy - e.candidate_accuracy);
+  const Discordant d = discordant(pass);
+  e.drop_points = d.drop_points(e.samples);
   e.agreement = agreement(pass.reference, pass.candidate);
-  e.mcnemar_p = discordant(pass).p();
+  e.mcnemar_p = d.p();
   return e;
 }
 
@@ -305,10 +338,19 @@ void measure_accuracy(Trial& trial, Report& report) {
   figures.samples = count;
   figures.note = judge.note();
   figures.output = trial.reference.graph.value(trial.reference.graph.outputs()[judge.scores()]).name;
-  if (judge.classes() > 0) record_classifier(trial, pass, judge.classes(), figures);
+  if (judge.classes() > 0) {
+    record_classifier(trial, pass, judge.classes(), figures);
+    for (const ClassifierScore* score : {&figures.reference, &figures.candidate})
+      if (const std::string warning =
+              chance_warning(score->accuracy, {score->chance, score->chance_p, score->chance_known});
+          !warning.empty())
+        report.data.warnings.push_back(
+            fmt::format("the {}'s {}", score == &figures.reference ? "original" : "candidate", warning));
+  }
   record_outputs(trial, pass, report.outputs);
   for (const Corruption kind : kCorruptions)
-    if (trial.options.edge_case_samples > 0 && (trial.data.is_image() || kind == Corruption::kNoise))
+    if (trial.options.edge_case_samples > 0 &&
+        (trial.data.is_image() || (kind == Corruption::kNoise && trial.data.is_continuous())))
       figures.edge_cases.push_back(edge_case(trial, judge, kind));
 }
 

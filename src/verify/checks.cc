@@ -11,7 +11,6 @@ namespace slipway {
 namespace {
 
 constexpr double kSignificant = 0.05, kMiB = 1024 * 1024;
-constexpr double kCrowded = 30;  ///< preemptions a second and thread; an idle machine shows a few
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
 std::string mebibytes(double bytes) { return fmt::format("{:.2f} MiB", bytes / kMiB); }
@@ -27,6 +26,9 @@ std::string location(const LayerFigures& layers) {
   return text + ".";
 }
 
+/// p of chance above which a model counts as no better than that.
+constexpr double kSure = 0.001;
+
 class Judge {
  public:
   explicit Judge(Report& report) : r_(report), p_(report.policy) {}
@@ -38,6 +40,7 @@ class Judge {
     outputs();
     performance();
     stability();
+    if (r_.engine.done) engine();
     if (r_.simulation.done) simulation();
     conclude();
   }
@@ -70,12 +73,47 @@ class Judge {
          : few ? Verdict::kInconclusive
                : Verdict::kPass,
          a.drop_points, limit, "below", "points", sentence});
+    floors(few);
     classes();
     edge_cases();
     if (p_.accuracy.min_agreement)
       add({"accuracy.agreement", "Same predictions", pass_if(a.agreement >= *p_.accuracy.min_agreement),
            100 * a.agreement, 100 * *p_.accuracy.min_agreement, "at least", "%",
            fmt::format("Both models predict the same class on {} of the samples.", percent(a.agreement))});
+  }
+
+  void floors(bool few) {
+    const AccuracyFigures& a = r_.accuracy;
+    if (p_.accuracy.require_better_than_chance) {
+      const double p = a.reference.chance_p, q = a.candidate.chance_p;
+      const bool original = std::isnan(p) || (!std::isnan(q) && p >= q);
+      const ClassifierScore& s = original ? a.reference : a.candidate;
+      const bool good = s.chance_p < kSure;
+      std::string sentence = fmt::format(
+          "The {} has {} of {} samples right; predictions that have nothing to do with the labels would have {} (p of "
+          "chance = {:.2g}).",
+          original ? "original" : "candidate", percent(s.accuracy), a.samples, percent(s.chance), s.chance_p);
+      if (!s.chance_known)
+        sentence = "All judged samples have the same label, so nothing tells the models from chance; judge others.";
+      else if (!good && few)
+        sentence += fmt::format(" Fewer than {} samples prove little.", p_.accuracy.min_samples);
+      else if (!good)
+        sentence +=
+            " The pre-processing (scale, mean, std, colour order, layout) or the label map is probably wrong; see "
+            "`slipway data preview`.";
+      add({"accuracy.chance", "Better than chance",
+           good                     ? Verdict::kPass
+           : few || !s.chance_known ? Verdict::kInconclusive
+                                    : Verdict::kFail,
+           100 * s.accuracy, 100 * s.chance, "above", "%", sentence});
+    }
+    if (p_.accuracy.min_top1_percent) {
+      const double limit = *p_.accuracy.min_top1_percent,
+                   top1 = 100 * static_cast<double>(a.candidate.correct) / static_cast<double>(a.samples);
+      add({"accuracy.top1", "Top-1 accuracy", pass_if(top1 >= limit), top1, limit, "at least", "%",
+           fmt::format("The candidate has {} of {} samples right, the original {}; {:g} % are asked for.",
+                       percent(a.candidate.accuracy), a.samples, percent(a.reference.accuracy), limit)});
+    }
   }
 
   void classes() {
@@ -153,16 +191,19 @@ class Judge {
   }
 
   void finite_outputs() {
-    int64_t fresh = 0, all = 0;
+    int64_t fresh = 0, all = 0, lost = 0;
     for (const OutputDistance& o : r_.outputs) {
       all += o.candidate_nonfinite;
-      if (o.candidate_nonfinite > o.reference_nonfinite) fresh += o.candidate_nonfinite - o.reference_nonfinite;
+      fresh += o.new_nonfinite;
+      lost += o.lost_nonfinite;
     }
     std::string sentence = all == 0 ? "No output of the candidate is NaN or infinite on the samples."
                                     : fmt::format(
-                                          "{} outputs of the candidate are NaN or infinite on the samples, {} "
-                                          "more than the original's.",
+                                          "{} outputs of the candidate are NaN or infinite on the samples, {} of them "
+                                          "where the original's are not.",
                                           all, fresh);
+    if (all > fresh) sentence += " The others are so in the original too, and are left out of the distances.";
+    if (lost > 0) sentence += fmt::format(" {} that are so in the original are numbers in the candidate.", lost);
     for (const LayerDistance& layer : r_.layers.layers)
       if (layer.candidate_nonfinite > layer.reference_nonfinite) {
         sentence += fmt::format(" The first layer with such values: {}.", layer.layer);
@@ -231,7 +272,7 @@ class Judge {
              "at most", "",
              v.candidate_equal ? "The same samples gave the same bits again, in the same session and in a new one."
                                : "The same samples gave other bits when run again; look for a race or for state."});
-      if (!(v.candidate_relative <= variation)) {
+      if (!std::isnan(variation) && !(v.candidate_relative <= variation)) {
         variation = v.candidate_relative;
         which = v.what;
       }
@@ -269,6 +310,48 @@ class Judge {
          static_cast<double>(p_.stability.max_new_nonfinite), "at most", "",
          fresh == 0 ? "No extreme of the input that the original survives makes the candidate's output NaN or infinite."
                     : fmt::format("{} of the judged extremes break the candidate only.{}", fresh, where)});
+  }
+
+  void engine() {
+    const EngineFigures& e = r_.engine;
+    const EngineRun *step = nullptr, *output = nullptr;
+    const auto worse = [](double a, double b) { return !std::isnan(b) && !(a <= b); };
+    const auto share = [](const EngineRun& run) { return run.output_error / run.output_bound; };
+    for (const auto* runs : {&e.reference, &e.candidate})
+      for (const EngineRun& run : *runs) {
+        if (step == nullptr || worse(run.step_error, step->step_error)) step = &run;
+        if (run.output_bound > 0 && (output == nullptr || worse(share(run), share(*output)))) output = &run;
+      }
+    if (step == nullptr) return;
+    const auto model = [&](const EngineRun* run) {
+      return run >= e.candidate.data() && run < e.candidate.data() + e.candidate.size() ? "candidate" : "original";
+    };
+    const double limit = p_.stability.max_engine_error;
+    const std::string scope = fmt::format("{} inputs, {} of them samples, the others extremes and special values",
+                                          e.candidate.size(), e.samples);
+    const bool good = step->step_error <= limit;
+    add({"engine.steps", "Steps of the plans against the reference", pass_if(good), step->step_error, limit, "at most",
+         "",
+         good ? fmt::format(
+                    "Every step of both plans gives what the reference gives, within {:.2g} of its largest value "
+                    "({}).",
+                    step->step_error, scope)
+              : fmt::format("The engine is wrong: layer {} of the {}'s plan differs from the reference on {}{}. Build "
+                            "without tuning, and report it.",
+                            step->step, model(step), step->input,
+                            step->wrong > 0 ? fmt::format(" ({} elements in NaN, infinity or an integer)", step->wrong)
+                                            : fmt::format(" by {:.2g} of its largest value", step->step_error))});
+    if (output == nullptr) return;
+    const bool same = output->output_error <= output->output_bound;
+    add({"engine.outputs", "Outputs of the plans against the reference", pass_if(same), output->output_error,
+         output->output_bound, "at most", "",
+         same ? fmt::format("Both plans' outputs are the reference's, within {:.2g} of the largest value.",
+                            output->output_error)
+              : fmt::format("The engine is wrong: output '{}' of the {}'s plan differs from the reference on {}{}.",
+                            output->output, model(output), output->input,
+                            std::isfinite(output->output_error)
+                                ? fmt::format(" by {:.2g} of its largest value", output->output_error)
+                                : " in NaN, infinity or an integer")});
   }
 
   void simulation() {
@@ -373,5 +456,16 @@ class Judge {
 }  // namespace
 
 void judge(Report& report) { Judge(report).run(); }
+
+std::string chance_warning(double accuracy, const ChanceAgreement& chance) {
+  constexpr double kSlight = 0.1;
+  const double kappa = (accuracy - chance.accuracy) / (1 - chance.accuracy);
+  if (!chance.possible || (chance.p < kSure && kappa >= kSlight)) return "";
+  return fmt::format(
+      "accuracy is near chance ({} right, {} by chance): the pre-processing (scale, mean, std, colour order, layout) "
+      "or "
+      "the label map is probably wrong",
+      percent(accuracy), percent(chance.accuracy));
+}
 
 }  // namespace slipway

@@ -8,13 +8,14 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "metrics/latency.h"
+#include "verify/checks.h"
 #include "verify/measure.h"
 #include "verify/trial.h"
 
 namespace slipway {
 namespace {
 
-constexpr int kRounds = 40, kThroughputRounds = 3, kColdOpenings = 20, kMinColdOpenings = 3;
+constexpr int kRounds = 40, kMaxRounds = 10'000, kThroughputRounds = 3, kColdOpenings = 20, kMinColdOpenings = 3;
 constexpr int64_t kBatches[] = {1, 8, 32};
 
 LatencyFigures figures_of(std::vector<double> times_ms) {
@@ -65,13 +66,14 @@ void measure_cold(const Trial& trial, PerformanceFigures& p) {
 
 void measure_warm(const Trial& trial, PerformanceFigures& p) {
   Pair pair(trial.reference.plan_path, trial.candidate.plan_path);
-  const double seconds = trial.options.seconds / (2 * kRounds);
+  const auto rounds = static_cast<int>(std::clamp<int64_t>(trial.policy.performance.min_rounds, kRounds, kMaxRounds));
+  const double seconds = trial.options.seconds / (2 * rounds);
   MeasuredPlan::Round a, b;
   pair.round(0, std::min(0.2, trial.options.seconds / 8), 3, a, b);  // warms up
   const int64_t start = now_ns();
   std::vector<double> all_a, all_b, medians_a, medians_b, preempted_a, preempted_b;
-  Progress progress("measuring latency", kRounds, trial.options.quiet);
-  for (int i = 0; i < kRounds; ++i) {
+  Progress progress("measuring latency", rounds, trial.options.quiet);
+  for (int i = 0; i < rounds; ++i) {
     if (i > 4 && seconds_since(start) > 4 * trial.options.seconds) break;
     pair.round(i, seconds, 3, a, b);
     all_a.insert(all_a.end(), a.times_ms.begin(), a.times_ms.end());
@@ -90,6 +92,9 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
   p.preemptions_per_s = std::max(quantile(preempted_a, 0.5), quantile(preempted_b, 0.5));
   p.reference.warm = figures_of(std::move(all_a));
   p.candidate.warm = figures_of(std::move(all_b));
+  const SpeedUp fast = speed_up(p.reference.warm.p50_ms, p.candidate.warm.p50_ms, ratio);
+  p.speedup = fast.value;
+  p.speed_note = fast.note;
   const auto memory = [](const MeasuredPlan& plan, const MeasuredPlan::Round& last, ModelPerformance& m) {
     m.peak_bytes = last.peak_over_start_bytes;
     m.arena_bytes = plan.opened().memory.arena_bytes;
@@ -106,14 +111,20 @@ Throughput measure_throughput(const Trial& trial, int64_t batch) {
   Pair pair(plan_file(trial, trial.reference, batch), plan_file(trial, trial.candidate, batch));
   MeasuredPlan::Round a, b;
   pair.round(0, 0, 1, a, b);
-  std::vector<double> times_a, times_b;
+  std::vector<double> times_a, times_b, medians_a, medians_b;
+  double preempted = 0;
   for (int i = 0; i < kThroughputRounds; ++i) {
     pair.round(i, trial.options.seconds / (8 * kThroughputRounds), 1, a, b);
     times_a.insert(times_a.end(), a.times_ms.begin(), a.times_ms.end());
     times_b.insert(times_b.end(), b.times_ms.begin(), b.times_ms.end());
+    medians_a.push_back(quantile(a.times_ms, 0.5));
+    medians_b.push_back(quantile(b.times_ms, 0.5));
+    preempted = std::max({preempted, a.preemptions_per_s, b.preemptions_per_s});
   }
-  const double samples = 1e3 * static_cast<double>(batch);
-  return {batch, samples / summarize(times_a).mean, samples / summarize(times_b).mean};
+  const double samples = 1e3 * static_cast<double>(batch), time_a = quantile(times_a, 0.5),
+               time_b = quantile(times_b, 0.5);
+  const SpeedUp fast = speed_up(time_a, time_b, median_ratio_interval(medians_a, medians_b));
+  return {batch, samples / time_a, samples / time_b, fast.value > 0 && preempted <= kCrowded * trial.options.threads};
 }
 
 }  // namespace
@@ -135,14 +146,33 @@ void measure_performance(Trial& trial, Report& report) {
   measure_cold(trial, p);
   measure_warm(trial, p);
   const double unit = 1e3 * static_cast<double>(trial.unit);
-  p.throughput.push_back({trial.unit, unit / p.reference.warm.mean_ms, unit / p.candidate.warm.mean_ms});
-  if (!trial.free_batch) return;
+  p.throughput.push_back({trial.unit, unit / p.reference.warm.p50_ms, unit / p.candidate.warm.p50_ms, p.speedup > 0});
+  if (!trial.batchable) return;
   Progress progress("measuring throughput", std::size(kBatches) - 1, trial.options.quiet);
   for (const int64_t batch : kBatches) {
     if (batch == trial.unit) continue;
     p.throughput.push_back(measure_throughput(trial, batch));
     progress.step();
   }
+}
+
+void note_small_gain(const Trial& trial, Report& report) {
+  constexpr double kGain = 0.9;
+  constexpr size_t kNamed = 8;
+  PerformanceFigures& p = report.performance;
+  if (report.candidate.precision == "fp32" || report.reference.precision != "fp32" || p.ratio < kGain) return;
+  std::vector<std::string> floats;
+  for (const StepInfo& step : trial.candidate.plan->steps())
+    if (const auto op = trial.candidate.layer_ops.find(step.name);
+        op != trial.candidate.layer_ops.end() && step.op == op->second && is_weighted(step.op))
+      floats.push_back(layer_of(trial.candidate, step.name));
+  p.integer_note =
+      fmt::format("INT8 gains less than 10 % here: the candidate takes {:.2f} of the original's time.", p.ratio);
+  const size_t count = floats.size();
+  if (count > kNamed) floats.resize(kNamed);
+  p.integer_note += count == 0 ? " All its weighted layers compute on integers."
+                               : fmt::format(" {} of its layers stayed float: {}{}.", count, fmt::join(floats, ", "),
+                                             count > kNamed ? ", …" : "");
 }
 
 }  // namespace slipway

@@ -10,11 +10,13 @@ namespace slipway {
 /// What a candidate must keep of the original to pass. Figures without a threshold are reported, not judged.
 struct Policy {
   struct Accuracy {
-    double max_drop_points = 1;            ///< top-1, percentage points: fails at this drop or more
-    double max_class_drop_points = 10;     ///< recall of a class: fails above, when McNemar's p is below 0.05
-    double max_edge_case_drop_points = 5;  ///< top-1 on spoiled samples, the same rule
-    std::optional<double> min_agreement;   ///< share of equal predictions
-    int64_t min_samples = 100;             ///< below, accuracy is inconclusive unless it failed
+    double max_drop_points = 1;                   ///< top-1, percentage points: fails at this drop or more
+    double max_class_drop_points = 10;            ///< recall of a class: fails above, when McNemar's p is below 0.05
+    double max_edge_case_drop_points = 5;         ///< top-1 on spoiled samples, the same rule
+    std::optional<double> min_agreement;          ///< share of equal predictions
+    int64_t min_samples = 100;                    ///< below, accuracy is inconclusive unless it failed
+    bool require_better_than_chance = true;       ///< of both models, significantly: p < 0.001
+    std::optional<double> min_top1_percent = {};  ///< of the candidate
     bool operator==(const Accuracy&) const = default;
   } accuracy;
   struct Output {
@@ -35,6 +37,7 @@ struct Policy {
     bool require_reproducible = true;  ///< the same bits, run after run
     double max_variation = 1e-3;       ///< over threads and batch positions, of the output's largest magnitude
     int64_t max_new_nonfinite = 0;     ///< inputs that make NaN or infinity only in the candidate
+    double max_engine_error = 1e-4;    ///< of a plan's step against the reference, of its result's largest magnitude
     std::optional<double> max_saturated_percent;  ///< of a layer's codes on real samples
     bool operator==(const Stability&) const = default;
   } stability;

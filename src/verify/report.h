@@ -37,13 +37,15 @@ struct DataFacts {
   std::string path, digest;
   int64_t test_samples = 0, judged_samples = 0;  ///< in the split; looked at
   double minimum = 0, maximum = 0;               ///< of the model's input
-  std::vector<std::string> warnings;
+  std::vector<std::string> warnings;             ///< what `data preview` warns of
 };
 
 /// A classifier on the labelled samples; intervals are Wilson's at 95 %.
 struct ClassifierScore {
   int64_t correct = 0;
   double accuracy = 0, accuracy_low = 0, accuracy_high = 0, macro_f1 = 0, macro_recall = 0;
+  double chance = 0, chance_p = 1;  ///< accuracy expected of predictions unrelated to the labels; p of being as good
+  bool chance_known = true;         ///< false where all labels are the same
 };
 
 struct ClassRow {
@@ -87,6 +89,8 @@ struct OutputDistance {
   double mse = 0, max_abs = 0, sqnr_db = 0, kl_mean = 0;
   std::string kl_of;                                         ///< "softmax", "probabilities" or "histograms"
   int64_t reference_nonfinite = 0, candidate_nonfinite = 0;  ///< NaN or infinite elements
+  int64_t new_nonfinite = 0;   ///< of the candidate's: where the original has a number, or another of them
+  int64_t lost_nonfinite = 0;  ///< of the original's: where the candidate has a number
 };
 
 /// One value of the candidate as its plan computes it, against the original's.
@@ -122,7 +126,8 @@ struct ModelPerformance {
 
 struct Throughput {
   int64_t batch = 1;
-  double reference_per_s = 0, candidate_per_s = 0;
+  double reference_per_s = 0, candidate_per_s = 0;  ///< by the median run
+  bool steady = false;                              ///< the rounds agree on the ratio
 };
 
 struct PerformanceFigures {
@@ -131,6 +136,9 @@ struct PerformanceFigures {
   ModelPerformance reference, candidate;
   double ratio = 0, ratio_low = 0, ratio_high = 0;  ///< of warm medians, with its bootstrap interval
   double preemptions_per_s = 0;                     ///< of the more disturbed model, median of the rounds
+  double speedup = 0;  ///< original / candidate where that may be a headline; else 0, and speed_note says why
+  std::string speed_note;
+  std::string integer_note;  ///< of a quantised candidate that gains little: what still computes in floats
   std::vector<Throughput> throughput;
 };
 
@@ -165,6 +173,24 @@ struct StabilityFigures {
   std::vector<Extreme> extremes;
   std::vector<LayerCounts> saturation;  ///< integer layers on real samples, the most saturated first
   std::vector<Variation> variations;
+};
+
+/// A model's plan on one input against the reference: errors over the largest magnitude of the tensor, infinite where
+/// NaN, infinity or an integer is not the same.
+struct EngineRun {
+  std::string input;                          ///< "sample x[3]", "zeros"
+  int64_t values = 0, wrong = 0;              ///< of steps: compared; elements that are not the same, see above
+  double step_error = 0;                      ///< of the worst step, on the inputs that the plan gave it
+  std::string step;                           ///< its layer
+  double output_error = 0, output_bound = 0;  ///< of the worst output, the model evaluated as its file has it
+  std::string output;
+};
+
+struct EngineFigures {
+  bool done = false;
+  int64_t samples = 0;  ///< real ones among the inputs
+  double seconds = 0;
+  std::vector<EngineRun> reference, candidate;  ///< by input
 };
 
 /// Inputs and what the candidate's plan made of them, as base64 of .npy files, samples stacked.
@@ -240,6 +266,7 @@ struct Report {
   LayerFigures layers;
   PerformanceFigures performance;
   StabilityFigures stability;
+  EngineFigures engine;
   SimulationFigures simulation;
   TrainingFigures training;  ///< of the candidate, where it carries its history
   Probes probes;

@@ -51,9 +51,9 @@
     const p = R.performance, a = R.accuracy, items = [];
     if (a.classifier) items.push(["Top-1 accuracy", pct(a.candidate.accuracy), `original ${pct(a.reference.accuracy)}`]);
     else if (R.outputs.length) items.push(["Output cosine", fix(R.outputs[0].cosine_mean, 4), `worst sample ${fix(R.outputs[0].cosine_min, 4)}`]);
-    items.push(["Median latency", fix(p.candidate.warm.p50_ms, 3) + " ms", `original ${fix(p.reference.warm.p50_ms, 3)} ms · ${fix(1 / p.ratio, 2)}× as fast`]);
+    items.push(["Median latency", fix(p.candidate.warm.p50_ms, 3) + " ms", `original ${fix(p.reference.warm.p50_ms, 3)} ms · ${p.speedup > 0 ? fix(p.speedup, 2) + "× as fast" : p.speed_note}`]);
     const last = p.throughput[p.throughput.length - 1];
-    if (last) items.push([`Throughput, batch ${last.batch}`, rate(last.candidate_per_s) + " /s", `original ${rate(last.reference_per_s)} /s · ${fix(last.candidate_per_s / last.reference_per_s, 2)}×`]);
+    if (last) items.push([`Throughput, batch ${last.batch}`, rate(last.candidate_per_s) + " /s", `original ${rate(last.reference_per_s)} /s${last.steady ? ` · ${fix(last.candidate_per_s / last.reference_per_s, 2)}×` : ""}`]);
     items.push(["File", bytes(R.candidate.file_bytes), `original ${bytes(R.reference.file_bytes)} · ${pct(R.candidate.file_bytes / R.reference.file_bytes, 1)}`]);
     items.push(["Peak memory", bytes(p.candidate.peak_bytes), `original ${bytes(p.reference.peak_bytes)}`]);
     root.append(h("div", { class: "tiles" }, items.map(([t, v, s]) => h("div", { class: "tile" }, h("small", {}, t), h("b", {}, v), h("small", {}, s)))));
@@ -156,6 +156,16 @@
     section("Numerical stability", "Counts are over the values of all layers.", wide(extremes), variations, saturation);
   }
 
+  function engine() {
+    const e = R.engine;
+    if (!e || !e.done) return;
+    const error = (v) => (v === null ? h("span", { class: "bad" }, "NaN, infinity or an integer") : sci(v));
+    const rows = e.candidate.flatMap((c, i) => [[c.input, "original", e.reference[i]], ["", "candidate", c]].map(([input, who, r]) =>
+      [input, who, r.values, error(r.step_error), r.step || "–", r.output ? error(r.output_error) : "–", r.output ? sci(r.output_bound) : "–"]));
+    section("Engine against reference", `Both plans on ${e.candidate.length} inputs, ${e.samples} of them samples, against plain loops in double precision (${fix(e.seconds, 0)} s). A step is given what the plan gave it, ` +
+      `an output comes from the model as its file has it. Differences over the largest value.`, wide(card("Largest differences", table(["input", "model", ">values", ">step", "layer", ">output", ">allowed"], rows))));
+  }
+
   function simulation() {
     const s = R.simulation;
     if (!s || !s.done) return;
@@ -245,7 +255,7 @@
     charts.length = 0;
     Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
     if (R.page === "training") training();
-    else for (const part of [tiles, accuracy, layers, performance, stability, simulation, training, provenance]) part();
+    else for (const part of [tiles, accuracy, layers, performance, stability, engine, simulation, training, provenance]) part();
     drawn = charts.map(([canvas, config]) => new Chart(canvas, config));
   }
   draw();

@@ -96,6 +96,15 @@ std::string tail_of(const std::string& footer, const std::string& without_script
   return page + "</script>\n</body></html>\n";
 }
 
+std::string notes_of(const Report& r) {
+  std::string notes;
+  for (const std::string& warning : r.data.warnings)
+    notes += fmt::format("<p class=\"warning\">Warning: {}</p>\n", escape(warning));
+  if (!r.performance.integer_note.empty())
+    notes += fmt::format("<p class=\"note\">{}</p>\n", escape(r.performance.integer_note));
+  return notes;
+}
+
 const char* headline(Verdict verdict) {
   return verdict == Verdict::kPass ? "Passed" : verdict == Verdict::kFail ? "Failed" : "Inconclusive";
 }
@@ -106,9 +115,9 @@ std::string report_html(const Report& r) {
   std::string page = head_of(fmt::format("{}: {}", headline(r.verdict), file_name(r.candidate.path)));
   page += fmt::format(
       "<header class=\"banner {}\"><div><div class=\"verdict\"><h1>{}</h1>"
-      "<span class=\"names\">{} against {}</span></div>\n<p class=\"reason\">{}</p></div></header>\n<main>\n",
+      "<span class=\"names\">{} against {}</span></div>\n<p class=\"reason\">{}</p></div></header>\n<main>\n{}",
       to_string(r.verdict), headline(r.verdict), escape(file_name(r.candidate.path)),
-      escape(file_name(r.reference.path)), escape(r.reason));
+      escape(file_name(r.reference.path)), escape(r.reason), notes_of(r));
   page +=
       "<h2>Checks</h2>\n<div class=\"card\"><table class=\"checks\"><thead><tr><th>verdict</th><th>check</th>"
       "<th>figure</th><th>policy</th></tr></thead><tbody>\n";

@@ -43,6 +43,20 @@ void nonfinite_to_null(json& j) {
     for (json& child : j) nonfinite_to_null(child);
 }
 
+// Keys of `defaults` that `j` has not.
+void fill(json& j, const json& defaults) {
+  if (!j.is_object()) return;
+  for (const auto& [key, value] : defaults.items())
+    if (!j.contains(key)) j[key] = value;
+}
+
+void fill_each(json& list, const json& defaults) {
+  if (list.is_array())
+    for (json& item : list) fill(item, defaults);
+}
+
+void add_missing(json& report);
+
 }  // namespace
 
 const char* to_string(Verdict verdict) {
@@ -61,12 +75,12 @@ void from_json(const json& j, Verdict& verdict) {
 }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Accuracy, max_drop_points, max_class_drop_points, max_edge_case_drop_points,
-                                   min_agreement, min_samples)
+                                   min_agreement, min_samples, require_better_than_chance, min_top1_percent)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Output, min_cosine, max_kl, max_mse)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Performance, max_latency_ratio, confidence, min_rounds,
                                    max_memory_increase_percent, memory_slack_mib, max_file_increase_percent)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Stability, require_reproducible, max_variation, max_new_nonfinite,
-                                   max_saturated_percent)
+                                   max_engine_error, max_saturated_percent)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Simulation, max_error_rate, max_p99_ratio, max_memory_slope_mib_per_hour,
                                    min_seconds)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(QuantizationGoal, max_accuracy_drop_points, time_budget_minutes, accuracy_critical,
@@ -77,7 +91,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelFacts, path, sha256, file_bytes, nodes, 
                                    nonfinite_place, precision, plan_digest)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DataFacts, path, digest, test_samples, judged_samples, minimum, maximum, warnings)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ClassifierScore, correct, accuracy, accuracy_low, accuracy_high, macro_f1,
-                                   macro_recall)
+                                   macro_recall, chance, chance_p, chance_known)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ClassRow, index, support, name, minority, reference_recall, candidate_recall,
                                    reference_precision, candidate_precision, reference_f1, candidate_f1, mcnemar_p)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ConfusionCell, label, predicted, reference, candidate)
@@ -87,7 +101,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AccuracyFigures, classifier, note, output, cl
                                    drop_points, agreement, mcnemar_p, only_reference_right, only_candidate_right, rows,
                                    confusion, edge_cases)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(OutputDistance, name, cosine_mean, cosine_min, worst_sample, mse, max_abs, sqnr_db,
-                                   kl_mean, kl_of, reference_nonfinite, candidate_nonfinite)
+                                   kl_mean, kl_of, reference_nonfinite, candidate_nonfinite, new_nonfinite,
+                                   lost_nonfinite)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerDistance, layer, op, value, cosine, sqnr_db, max_abs, mse, kl, lost_db,
                                    reference_nonfinite, candidate_nonfinite, integer)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerFigures, samples, unmatched, layers, worst, worst_cosine, origin,
@@ -95,9 +110,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerFigures, samples, unmatched, layers, wor
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LatencyFigures, runs, mean_ms, min_ms, p50_ms, p95_ms, p99_ms, max_ms,
                                    percentiles_ms)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelPerformance, cold, warm, build_ms, peak_bytes, arena_bytes, weight_bytes)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Throughput, batch, reference_per_s, candidate_per_s)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Throughput, batch, reference_per_s, candidate_per_s, steady)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PerformanceFigures, threads, batch, rounds, reference, candidate, ratio, ratio_low,
-                                   ratio_high, preemptions_per_s, throughput)
+                                   ratio_high, preemptions_per_s, speedup, speed_note, integer_note, throughput)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LayerCounts, layer, elements, nan, inf, denormal, saturated, all_zero)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ExtremeSide, output_nan, output_inf, nan, inf, denormal, saturated, first_nonfinite,
                                    layers)
@@ -105,6 +120,9 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Extreme, name, judged, reference, candidate)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Variation, what, reference_equal, candidate_equal, reference_relative,
                                    candidate_relative)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StabilityFigures, extremes, saturation, variations)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EngineRun, input, values, wrong, step_error, step, output_error, output_bound,
+                                   output)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EngineFigures, done, samples, seconds, reference, candidate)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedLoad, name, rate_per_s, connections, requests, errors, seconds,
                                    throughput_per_s, p50_ms, p95_ms, p99_ms, kept_up)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedSoak, seconds, requests, errors, slope_mib_per_hour, slope_low, slope_high,
@@ -120,7 +138,26 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulationFigures, done, seconds, loads, soak
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Probes, count, samples, input, outputs)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Report, tool, date, cpu, cpu_features, verdict, reason, seconds, reference,
                                    candidate, data, policy_path, policy_digest, policy, checks, accuracy, outputs,
-                                   layers, performance, stability, simulation, training, probes)
+                                   layers, performance, stability, engine, simulation, training, probes)
+
+namespace {
+
+// What reports from before there was such a figure have not.
+void add_missing(json& report) {
+  fill(report, {{"engine", EngineFigures()}, {"simulation", SimulationFigures()}, {"training", TrainingFigures()}});
+  if (json& policy = report.at("policy"); policy.is_object()) {
+    fill(policy, {{"simulation", Policy::Simulation()}, {"quantization", QuantizationGoal()}});
+    fill(policy["accuracy"], {{"require_better_than_chance", false}, {"min_top1_percent", nullptr}});
+    fill(policy["stability"], {{"max_engine_error", Policy::Stability().max_engine_error}});
+  }
+  for (const char* side : {"reference", "candidate"})
+    fill(report.at("accuracy").at(side), {{"chance", 0.0}, {"chance_p", 1.0}, {"chance_known", true}});
+  fill_each(report.at("outputs"), {{"new_nonfinite", 0}, {"lost_nonfinite", 0}});
+  fill(report.at("performance"), {{"speedup", 0.0}, {"speed_note", ""}, {"integer_note", ""}});
+  fill_each(report.at("performance").at("throughput"), {{"steady", false}});
+}
+
+}  // namespace
 
 json to_json(const Report& report) {
   json j;
@@ -135,12 +172,7 @@ Report report_from_json(const json& source, const std::string& name) {
     json j = source;
     if (j.value("slipway_report", 0) != kFormat)
       fail(ErrorCode::kInvalidArgument, "This is no report of `slipway verify`, or one of another version: {}", name);
-    if (!j.contains("simulation")) j["simulation"] = SimulationFigures();  // reports from before there was one
-    if (!j.contains("training")) j["training"] = TrainingFigures();
-    if (json& policy = j.at("policy"); policy.is_object()) {
-      if (!policy.contains("simulation")) policy["simulation"] = Policy::Simulation();
-      if (!policy.contains("quantization")) policy["quantization"] = QuantizationGoal();
-    }
+    add_missing(j);
     nulls_to_nan(j);
     return j.get<Report>();
   } catch (const json::exception& e) {

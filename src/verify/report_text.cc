@@ -59,6 +59,9 @@ std::string report_text(const Report& r) {
        static_cast<double>(p.candidate.peak_bytes) / kMiB);
   line("file", number(" MiB", 2), static_cast<double>(r.reference.file_bytes) / kMiB,
        static_cast<double>(r.candidate.file_bytes) / kMiB);
+  if (p.speedup > 0) text += fmt::format("  {:<30} {:>29}\n", "speed-up", fmt::format("{:.2f}x as fast", p.speedup));
+  if (!p.speed_note.empty()) text += fmt::format("  {}\n", p.speed_note);
+  if (!p.integer_note.empty()) text += fmt::format("  {}\n", p.integer_note);
   text += simulation_text(r.simulation) + "\n";
   for (const Check& c : r.checks) text += fmt::format("{}  {}\n", mark(c.verdict), c.sentence);
   if (!r.accuracy.note.empty()) text += r.accuracy.note + "\n";

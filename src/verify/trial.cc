@@ -11,12 +11,12 @@
 #include "metrics/distance.h"
 
 namespace slipway {
-namespace {
-
 bool is_weighted(const std::string& op) {
   return op == "Conv" || op == "Gemm" || op == "MatMul" || op == "ConvTranspose" || op == "LSTM" || op == "GRU" ||
          op == "RNN" || op == "Einsum";
 }
+
+namespace {
 
 /// A node is known by its name, or by its first output's where it has none.
 std::string name_of(const Graph& graph, const Node& node) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,8 +24,9 @@ struct Codes {
 /// One of the two models.
 struct Side {
   Side(const VerifySubject& subject, std::string how)
-      : graph(subject.graph), path(subject.path), role(std::move(how)) {}
+      : graph(subject.graph), identity(subject.identity), path(subject.path), role(std::move(how)) {}
   const Graph& graph;
+  const ModelIdentity& identity;
   std::string path, role;                                     ///< "original" or "candidate", for messages
   std::string plan_path;                                      ///< the plan for Trial::unit samples, saved
   std::shared_ptr<const Plan> plan;                           ///< the same, opened
@@ -38,7 +40,7 @@ struct Trial {
   const VerifyOptions& options;
   std::vector<int64_t> samples;        ///< indices in the test split
   Dims sample_dims;                    ///< without the batch axis
-  bool free_batch = true;              ///< both models take any number of samples
+  bool batchable = true;               ///< both models' batch is free and their rows are proven independent
   int64_t unit = 1;                    ///< samples a run of the plans takes
   std::string folder;                  ///< for temporary files
   std::map<std::string, Codes> codes;  ///< of the candidate, by name of the integer value
@@ -57,6 +59,8 @@ std::vector<Tensor> run_samples(Session& session, const Tensor& inputs, int64_t 
 std::map<std::string, int64_t> input_dims(const Side& side, const Dims& sample_dims);
 BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads);
 
+/// Whether an operator's work is with weights: Conv, Gemm, LSTM, …
+bool is_weighted(const std::string& op);
 /// Fills in layer_names and layer_ops from the plan's steps: the weighted node behind each value, else the first node.
 void name_layers(Side& side, const Graph& reference);
 std::string layer_of(const Side& side, const std::string& value);
@@ -69,9 +73,18 @@ int64_t count_nonfinite(std::span<const float> values);
 
 // The stages, in their order: each fills its part of the Report.
 void measure_performance(Trial& trial, Report& report);
+/// Says what still computes in floats where a quantised candidate gains less than 10 % here; needs the layers' names.
+void note_small_gain(const Trial& trial, Report& report);
 void measure_accuracy(Trial& trial, Report& report);
 void compare_layers(Trial& trial, Report& report);
 void examine_stability(Trial& trial, Report& report);
 void record_probes(Trial& trial, Report& report);
+
+/// Runs a side's plan on Trial::unit samples, showing every step's values.
+using PlanRunner =
+    std::function<std::vector<Tensor>(const Side& side, const Tensor& input, const Session::Observer& observe)>;
+std::vector<Tensor> run_plan(const Side& side, const Tensor& input, const Session::Observer& observe);
+/// `run` is another only in tests: an engine with a fault.
+void check_engine(Trial& trial, Report& report, const PlanRunner& run = run_plan);
 
 }  // namespace slipway

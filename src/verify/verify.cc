@@ -13,7 +13,9 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/hash.h"
+#include "base/file_reader.h"
+#include "data/preview.h"
+#include "model/rows.h"
 #include "verify/checks.h"
 #include "verify/trial.h"
 
@@ -90,14 +92,24 @@ void choose_batch(Trial& trial) {
   if (a != 0 && b != 0 && a != b)
     fail(ErrorCode::kInvalidArgument, "The models have different fixed batches; export both with a free one: {} and {}",
          a, b);
-  trial.free_batch = a == 0 && b == 0;
-  trial.unit = trial.free_batch ? 1 : std::max(a, b);
+  trial.unit = std::max<int64_t>({a, b, 1});
+  bool proven = true;
+  for (const Side* side : {&trial.reference, &trial.candidate}) {
+    const RowIndependence rows = prove_row_independence(side->graph);
+    proven &= rows.proven;
+    if (trial.unit > 1 && !rows.proven)
+      fail(ErrorCode::kUnsupported,
+           "The models compute {} samples at once and the {}'s rows are not proven independent, so no sample has a "
+           "result of its own; export both with a batch of 1 or a free one: {}",
+           trial.unit, side->role, rows.reason);
+  }
+  trial.batchable = a == 0 && b == 0 && proven;
 }
 
 ModelFacts facts_of(const Side& side) {
   ModelFacts facts{.path = side.path,
-                   .sha256 = sha256_of_file(side.path),
-                   .file_bytes = file_bytes(side.path),
+                   .sha256 = side.identity.sha256,
+                   .file_bytes = side.identity.bytes,
                    .nodes = static_cast<int64_t>(side.graph.node_count())};
   for (ValueId id = 0; id < side.graph.value_limit(); ++id)
     if (const Value& v = side.graph.value(id); v.alive && v.is_constant()) {
@@ -121,6 +133,20 @@ std::string utc_now() {
 }
 
 }  // namespace
+
+VerifyOptions verify_options(const VerifyExtent& extent, const Policy& policy) {
+  constexpr int64_t kQuickSamples = 1000, kQuickEdgeCaseSamples = 200;
+  constexpr double kQuickSeconds = 1;
+  VerifyOptions options;
+  if (extent.quick)
+    options = {.max_samples = std::max(kQuickSamples, policy.accuracy.min_samples),
+               .edge_case_samples = kQuickEdgeCaseSamples,
+               .seconds = kQuickSeconds};
+  options.max_samples = extent.samples.value_or(options.max_samples);
+  options.edge_case_samples = extent.edge_case_samples.value_or(options.edge_case_samples);
+  options.seconds = extent.seconds.value_or(options.seconds);
+  return options;
+}
 
 Report verify(const VerifySubject& reference, const VerifySubject& candidate, const Dataset& data, const Policy& policy,
               const VerifyOptions& options) {
@@ -157,7 +183,7 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
                          .digest = data.digest(),
                          .test_samples = total,
                          .judged_samples = static_cast<int64_t>(trial.samples.size()),
-                         .warnings = data.warnings()},
+                         .warnings = input_warnings(data, Split::kTest)},
                 .policy_digest = policy_digest(policy),
                 .policy = policy,
                 .training = training_of(candidate.graph)};
@@ -167,11 +193,13 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
   measure_performance(trial, report);
   name_layers(trial.reference, reference.graph);
   name_layers(trial.candidate, reference.graph);
+  note_small_gain(trial, report);
   measure_accuracy(trial, report);
   compare_layers(trial, report);
   examine_stability(trial, report);
+  check_engine(trial, report);
   record_probes(trial, report);
-  if (!options.save_plan.empty()) write_file(options.save_plan, MappedFile(trial.candidate.plan_path).bytes());
+  if (!options.save_plan.empty()) copy_file(trial.candidate.plan_path, options.save_plan);
   judge(report);
   report.seconds = static_cast<double>(now_ns() - start) * 1e-9;
   return report;

@@ -202,6 +202,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic integer_convolution() { return {"int8_conv", propose, pack, create}; }
+Tactic integer_convolution() {
+  return {"int8_conv", propose, pack, create, [](const Node&, size_t i) { return i == kWeights || i == kBias; }};
+}
 
 }  // namespace slipway

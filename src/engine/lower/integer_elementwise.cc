@@ -175,7 +175,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   const auto kind = kind_of(c);
   if (!kind) return;
   const auto reject = [&](std::string why) { candidates.push_back({.tactic = "int8", .rejected = std::move(why)}); };
-  if (c.is_constant(0) || element_count(c.output_dims()) == 0) return reject("the input is constant or empty");
+  if (element_count(c.output_dims()) == 0) return reject("an empty tensor");
   const bool affine = *kind == Kind::kQuantize || *kind == Kind::kDequantize;
   if (affine) {
     for (size_t i : {1, 2})
@@ -186,7 +186,6 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   const bool pools = *kind == Kind::kMaxPool || *kind == Kind::kAveragePool;
   if (pools && (c.input_dims(0).size() != 4 || c.node.outputs.size() > 1))
     return reject("not two spatial dimensions, or indices are asked for");
-  if (*kind == Kind::kAdd && c.is_constant(1)) return reject("an operand is constant");
   const auto add = [&](Layout in, Layout out) {
     Candidate candidate{.tactic = "int8", .variant = ""};
     candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
@@ -225,6 +224,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic integer_elementwise() { return {"int8", propose, pack, create}; }
+Tactic integer_elementwise() {
+  return {"int8", propose, pack, create, [](const Node& n, size_t i) { return i > 0 && !n.is_fused("QAdd"); }};
+}
 
 }  // namespace slipway

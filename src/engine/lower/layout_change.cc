@@ -32,6 +32,6 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic layout_change() { return {"layout", propose, nullptr, create}; }
+Tactic layout_change() { return {"layout", propose, nullptr, create, nullptr}; }
 
 }  // namespace slipway

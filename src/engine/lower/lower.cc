@@ -9,8 +9,16 @@ namespace slipway {
 
 std::span<const Tactic> all_tactics() {
   static const Tactic tactics[] = {
-      integer_convolution(), integer_elementwise(), onednn_convolution(), onednn_matmul(), onednn_pooling(),
-      onednn_eltwise(),      onednn_binary(),       onednn_softmax(),     movement(),      layout_change(),
+      integer_convolution(),
+      integer_elementwise(),
+      onednn_convolution(),
+      onednn_matmul(),
+      onednn_pooling(),
+      elementwise(),
+      binary(),
+      softmax(),
+      movement(),
+      layout_change(),
       reference(),
   };
   return tactics;
@@ -24,10 +32,25 @@ const Tactic& tactic_named(std::string_view name) {
 
 std::vector<Candidate> propose_candidates(const LowerContext& context) {
   std::vector<Candidate> candidates;
-  const bool plain = !context.node.outputs.empty() && context.node.outputs[0] != kNoValue;
-  for (const Tactic& tactic : all_tactics())  // a node without its first output is left to the reference
-    if (plain || tactic.name == "reference") tactic.propose(context, candidates);
+  const Node& node = context.node;
+  const bool plain = node.output(0) != kNoValue && (node.inputs.empty() || node.has_input(0));
+  for (const Tactic& tactic : all_tactics()) {
+    // A node without its first input or output is left to the reference.
+    if (!plain && tactic.name != "reference") continue;
+    const size_t first = candidates.size();
+    tactic.propose(context, candidates);
+    const auto constant = misplaced_constant(tactic, context);
+    for (size_t i = first; constant && i < candidates.size(); ++i)
+      if (candidates[i].rejected.empty()) candidates[i].rejected = fmt::format("input {} is a constant", *constant);
+  }
   return candidates;
+}
+
+std::optional<size_t> misplaced_constant(const Tactic& tactic, const LowerContext& context) {
+  for (size_t i = 0; i < context.constant_inputs.size(); ++i)
+    if (context.is_constant(i) && (tactic.takes_constant == nullptr || !tactic.takes_constant(context.node, i)))
+      return i;
+  return std::nullopt;
 }
 
 Blob make_blob(size_t bytes) { return {allocate_aligned(bytes), bytes}; }

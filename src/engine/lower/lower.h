@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -84,11 +85,16 @@ struct Tactic {
   std::vector<Blob> (*pack)(const LowerContext&, const Candidate&);
   /// Fails with kUnsupported when this machine or library can't, kInvalidModel when a blob does not fit.
   std::unique_ptr<Kernel> (*create)(const LowerContext&, const Candidate&, std::span<const BlobView>);
+  /// Whether the operand may be a constant: then `pack` keeps it, or the kernel does not read it. Null: never.
+  bool (*takes_constant)(const Node&, size_t input);
 };
 
 std::span<const Tactic> all_tactics();
 const Tactic& tactic_named(std::string_view name);
+/// What every tactic proposes. A candidate whose kernel would have to read a constant at run time is rejected.
 std::vector<Candidate> propose_candidates(const LowerContext& context);
+/// The first operand that is a constant and may not be one for this tactic.
+std::optional<size_t> misplaced_constant(const Tactic& tactic, const LowerContext& context);
 
 Blob make_blob(size_t bytes);
 Blob copy_blob(const void* data, size_t bytes);
@@ -102,9 +108,9 @@ std::string onednn_version();
 Tactic onednn_convolution();
 Tactic onednn_matmul();
 Tactic onednn_pooling();
-Tactic onednn_eltwise();
-Tactic onednn_binary();
-Tactic onednn_softmax();
+Tactic elementwise();
+Tactic binary();
+Tactic softmax();
 Tactic integer_convolution();
 Tactic integer_elementwise();
 Tactic movement();

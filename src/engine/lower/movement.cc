@@ -421,6 +421,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) {
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) {
   if (candidate.variant != "view") return std::make_unique<MovementKernel>(c, candidate, blobs);
+  if (c.is_constant(0)) fail_damaged(c.node);
   const size_t bytes = layout_bytes(candidate.outputs[0], c.output_dtype(), c.output_dims());
   if (layout_bytes(candidate.inputs[0], c.input_dtype(0), c.input_dims(0)) != bytes) fail_damaged(c.node);
   return std::make_unique<ViewKernel>(bytes);
@@ -428,6 +429,9 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic movement() { return {"movement", propose, pack, create}; }
+// What is moved is packed, bounds and the like are read while packing.
+Tactic movement() {
+  return {"movement", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

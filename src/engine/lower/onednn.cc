@@ -103,7 +103,7 @@ class DnnlKernel : public Kernel {
             if (blocked && i / pixels % physical[1] * block + i % block >= f.dims[1])
               y[i] = 0;
             else if (f.activation != nullptr)
-              y[i] = f.activation(y[i], f.alpha, f.beta);
+              y[i] = static_cast<float>(f.activation(y[i], f.alpha, f.beta));
         },
         1024);
   }
@@ -139,11 +139,11 @@ uint64_t digest(const dnnl::memory::desc& desc) {
   return fnv1a(words.data(), words.size() * sizeof words[0]);
 }
 
-dnnl::memory::desc spelled(Layout layout, DType dtype, const Dims& dims) {
+dnnl::memory::desc spelled(Layout layout, const Dims& dims) {
   using tag = dnnl::memory::format_tag;
-  if (layout == Layout::kPlain) return onednn_plain(dtype, dims);
+  if (layout == Layout::kPlain) return onednn_plain(DType::kFloat32, dims);
   const tag format = layout == Layout::kNhwc ? tag::nhwc : layout == Layout::kBlocked8 ? tag::nChw8c : tag::nChw16c;
-  return {dims, onednn_type(dtype), format};
+  return {dims, dnnl::memory::data_type::f32, format};
 }
 
 }  // namespace
@@ -173,11 +173,6 @@ dnnl::memory::data_type onednn_type(DType dtype) {
   }
 }
 
-dnnl::memory::desc onednn_desc(Layout layout, DType dtype, const Dims& dims) {
-  const bool either = layout == Layout::kNhwc && same_arrangement(layout, Layout::kPlain, dims);
-  return spelled(either ? Layout::kPlain : layout, dtype, dims);
-}
-
 ImageDescs onednn_images(Layout in, Layout out, const Dims& x, const Dims& y) {
   const auto dense = [](Layout layout) { return layout == Layout::kPlain || layout == Layout::kNhwc; };
   const auto either = [&](Layout layout, const Dims& dims) {
@@ -186,7 +181,7 @@ ImageDescs onednn_images(Layout in, Layout out, const Dims& x, const Dims& y) {
   const bool any_in = either(in, x), any_out = either(out, y);
   if (any_in) in = any_out ? Layout::kNhwc : dense(out) ? out : Layout::kPlain;
   if (any_out) out = any_in ? Layout::kNhwc : dense(in) ? in : Layout::kPlain;
-  return {spelled(in, DType::kFloat32, x), spelled(out, DType::kFloat32, y)};
+  return {spelled(in, x), spelled(out, y)};
 }
 
 bool onednn_needs_aligned_pixels(std::string_view implementation, Layout in, Layout out) {

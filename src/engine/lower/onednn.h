@@ -16,12 +16,11 @@ namespace slipway {
 
 const dnnl::engine& onednn_engine();
 dnnl::memory::data_type onednn_type(DType dtype);
-/// To oneDNN's primitive cache descriptors are equal whose strides differ where the size is 1, and it hands back
-/// whichever was asked for first; so there is one descriptor for each arrangement in memory, whatever its layout's
-/// name.
-dnnl::memory::desc onednn_desc(Layout layout, DType dtype, const Dims& dims);
-/// The same for an image of floats and what a convolution or pool makes of it. Where row-major and channels-last are
-/// the same bytes, the operand is described as the other one lies, as implementations want both alike.
+/// Descriptors of an image of floats and of what a convolution or pool makes of it. To oneDNN's primitive cache
+/// descriptors are equal whose strides differ where the size is 1, and it hands back whichever was asked for first; so
+/// there is one descriptor for each arrangement in memory, whatever its layout's name. Where row-major and
+/// channels-last are the same bytes, the operand is described as the other one lies, as implementations want both
+/// alike.
 struct ImageDescs {
   dnnl::memory::desc in, out;
 };
@@ -87,11 +86,7 @@ typename Primitive::primitive_desc visit_implementations(const typename Primitiv
     if (!pd.next_impl()) return {};
   return pd;
 }
-/// A visitor that stops at the implementation of that variant, and the check that it was found (else kUnsupported).
-template <typename PrimitiveDesc>
-auto is_variant(const std::string& variant) {
-  return [wanted = variant.substr(0, variant.find('|'))](PrimitiveDesc& pd) { return pd.impl_info_str() == wanted; };
-}
+/// Fails with kUnsupported when the implementation of that variant was not found.
 template <typename PrimitiveDesc>
 PrimitiveDesc require_found(PrimitiveDesc pd, const std::string& variant) {
   if (!pd) fail(ErrorCode::kUnsupported, "This oneDNN has no such implementation; build the plan again: {}", variant);

@@ -160,6 +160,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_convolution() { return {"onednn_conv", propose, pack, create}; }
+Tactic onednn_convolution() {
+  return {"onednn_conv", propose, pack, create, [](const Node&, size_t i) { return i == 1 || i == kBias; }};
+}
 
 }  // namespace slipway

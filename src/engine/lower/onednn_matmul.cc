@@ -14,8 +14,8 @@ struct Operands {
   bool has_bias = false;
 };
 
-// One matrix for each arrangement in memory, as onednn_desc has one image: the stride of a size of 1 follows from what
-// stands behind it, not from a transpose.
+// One matrix for each arrangement in memory, as onednn_images has one image: the stride of a size of 1 follows from
+// what stands behind it, not from a transpose.
 dnnl::memory::desc matrix(const Dims& dims, Dims strides) {
   for (size_t i = dims.size(); i-- > 0;)
     if (dims[i] == 1) strides[i] = i + 1 < dims.size() ? dims[i + 1] * strides[i + 1] : 1;
@@ -179,6 +179,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_matmul() { return {"onednn_matmul", propose, pack, create}; }
+Tactic onednn_matmul() {
+  return {"onednn_matmul", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

@@ -135,7 +135,6 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
     candidates.push_back({.tactic = "onednn_pool", .rejected = std::move(why)});
   };
   if (c.input_dims(0).size() != 4) return reject("not two spatial dimensions");
-  if (c.is_constant(0)) return reject("the input is constant");
   if (c.node.outputs.size() > 1) return reject("indices are asked for");
   if (!is_global(c.node) && c.node.integer("ceil_mode", 0) != 0 && c.node.integer("count_include_pad", 0) != 0)
     return reject("counting of padding beyond the image differs from ONNX");
@@ -183,6 +182,6 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
 
 }  // namespace
 
-Tactic onednn_pooling() { return {"onednn_pool", propose, nullptr, create}; }
+Tactic onednn_pooling() { return {"onednn_pool", propose, nullptr, create, nullptr}; }
 
 }  // namespace slipway

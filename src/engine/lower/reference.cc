@@ -64,7 +64,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (const OpSpec* spec = find_op(c.graph, c.node); spec == nullptr || spec->eval == nullptr) {
     candidate.rejected = "the operator has no reference evaluation";
   } else {
-    candidate.inputs.assign(c.node.inputs.size() + c.node.captures.size(), Layout::kPlain);
+    candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
     candidate.outputs.assign(c.node.outputs.size(), Layout::kPlain);
   }
   candidates.push_back(std::move(candidate));
@@ -90,6 +90,8 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate&, std::spa
 
 }  // namespace
 
-Tactic reference() { return {"reference", propose, pack, create}; }
+Tactic reference() {
+  return {"reference", propose, pack, create, [](const Node&, size_t) { return true; }};
+}
 
 }  // namespace slipway

@@ -114,6 +114,7 @@ bool fuse_activation(Graph& graph, const PassContext&) {
     if (!graph.node(id).alive || graph.node(id).inputs.empty()) continue;
     auto found = find_activation(graph, graph.node(id));
     if (!found || found->input == kNoValue || !closed(graph, found->input, id)) continue;
+    if (!same_type(graph, found->input, graph.node(id).outputs[0])) continue;  // a constant [1,1,…] raised the rank
     const Node* linear = graph.producer(found->input);
     if (linear == nullptr || !(linear->is_fused("Conv") || linear->is_fused("Gemm")) || !combine(*linear, *found))
       continue;

@@ -21,6 +21,7 @@ bool fuse_residual(Graph& graph, const PassContext&) {
       const Node* conv = graph.producer(add.inputs[i]);
       if (conv == nullptr || !conv->is_fused("Conv") || conv->has("activation") || conv->has_input(3)) continue;
       const NodeId candidate = graph.value(add.inputs[i]).producer;
+      if (graph.constant(add.inputs[1 - i]) != nullptr) continue;  // a kernel adds in place, to what was computed
       if (graph.only_user(add.inputs[i]) != id || (chosen != kNoNode && position[candidate] < position[chosen]))
         continue;
       chosen = candidate;

@@ -2,6 +2,7 @@
 // is the one that stays, so the value that the rest of the model knows keeps its id and its name.
 #include "engine/passes/match.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -56,10 +57,13 @@ std::optional<std::vector<int64_t>> integers_of(const Graph& graph, const Node& 
 }
 
 bool same_type(const Graph& graph, ValueId a, ValueId b) {
+  return same_shape(graph, a, b) && graph.value(a).dtype == graph.value(b).dtype;
+}
+
+bool same_shape(const Graph& graph, ValueId a, ValueId b) {
   if (a == kNoValue || b == kNoValue) return false;
   const Value &va = graph.value(a), &vb = graph.value(b);
-  if (va.dtype != vb.dtype || !va.shape.has_rank() || !vb.shape.has_rank() || va.shape.rank() != vb.shape.rank())
-    return false;
+  if (!va.shape.has_rank() || !vb.shape.has_rank() || va.shape.rank() != vb.shape.rank()) return false;
   for (size_t i = 0; i < va.shape.rank(); ++i)
     if (!va.shape[i].same_as(vb.shape[i])) return false;
   return true;
@@ -86,7 +90,8 @@ std::optional<Bounds> bounds_of(const Graph& graph, const Node& node) {
     if (!bound) return std::nullopt;
     (i == 1 ? bounds.lo : bounds.hi) = *bound;
   }
-  if (std::isnan(bounds.lo) || std::isnan(bounds.hi) || bounds.lo > bounds.hi) return std::nullopt;
+  if (std::isnan(bounds.lo) || std::isnan(bounds.hi)) return std::nullopt;
+  bounds.lo = std::min(bounds.lo, bounds.hi);  // a minimum above the maximum gives the maximum everywhere
   return bounds;
 }
 

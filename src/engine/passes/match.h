@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,9 @@ std::optional<std::vector<int64_t>> constant_ints(const Graph& graph, ValueId va
 std::optional<std::vector<int64_t>> integers_of(const Graph& graph, const Node& node, std::string_view attribute,
                                                 size_t input);
 
-/// Both ranks known and every dimension the same number or symbol, and the same element type.
+/// Both ranks known and every dimension the same number or symbol.
+bool same_shape(const Graph& graph, ValueId a, ValueId b);
+/// The same shape and element type.
 bool same_type(const Graph& graph, ValueId a, ValueId b);
 
 /// A Transpose's perm when it is given and a permutation; empty otherwise.
@@ -33,7 +36,8 @@ std::vector<int64_t> perm_of(const Node& transpose);
 struct Bounds {
   float lo, hi;
 };
-/// The bounds of a Relu or a Clip with constant bounds; nothing for other nodes.
+inline constexpr Bounds kEverything{-std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
+/// The bounds of a Relu or a Clip with constant bounds, lo ≤ hi; nothing for other nodes.
 std::optional<Bounds> bounds_of(const Graph& graph, const Node& node);
 
 /// Turns the node into another operator in place: its outputs, their names and its place stay; the name changes when

@@ -84,6 +84,8 @@ bool quantize_lookup(Graph& graph, const PassContext&) {
     const auto y = quantization_of(graph, node);
     Region region;
     if (!y || !collect(graph, node.inputs[0], region) || !region.source) continue;
+    // Between two values of one shape no constant [1,1,…] can have raised the rank.
+    if (!same_shape(graph, region.source->codes, node.outputs[0])) continue;
     if (region.nodes.empty() && region.source->quantization == *y && bypass(graph, id, region.source->codes)) {
       changed = true;
       continue;

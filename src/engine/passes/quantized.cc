@@ -2,6 +2,8 @@
 // Q(hi)) exactly. The bias is brought to the scale of the products x·w; sums are proven to fit int32 for every input.
 // Where they do not because a channel is all bias (a quantiser chose its scale so that the bias just fits, ONNX Runtime
 // for one), weights and bias are halved until they do: rounding the weights moves the result by less than bias / 2^13.
+// A bias that was given in reals is rounded to steps of that scale only where the result's own steps are much larger;
+// else it is added in floats, after the sums.
 #include "engine/passes/quantized.h"
 
 #include <algorithm>
@@ -25,6 +27,14 @@ struct Bias {
   std::vector<int64_t> codes;
 };
 
+constexpr double kShareOfStep = 1.0 / 16;   // by which rounding a bias may move a result that is rounded anyway
+constexpr double kFloatAccuracy = 0x1p-22;  // and one that is not, relative to the bias
+
+bool is_row(const Tensor& t, size_t channels) {
+  const auto count = static_cast<int64_t>(channels);
+  return t.elements() == 1 || (t.elements() == count && t.dims().back() == count);
+}
+
 bool spread(std::vector<double>& values, size_t channels) {
   if (values.size() == 1) values.assign(channels, values[0]);
   return values.size() == channels;
@@ -35,7 +45,7 @@ std::optional<Bias> read_bias(const Graph& graph, ValueId value, const std::vect
   Bias bias;
   if (value == kNoValue) return Bias{std::vector<double>(channels, 0.0), true, std::vector<int64_t>(channels, 0)};
   if (const Tensor* reals = graph.constant(value)) {
-    if (reals->dtype() != DType::kFloat32) return std::nullopt;
+    if (reals->dtype() != DType::kFloat32 || !is_row(*reals, channels)) return std::nullopt;
     bias.reals = to_doubles(*reals);
     return spread(bias.reals, channels) ? std::optional(bias) : std::nullopt;
   }
@@ -43,7 +53,8 @@ std::optional<Bias> read_bias(const Graph& graph, ValueId value, const std::vect
   if (dequantize == nullptr) return std::nullopt;
   const Tensor *codes = graph.constant(dequantize->input(0)), *scale = graph.constant(dequantize->input(1)),
                *zero_point = graph.constant(dequantize->input(2));
-  if (codes == nullptr || scale == nullptr || codes->dtype() != DType::kInt32) return std::nullopt;
+  if (codes == nullptr || scale == nullptr || codes->dtype() != DType::kInt32 || !is_row(*codes, channels))
+    return std::nullopt;
   if (dequantize->has_input(2)) {
     if (zero_point == nullptr) return std::nullopt;
     for (int64_t z : to_ints(*zero_point))
@@ -68,6 +79,41 @@ bool fits(std::span<const int8_t> weights, double b, double x_lo, double x_hi) {
     most += w * (w > 0 ? x_hi : x_lo);
   }
   return least >= std::numeric_limits<int32_t>::min() && most <= std::numeric_limits<int32_t>::max();
+}
+
+struct IntegerSums {
+  Tensor weights;
+  std::vector<int32_t> bias;
+  std::vector<double> products;
+  bool halved = false;
+};
+
+// Nothing when a sum could leave int32, or a bias in reals would be noticed to have been rounded.
+std::optional<IntegerSums> integer_sums(const Tensor& weights, const std::vector<double>& products, const Bias& bias,
+                                        const Quantization& x, double step) {
+  const size_t channels = products.size();
+  IntegerSums sums{weights, std::vector<int32_t>(channels), products};
+  const size_t depth = channels == 0 ? 0 : static_cast<size_t>(weights.elements()) / channels;
+  const double x_lo = x.lowest() - x.zero_point, x_hi = x.highest() - x.zero_point;
+  for (size_t c = 0; c < channels; ++c) {
+    double& product = sums.products[c];
+    double b = bias.exact ? static_cast<double>(bias.codes[c]) : std::nearbyint(bias.reals[c] / product);
+    double moved = 0;
+    while (!fits(sums.weights.values<int8_t>().subspan(c * depth, depth), b, x_lo, x_hi)) {
+      if (std::abs(b) <= static_cast<double>(depth) * 0x1p20 || !std::isfinite(b)) return std::nullopt;
+      for (int8_t& w : sums.weights.mutable_values<int8_t>().subspan(c * depth, depth))
+        w = static_cast<int8_t>(std::nearbyint(static_cast<double>(w) / 2));
+      b = std::nearbyint(b / 2);
+      product *= 2;
+      moved = std::abs(bias.reals[c]) * 0x1p-13;
+      sums.halved = true;
+    }
+    sums.bias[c] = static_cast<int32_t>(b);
+    if (bias.exact) continue;
+    moved += std::abs(b * product - bias.reals[c]);
+    if (!(moved <= (step > 0 ? kShareOfStep * step : kFloatAccuracy * std::abs(bias.reals[c])))) return std::nullopt;
+  }
+  return sums;
 }
 
 // Combines the bounds of Relu and Clip nodes that follow, one after the other.
@@ -180,34 +226,43 @@ std::optional<QuantizedWeights> quantized_weights(const Graph& graph, ValueId va
 }
 
 std::optional<IntegerLinear> integer_linear(Graph& graph, const QuantizedWeights& rows, ValueId bias_value,
-                                            const Quantization& x, const std::string& base) {
+                                            const Quantization& x, double step, const std::string& base) {
   IntegerLinear linear;
   for (double s : rows.scales) linear.products.push_back(static_cast<double>(x.scale) * s);
   const auto bias = read_bias(graph, bias_value, linear.products);
   if (!bias) return std::nullopt;
   const size_t channels = rows.scales.size();
-  Tensor codes = rows.codes;
-  const size_t depth = channels == 0 ? 0 : static_cast<size_t>(codes.elements()) / channels;
-  const double x_lo = x.lowest() - x.zero_point, x_hi = x.highest() - x.zero_point;
-  std::vector<int32_t> ints(channels);
-  bool halved = false;
-  for (size_t c = 0; c < channels; ++c) {
-    double b = bias->exact ? static_cast<double>(bias->codes[c]) : std::nearbyint(bias->reals[c] / linear.products[c]);
-    while (!fits(codes.values<int8_t>().subspan(c * depth, depth), b, x_lo, x_hi)) {
-      if (std::abs(b) <= static_cast<double>(depth) * 0x1p20 || !std::isfinite(b)) return std::nullopt;
-      for (int8_t& w : codes.mutable_values<int8_t>().subspan(c * depth, depth))
-        w = static_cast<int8_t>(std::nearbyint(static_cast<double>(w) / 2));
-      b = std::nearbyint(b / 2);
-      linear.products[c] *= 2;
-      halved = true;
-    }
-    ints[c] = static_cast<int32_t>(b);
+  auto sums = integer_sums(rows.codes, linear.products, *bias, x, step);
+  if (!sums && !bias->exact) {
+    const Bias none{std::vector<double>(channels, 0.0), true, std::vector<int64_t>(channels, 0)};
+    sums = integer_sums(rows.codes, linear.products, none, x, step);
+    linear.addend.assign(bias->reals.begin(), bias->reals.end());
+    bias_value = kNoValue;
   }
+  if (!sums) return std::nullopt;
+  linear.products = sums->products;
   linear.weights =
-      rows.constant != kNoValue && !halved ? rows.constant : graph.add_constant(base + "_codes", std::move(codes));
+      rows.constant != kNoValue && !sums->halved ? rows.constant : graph.add_constant(base + "_codes", sums->weights);
   if (bias_value != kNoValue)
-    linear.bias = graph.add_constant(base + "_bias_codes", Tensor::of<int32_t>({static_cast<int64_t>(channels)}, ints));
+    linear.bias =
+        graph.add_constant(base + "_bias_codes", Tensor::of<int32_t>({static_cast<int64_t>(channels)}, sums->bias));
   return linear;
+}
+
+void add_in_floats(Graph& graph, NodeId end, NodeSpec integer, const std::vector<float>& addend, size_t axes_after) {
+  const std::string name = graph.value(graph.node(end).outputs[0]).name;
+  const Shape shape = graph.value(graph.node(end).outputs[0]).shape;
+  Dims dims(axes_after + 1, 1);
+  dims[0] = static_cast<int64_t>(addend.size());
+  const ValueId row = graph.add_constant(name + "_bias", Tensor::of<float>(dims, addend));
+  const ValueId products = graph.add_node(std::move(integer), name + "_products", end);
+  graph.set_type(products, DType::kFloat32, shape);
+  rewrite(graph, end, {.op_type = "Add", .inputs = {products, row}});
+}
+
+double first_step(const Tail& tail) {
+  const auto& first = tail.mid ? tail.mid : tail.y;
+  return first ? static_cast<double>(first->scale) : 0.0;
 }
 
 Positions positions_of(const std::vector<NodeId>& order) {
@@ -217,8 +272,7 @@ Positions positions_of(const std::vector<NodeId>& order) {
 }
 
 Tail follow(const Graph& graph, NodeId linear, const Positions* positions) {
-  const Bounds everything{-kInfinity, kInfinity};
-  Tail tail{.bounds = everything, .mid_bounds = everything};
+  Tail tail{.bounds = kEverything, .mid_bounds = kEverything};
   tail.last = take_bounds(graph, linear, tail.bounds);
   const auto quantizer = [&](NodeId at) -> NodeId {
     const NodeId id = graph.only_user(graph.node(at).outputs[0]);
@@ -246,7 +300,7 @@ Tail follow(const Graph& graph, NodeId linear, const Positions* positions) {
       return tail;
     }
     tail.mid = q;
-    tail.mid_bounds = std::exchange(tail.bounds, everything);
+    tail.mid_bounds = std::exchange(tail.bounds, kEverything);
     tail.last = take_bounds(graph, graph.only_user(graph.node(back).outputs[0]), tail.bounds);
   }
   if (const NodeId second = quantizer(tail.last); second != kNoNode) {

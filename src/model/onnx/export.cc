@@ -1,6 +1,8 @@
 // Graph → standard ONNX. Constants become initialisers with raw data, nodes are written in topological order, and a
 // subgraph reads its captures by the name they have outside; an inner value whose name is taken outside gets a suffix,
-// because ONNX forbids shadowing. Element types and opset decide the lowest IR version that may be written.
+// because ONNX forbids shadowing. So does a node whose name an earlier node of its graph has, which ONNX Runtime
+// refuses; and what is no UTF-8, which protobuf's other languages refuse, becomes U+FFFD. Element types and opset
+// decide the lowest IR version that may be written.
 #include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
@@ -32,6 +34,31 @@ int64_t ir_version_for(DType dtype) {
   return dtype >= DType::kUint4 ? 10 : dtype >= DType::kFloat8E4M3FN ? 9 : kLowestIrVersion;
 }
 
+// The length of the UTF-8 sequence that the text begins with (RFC 3629, section 4); 0 when it begins with none.
+size_t utf8_length(std::string_view text) {
+  const auto byte = [&](size_t i) -> int { return i < text.size() ? static_cast<uint8_t>(text[i]) : 0; };
+  const int first = byte(0);
+  if (first < 0x80) return 1;
+  const size_t length = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+  for (size_t i = 1; i < length; ++i) {
+    const int low = i > 1 ? 0x80 : first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    const int high = i > 1 ? 0xbf : first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+    if (byte(i) < low || byte(i) > high) return 0;
+  }
+  return length;
+}
+
+std::string utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const size_t length = utf8_length(text.substr(at));
+    out += length == 0 ? std::string_view("\xef\xbf\xbd") : text.substr(at, length);
+    at += std::max<size_t>(length, 1);
+  }
+  return out;
+}
+
 class GraphExporter {
  public:
   GraphExporter(const Graph& graph, const GraphExporter* outer, const Node* at, int depth)
@@ -42,13 +69,15 @@ class GraphExporter {
       const Value& v = graph.value(id);
       if (!v.alive) continue;
       std::string& name = names_[static_cast<size_t>(id)];
-      name = v.capture >= 0 ? outer->name_of(at->captures[static_cast<size_t>(v.capture)]) : unshadowed(v.name);
+      name = v.capture >= 0 ? outer->name_of(at->captures[static_cast<size_t>(v.capture)]) : free_name(v.name);
       own_.insert(name);
     }
+    for (NodeId id = 0; id < graph.node_limit(); ++id)
+      if (graph.node(id).alive) node_names_.emplace(utf8(graph.node(id).name), -1);
   }
 
   void run(onnx::GraphProto& proto) {
-    proto.set_name(graph_.name.empty() ? "graph" : graph_.name);
+    proto.set_name(graph_.name.empty() ? "graph" : utf8(graph_.name));
     for (ValueId id : graph_.inputs()) write_info(id, *proto.add_input());
     for (ValueId id = 0; id < graph_.value_limit(); ++id)
       if (const Value& v = graph_.value(id); v.alive && v.is_constant()) {
@@ -70,12 +99,24 @@ class GraphExporter {
     return false;
   }
 
-  std::string unshadowed(const std::string& name) const {
-    std::string candidate = name;
-    for (int i = 1; taken_outside(candidate) ||
-                    (candidate != name && (graph_.find(candidate) != kNoValue || own_.contains(candidate)));
+  // A value's name, with a suffix where it is taken.
+  std::string free_name(const std::string& name) const {
+    const std::string base = utf8(name);
+    std::string candidate = base;
+    for (int i = 1; taken_outside(candidate) || own_.contains(candidate) ||
+                    (candidate != name && graph_.find(candidate) != kNoValue);
          ++i)
-      candidate = fmt::format("{}_{}", name, i);
+      candidate = fmt::format("{}_{}", base, i);
+    return candidate;
+  }
+
+  // A node's name; the second of a name gets a suffix, and so on.
+  std::string own_name(const std::string& name) {
+    const std::string base = utf8(name);
+    int& last = node_names_.at(base);
+    if (++last == 0) return base;
+    std::string candidate = fmt::format("{}_{}", base, last);
+    while (!node_names_.emplace(candidate, 0).second) candidate = fmt::format("{}_{}", base, ++last);
     return candidate;
   }
 
@@ -92,7 +133,7 @@ class GraphExporter {
     for (const Dim& d : v.shape.dims()) {
       auto& dim = *shape.add_dim();
       if (d.is_known()) dim.set_dim_value(d.value());
-      if (d.is_symbol()) dim.set_dim_param(d.symbol());
+      if (d.is_symbol()) dim.set_dim_param(utf8(d.symbol()));
     }
   }
 
@@ -102,12 +143,12 @@ class GraphExporter {
            "A fused operator can't be written as ONNX; save the graph before fusion, or build a plan: {}", n.label());
     proto.set_op_type(n.op_type);
     if (!n.domain.empty()) proto.set_domain(n.domain);
-    if (!n.name.empty()) proto.set_name(n.name);
+    if (!n.name.empty()) proto.set_name(own_name(n.name));
     for (ValueId id : n.inputs) proto.add_input(id == kNoValue ? "" : name_of(id));
     for (ValueId id : n.outputs) proto.add_output(id == kNoValue ? "" : name_of(id));
     for (const auto& [name, attribute] : n.attributes) {
       auto& a = *proto.add_attribute();
-      a.set_name(name);
+      a.set_name(utf8(name));
       std::visit([&](const auto& v) { write(v, n, a); }, attribute);
     }
   }
@@ -169,6 +210,7 @@ class GraphExporter {
   int depth_;
   std::vector<std::string> names_;
   std::unordered_set<std::string> own_;
+  std::unordered_map<std::string, int> node_names_;  ///< each with the last suffix given; −1 before it is written
   int64_t ir_version_ = kLowestIrVersion;
 };
 
@@ -185,7 +227,7 @@ std::vector<std::byte> serialize_onnx(const Graph& graph) {
   onnx::ModelProto model;
   model.set_producer_name("slipway");
   model.set_producer_version(SLIPWAY_VERSION);
-  if (!graph.doc.empty()) model.set_doc_string(graph.doc);
+  if (!graph.doc.empty()) model.set_doc_string(utf8(graph.doc));
   GraphExporter exporter(graph, nullptr, nullptr, 0);
   exporter.run(*model.mutable_graph());
   model.set_ir_version(std::max({graph.ir_version, exporter.ir_version(), ir_version_for(graph.opset())}));
@@ -197,8 +239,8 @@ std::vector<std::byte> serialize_onnx(const Graph& graph) {
   }
   for (const auto& [key, value] : graph.metadata) {
     auto* entry = model.add_metadata_props();
-    entry->set_key(key);
-    entry->set_value(value);
+    entry->set_key(utf8(key));
+    entry->set_value(utf8(value));
   }
   const size_t bytes = model.ByteSizeLong();
   if (bytes > kMaxFileBytes)

@@ -1,5 +1,6 @@
-// Activations. Element by element in double, rounded once to the tensor's type; integers (Relu, Clip, PRelu) stay
-// exact. Softmax and its kin work along one axis from opset 13 on, over all axes from `axis` on before.
+// Activations. Element by element in double, by forms that lose no digits in the tails, rounded once to the tensor's
+// type; NaN and the sign of zero pass; integers (Relu, Clip, PRelu) stay exact. Softmax and its kin work along one axis
+// from opset 13 on, over all axes from `axis` on before.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -7,6 +8,7 @@
 #include "base/error.h"
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 
 namespace slipway {
 namespace {
@@ -55,12 +57,12 @@ void eval_elu(EvalContext& ctx) {
 void eval_selu(EvalContext& ctx) {
   const double alpha = ctx.node.real("alpha", 1.67326319217681884765625f);
   const double gamma = ctx.node.real("gamma", 1.05070102214813232421875f);
-  apply(ctx, [=](double v) { return gamma * (v <= 0 ? alpha * std::expm1(v) : v); });
+  apply(ctx, [=](double v) { return gamma * (v < 0 ? alpha * std::expm1(v) : v); });
 }
 void eval_celu(EvalContext& ctx) {
   const double alpha = ctx.node.real("alpha", 1.0f);
   if (alpha == 0) ctx.reject("alpha is zero");
-  apply(ctx, [=](double v) { return std::max(v, 0.0) + std::min(0.0, alpha * std::expm1(v / alpha)); });
+  apply(ctx, [=](double v) { return v < 0 ? alpha * std::expm1(v / alpha) : v; });
 }
 void eval_hard_sigmoid(EvalContext& ctx) {
   const double alpha = ctx.node.real("alpha", 0.2f), beta = ctx.node.real("beta", 0.5f);
@@ -77,12 +79,10 @@ void eval_shrink(EvalContext& ctx) {
 void eval_gelu(EvalContext& ctx) {
   const std::string approximate = ctx.node.text("approximate", "none");
   if (approximate == "tanh")
-    return apply(ctx, [](double v) {
-      const double inner = std::sqrt(2 / std::acos(-1.0)) * (v + 0.044715 * v * v * v);
-      return 0.5 * v * (1 + std::tanh(inner));
-    });
+    return apply(ctx,
+                 [](double v) { return v * sigmoid(std::sqrt(8 / std::acos(-1.0)) * (v + 0.044715 * v * v * v)); });
   if (approximate != "none") ctx.reject(fmt::format("approximate is unknown: '{}'", approximate));
-  apply(ctx, [](double v) { return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0))); });
+  apply(ctx, [](double v) { return 0.5 * v * std::erfc(-v / std::sqrt(2.0)); });
 }
 
 // Below opset 11 the bounds are attributes, since then optional inputs.
@@ -149,11 +149,12 @@ void normalise_lane(double* v, size_t count, size_t step) {
     for (size_t i = 0; i < count; ++i) v[i * step] = i == best;
     return;
   }
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += std::exp(v[i * step] - peak);
+  double rest = std::exp(peak - peak) - 1;  // the sum but for the peak's 1, which would swallow it; NaN at infinity
   for (size_t i = 0; i < count; ++i)
-    v[i * step] =
-        kKind == Normalise::kSoftmax ? std::exp(v[i * step] - peak) / sum : v[i * step] - peak - std::log(sum);
+    if (i != best) rest += std::exp(v[i * step] - peak);
+  for (size_t i = 0; i < count; ++i)
+    v[i * step] = kKind == Normalise::kSoftmax ? std::exp(v[i * step] - peak) / (1 + rest)
+                                               : -(std::log1p(rest) - (v[i * step] - peak));
 }
 
 int64_t softmax_axis(const Node& node, int64_t opset, int64_t rank) {
@@ -210,8 +211,19 @@ void eval_dropout(EvalContext& ctx) {
 constexpr OpSpec unary(std::string_view name, void (*eval)(EvalContext&), int since = 1) {
   return {.name = name, .since = since, .min_inputs = 1, .infer = infer_same, .eval = eval, .traits = kElementwise};
 }
+// Before opset 13 it goes over the axis and all behind it.
+bool is_softmax_axis(const RowsContext& ctx, size_t rows) {
+  const int64_t axis = softmax_axis(ctx.node(), ctx.in.opset, static_cast<int64_t>(ctx.rank(0)));
+  return ctx.in.opset < 13 ? static_cast<int64_t>(rows) >= axis : static_cast<int64_t>(rows) == axis;
+}
+
 constexpr OpSpec along_axis(std::string_view name, void (*eval)(EvalContext&)) {
-  return {.name = name, .min_inputs = 1, .infer = infer_softmax, .eval = eval, .flops = softmax_flops};
+  return {.name = name,
+          .min_inputs = 1,
+          .infer = infer_softmax,
+          .eval = eval,
+          .flops = softmax_flops,
+          .rows = [](RowsContext& ctx) { rows_unless(ctx, is_softmax_axis); }};
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 namespace slipway {
 
 /// An activation that a fused operator may carry in its attributes `activation`, `alpha` and `beta`. NaN stays NaN.
-using Activation = float (*)(float x, float alpha, float beta);
+using Activation = double (*)(double x, double alpha, double beta);
 /// Null when there is none of this name.
 Activation activation_named(std::string_view name);
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/quantization.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -291,27 +292,31 @@ std::span<const OpSpec> convolution_ops() {
        .max_inputs = 3,
        .infer = infer_conv,
        .eval = eval_conv,
-       .flops = conv_flops<1>},
+       .flops = conv_flops<1>,
+       .rows = rows_first_axis},
       {.name = "ConvTranspose",
        .min_inputs = 2,
        .max_inputs = 3,
        .infer = infer_conv_transpose,
        .eval = eval_conv_transpose,
-       .flops = conv_transpose_flops},
+       .flops = conv_transpose_flops,
+       .rows = rows_first_axis},
       {.name = "ConvInteger",
        .since = 10,
        .min_inputs = 2,
        .max_inputs = 4,
        .infer = infer_conv_integer,
        .eval = eval_conv_integer,
-       .flops = conv_flops<1>},
+       .flops = conv_flops<1>,
+       .rows = rows_first_axis},
       {.name = "QLinearConv",
        .since = 10,
        .min_inputs = 8,
        .max_inputs = 9,
        .infer = infer_qlinear_conv,
        .eval = eval_qlinear_conv,
-       .flops = conv_flops<3>},
+       .flops = conv_flops<3>,
+       .rows = rows_first_axis},
   };
   return kOps;
 }

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <optional>
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 #include "model/ops/window.h"
 
@@ -212,11 +214,50 @@ void infer_einsum(InferContext& ctx) {
   ctx.set_output(0, ctx.dtype(0), Shape(std::move(dims)));
 }
 
+// The rows must have one label in all operands that hold them, and the output must have it too.
+void rows_of_einsum(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const Equation equation = parse_equation(ctx.node());
+  size_t width = 0;
+  std::vector<std::vector<int>> labels;
+  std::optional<int> rows;
+  Extent block;
+  for (size_t k = 0; k < ctx.input_count(); ++k) {
+    if (!ctx.in.shape(k).has_rank()) return ctx.mixes("an operand's rank is not known");
+    labels.push_back(operand_labels(ctx.node(), equation.operands[k], ctx.rank(k)));
+    if (equation.operands[k].ellipsis != std::string::npos)
+      width = std::max(width, ctx.rank(k) - equation.operands[k].letters.size());
+    if (!ctx.is_along(k)) continue;
+    const int own = labels[k][ctx.rows(k).axis];
+    if (rows && (*rows != own || ctx.rows(k).block != block))
+      return ctx.mixes("it multiplies each row with all the others");
+    rows = own;
+    block = ctx.rows(k).block;
+  }
+  for (size_t k = 0; k < ctx.input_count(); ++k)
+    for (size_t i = 0; i < labels[k].size(); ++i) {
+      const bool is_row_axis = ctx.is_along(k) && i == ctx.rows(k).axis;
+      if (!ctx.is_along(k) && !ctx.is_independent(k)) return ctx.mixes("an operand depends on the number of rows");
+      if (!is_row_axis && labels[k][i] == *rows && ctx.in.shape(k)[i] != Dim(1))
+        return ctx.mixes("an operand is not the same for every row");
+    }
+  const std::vector<int> output = labels_of(equation.output, width);
+  const auto at = std::find(output.begin(), output.end(), *rows);
+  if (at == output.end()) return ctx.mixes("it sums over the rows");
+  ctx.set_along(static_cast<size_t>(at - output.begin()), block);
+}
+
 }  // namespace
 
 std::span<const OpSpec> einsum_ops() {
   static constexpr OpSpec kOps[] = {
-      {.name = "Einsum", .since = 12, .min_inputs = 1, .max_inputs = -1, .infer = infer_einsum, .eval = eval_einsum},
+      {.name = "Einsum",
+       .since = 12,
+       .min_inputs = 1,
+       .max_inputs = -1,
+       .infer = infer_einsum,
+       .eval = eval_einsum,
+       .rows = rows_of_einsum},
   };
   return kOps;
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -47,7 +48,7 @@ void eval_number(EvalContext& ctx) {
 
 double real_sign(double v) {
   if (v > 0) return 1.0;
-  return v < 0 ? -1.0 : v;
+  return v < 0 ? -1.0 : v + 0.0;  // −0 becomes 0, NaN stays
 }
 
 int64_t int_sign(int64_t v) { return (v > 0 ? 1 : 0) - (v < 0 ? 1 : 0); }
@@ -88,6 +89,9 @@ void infer_cast(InferContext& ctx) { infer_cast_to(ctx, cast_target(ctx)); }
 void infer_cast_like(InferContext& ctx) { infer_cast_to(ctx, ctx.dtype(1)); }
 void eval_cast(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), cast_target(ctx))); }
 void eval_cast_like(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), ctx.input(1).dtype())); }
+
+// Of the second input only the type counts.
+void rows_of_cast_like(RowsContext& ctx) { ctx.set(0, ctx.rows(0)); }
 
 void infer_bool(InferContext& ctx) { ctx.set_output(0, DType::kBool, ctx.shape(0)); }
 
@@ -141,7 +145,8 @@ constexpr OpSpec kOps[] = {
      .min_inputs = 2,
      .max_inputs = 2,
      .infer = infer_cast_like,
-     .eval = eval_cast_like},
+     .eval = eval_cast_like,
+     .rows = rows_of_cast_like},
 };
 
 }  // namespace

@@ -17,6 +17,7 @@
 #include "model/ops/activation.h"
 #include "model/ops/convolution.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 
 namespace slipway {
 namespace {
@@ -67,7 +68,7 @@ void apply_activation(EvalContext& ctx, Tensor& y) {
   const Activation activation = activation_named(name);
   if (activation == nullptr) ctx.reject("the activation is unknown: " + name);
   const float alpha = ctx.node.real("alpha", 0), beta = ctx.node.real("beta", 0);
-  for (float& v : y.mutable_values<float>()) v = activation(v, alpha, beta);
+  for (float& v : y.mutable_values<float>()) v = static_cast<float>(activation(v, alpha, beta));
 }
 
 void infer_conv(InferContext& ctx) {
@@ -384,6 +385,26 @@ double gemm_flops(const CostContext& ctx) {
 
 double pool_flops(const CostContext& ctx) { return static_cast<double>(element_count(ctx.inputs[0])); }
 
+// Weights and bias are shared; the residual, input 3, goes with the rows.
+void rows_of_conv(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const RowFacts &x = ctx.rows(0), &residual = ctx.rows(3);
+  if (!ctx.is_along(0) || x.axis != 0 || !ctx.is_independent(1) || !ctx.is_independent(2))
+    return ctx.mixes("it convolves the rows with each other");
+  const bool adds_rows = ctx.is_along(3) && residual.axis == 0 && residual.block == x.block;
+  if (!adds_rows && !ctx.repeats(3, ctx.rank(0))) return ctx.mixes("what it adds is not the same for every row");
+  ctx.set_along(0, x.block);
+}
+
+void rows_of_gemm(RowsContext& ctx) {
+  const RowFacts* x = ctx.only_first();
+  if (x == nullptr) return;
+  const bool transposed = ctx.node().integer("transA", 0) != 0;
+  if (x->axis + 1 == ctx.rank(0) ? !transposed : transposed) return ctx.mixes("it sums over the rows");
+  if (!ctx.repeats(2, 2)) return ctx.mixes("what it adds is not the same for every row");
+  ctx.set_along(transposed ? 0 : x->axis, x->block);
+}
+
 constexpr OpSpec kFused[] = {
     {.name = "Conv",
      .min_inputs = 2,
@@ -391,6 +412,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_conv,
      .eval = eval_conv,
      .flops = conv_flops,
+     .rows = rows_of_conv,
      .domain = kFusedDomain},
     {.name = "Gemm",
      .min_inputs = 2,
@@ -398,6 +420,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_gemm,
      .eval = eval_gemm,
      .flops = gemm_flops,
+     .rows = rows_of_gemm,
      .domain = kFusedDomain},
     {.name = "QConv",
      .min_inputs = 2,
@@ -405,6 +428,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_qconv,
      .eval = eval_qconv,
      .flops = conv_flops,
+     .rows = rows_of_conv,
      .domain = kFusedDomain},
     {.name = "QGemm",
      .min_inputs = 2,
@@ -412,6 +436,7 @@ constexpr OpSpec kFused[] = {
      .infer = infer_qgemm,
      .eval = eval_qgemm,
      .flops = gemm_flops,
+     .rows = rows_of_gemm,
      .domain = kFusedDomain},
     {.name = "QAdd",
      .min_inputs = 2,
@@ -426,12 +451,14 @@ constexpr OpSpec kFused[] = {
      .infer = infer_qpool,
      .eval = eval_qpool,
      .flops = pool_flops,
+     .rows = rows_first_axis,
      .domain = kFusedDomain},
     {.name = "QLookup",
      .min_inputs = 2,
      .max_inputs = 2,
      .infer = infer_lookup,
      .eval = eval_lookup,
+     .rows = rows_stay,
      .domain = kFusedDomain},
 };
 
@@ -443,16 +470,16 @@ Activation activation_named(std::string_view name) {
     Activation of;
   };
   static constexpr Row kRows[] = {
-      {"Relu", [](float x, float, float) { return std::max(x, 0.0f); }},
-      {"Clip", [](float x, float alpha, float beta) { return std::min(std::max(x, alpha), beta); }},
-      {"LeakyRelu", [](float x, float alpha, float) { return x < 0.0f ? alpha * x : x; }},
-      {"Sigmoid", [](float x, float, float) { return 1.0f / (1.0f + std::exp(-x)); }},
-      {"Tanh", [](float x, float, float) { return std::tanh(x); }},
-      {"HardSwish", [](float x, float, float) { return x * std::min(std::max(x / 6.0f + 0.5f, 0.0f), 1.0f); }},
+      {"Relu", [](double x, double, double) { return std::max(x, 0.0); }},
+      {"Clip", [](double x, double alpha, double beta) { return std::min(std::max(x, alpha), beta); }},
+      {"LeakyRelu", [](double x, double alpha, double) { return x < 0 ? alpha * x : x; }},
+      {"Sigmoid", [](double x, double, double) { return 1 / (1 + std::exp(-x)); }},
+      {"Tanh", [](double x, double, double) { return std::tanh(x); }},
+      {"HardSwish", [](double x, double, double) { return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0); }},
       {"HardSigmoid",
-       [](float x, float alpha, float beta) { return std::min(std::max(alpha * x + beta, 0.0f), 1.0f); }},
-      {"Elu", [](float x, float alpha, float) { return x < 0.0f ? alpha * std::expm1(x) : x; }},
-      {"SiLU", [](float x, float, float) { return x / (1.0f + std::exp(-x)); }},
+       [](double x, double alpha, double beta) { return std::min(std::max(alpha * x + beta, 0.0), 1.0); }},
+      {"Elu", [](double x, double alpha, double) { return x < 0 ? alpha * std::expm1(x) : x; }},
+      {"SiLU", [](double x, double, double) { return x / (1 + std::exp(-x)); }},
   };
   for (const Row& row : kRows)
     if (row.name == name) return row.of;

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -226,7 +227,8 @@ constexpr OpSpec kOps[] = {
      .since = 9,
      .min_inputs = 1,
      .infer = infer_constant_of_shape,
-     .eval = eval_constant_of_shape},
+     .eval = eval_constant_of_shape,
+     .rows = rows_filled},
     {.name = "Range", .since = 11, .min_inputs = 3, .max_inputs = 3, .infer = infer_range, .eval = eval_range},
     {.name = "EyeLike", .since = 9, .min_inputs = 1, .infer = infer_eye_like, .eval = eval_eye_like},
     window_op("HannWindow", eval_window<kHann>),

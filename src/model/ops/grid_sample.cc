@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -135,6 +136,14 @@ void eval_grid_sample(EvalContext& ctx) {
 
 double grid_sample_flops(const CostContext& ctx) { return 8 * static_cast<double>(element_count(ctx.outputs[0])); }
 
+void rows_of_grid_sample(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  if (!ctx.is_along(0) || !ctx.is_along(1) || ctx.rows(0).axis != 0 || ctx.rows(1).axis != 0 ||
+      ctx.rows(0).block != ctx.rows(1).block)
+    return ctx.mixes("its grid and its input do not both hold the rows along axis 0");
+  ctx.set_along(0, ctx.rows(0).block);
+}
+
 constexpr OpSpec kOps[] = {
     {.name = "GridSample",
      .since = 16,
@@ -142,7 +151,8 @@ constexpr OpSpec kOps[] = {
      .max_inputs = 2,
      .infer = infer_grid_sample,
      .eval = eval_grid_sample,
-     .flops = grid_sample_flops},
+     .flops = grid_sample_flops,
+     .rows = rows_of_grid_sample},
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -142,7 +143,8 @@ void eval_gather_nd(EvalContext& ctx) {
 
 template <typename T>
 T reduced(std::string_view how, T a, T b) {
-  return how == "add" ? a + b : how == "mul" ? a * b : how == "max" ? std::max(a, b) : std::min(a, b);
+  if (how == "add" || a != a || b != b) return a + b;  // NaN stays
+  return how == "mul" ? a * b : how == "max" ? std::max(a, b) : std::min(a, b);
 }
 
 // `data` with updates[i] written at, or reduced into, element destinations[i].
@@ -236,9 +238,13 @@ void eval_one_hot(EvalContext& ctx) {
 
 void infer_compress(InferContext& ctx) {
   Shape shape = ctx.node.has("axis") ? ctx.shape(0) : Shape::with_rank(1);
-  if (ctx.node.has("axis") && shape.has_rank())
+  const auto& condition = ctx.input(1).constant;
+  Dim kept;
+  if (condition != nullptr && condition->dtype() == DType::kBool)
+    kept = Dim(std::ranges::count(condition->values<bool>(), true));
+  if (shape.has_rank())
     shape[static_cast<size_t>(
-        normalize_axis(ctx.node.integer("axis", 0), static_cast<int64_t>(shape.rank()), ctx.node.label()))] = Dim();
+        normalize_axis(ctx.node.integer("axis", 0), static_cast<int64_t>(shape.rank()), ctx.node.label()))] = kept;
   ctx.set_output(0, ctx.dtype(0), shape);
 }
 
@@ -304,28 +310,122 @@ void eval_trilu(EvalContext& ctx) {
   ctx.set_output(0, pick(pools, x.dims(), sources));
 }
 
+size_t gather_axis(const RowsContext& ctx) {
+  return static_cast<size_t>(
+      normalize_axis(ctx.node().integer("axis", 0), static_cast<int64_t>(ctx.rank(0)), ctx.node().label()));
+}
+
+// One of data and indices holds the rows: indices give their axes to the result at the place of the gathered axis.
+void rows_of_gather(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const RowFacts &data = ctx.rows(0), &indices = ctx.rows(1);
+  const size_t axis = gather_axis(ctx);
+  if (ctx.is_along(0) && ctx.is_independent(1) && ctx.in.shape(1).has_rank()) {
+    if (data.axis == axis) return ctx.mixes("it gathers along the rows");
+    return ctx.set_along(data.axis < axis ? data.axis : data.axis + ctx.rank(1) - 1, data.block);
+  }
+  if (!ctx.is_independent(0) || !ctx.in.shape(0).has_rank())
+    return ctx.mixes("its data and its indices both depend on the rows");
+  ctx.set_along(axis + indices.axis, indices.block);
+}
+
+bool share_rows(const RowsContext& ctx) {
+  for (size_t i = 0; i < ctx.input_count(); ++i)
+    if (!ctx.is_along(i) || ctx.rows(i).axis != ctx.rows(0).axis || ctx.rows(i).block != ctx.rows(0).block)
+      return false;
+  return true;
+}
+
+// Elements name places along one axis; in all others they keep their own.
+void rows_of_elements(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  if (!share_rows(ctx)) return ctx.mixes("its inputs do not all hold the rows along one axis");
+  if (ctx.rows(0).axis == gather_axis(ctx)) return ctx.mixes("it indexes the rows");
+  ctx.set_along(ctx.rows(0).axis, ctx.rows(0).block);
+}
+
+// How many axes of the data the last axis of the indices names; nullopt when unknown.
+std::optional<size_t> depth_of(const RowsContext& ctx) {
+  const Shape& indices = ctx.in.shape(1);
+  if (indices.rank() == 0 || !indices.dims().back().is_known() || !ctx.in.shape(0).has_rank()) return std::nullopt;
+  return static_cast<size_t>(indices.dims().back().value());
+}
+
+void rows_of_gather_nd(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const auto shared = static_cast<size_t>(std::max<int64_t>(ctx.node().integer("batch_dims", 0), 0));
+  const std::optional<size_t> depth = depth_of(ctx);
+  const RowFacts &data = ctx.rows(0), &indices = ctx.rows(1);
+  if (depth && share_rows(ctx) && data.axis < shared) return ctx.set_along(data.axis, data.block);
+  if (depth && shared == 0 && ctx.is_independent(0) && ctx.is_along(1) && indices.axis + 1 < ctx.rank(1))
+    return ctx.set_along(indices.axis, indices.block);
+  if (depth && shared == 0 && ctx.is_independent(1) && ctx.is_along(0) && data.axis >= *depth)
+    return ctx.set_along(ctx.rank(1) - 1 + data.axis - *depth, data.block);
+  ctx.mixes("it indexes the rows");
+}
+
+// Indices that are the same for every row name places in axes before the rows.
+void rows_of_scatter_nd(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const std::optional<size_t> depth = depth_of(ctx);
+  const RowFacts &data = ctx.rows(0), &updates = ctx.rows(2);
+  if (!depth || !ctx.is_along(0) || !ctx.is_independent(1) || data.axis < *depth)
+    return ctx.mixes("it indexes the rows");
+  const bool goes_along =
+      ctx.is_along(2) && updates.axis == ctx.rank(1) - 1 + data.axis - *depth && updates.block == data.block;
+  if (!goes_along && !ctx.repeats(2, ctx.rank(0) - data.axis))
+    return ctx.mixes("what it writes is not the same for every row");
+  ctx.set_along(data.axis, data.block);
+}
+
+void rows_of_one_hot(RowsContext& ctx) {
+  const RowFacts* x = ctx.only_first();
+  if (x == nullptr) return;
+  const int64_t axis =
+      normalize_axis(ctx.node().integer("axis", -1), static_cast<int64_t>(ctx.rank(0)) + 1, ctx.node().label());
+  ctx.set_along(x->axis + (static_cast<int64_t>(x->axis) >= axis ? 1 : 0), x->block);
+}
+
+void rows_of_compress(RowsContext& ctx) {
+  rows_unless(ctx, [](const RowsContext& c, size_t axis) { return !c.node().has("axis") || gather_axis(c) == axis; });
+}
+
+void rows_of_reverse_sequence(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const RowFacts &x = ctx.rows(0), &lengths = ctx.rows(1);
+  const bool fits = ctx.is_along(0) && static_cast<int64_t>(x.axis) == ctx.node().integer("batch_axis", 1);
+  if (!fits || !(ctx.is_along(1) && lengths.block == x.block))
+    return ctx.mixes("it takes rows along its batch axis only");
+  ctx.set_along(x.axis, x.block);
+}
+
+void rows_of_trilu(RowsContext& ctx) {
+  rows_unless(ctx, [](const RowsContext& c, size_t axis) { return axis + 2 >= c.rank(0); });
+}
+
 constexpr OpSpec indexed(std::string_view name, int since, int min_inputs, int max_inputs, void (*infer)(InferContext&),
-                         void (*eval)(EvalContext&), uint32_t traits = kMovesOnly) {
+                         void (*eval)(EvalContext&), void (*rows)(RowsContext&), uint32_t traits = kMovesOnly) {
   return {.name = name,
           .since = since,
           .min_inputs = min_inputs,
           .max_inputs = max_inputs,
           .infer = infer,
           .eval = eval,
+          .rows = rows,
           .traits = traits};
 }
 
 constexpr OpSpec kOps[] = {
-    indexed("Gather", 1, 2, 2, infer_gather, eval_gather),
-    indexed("GatherElements", 11, 2, 2, infer_gather_elements, eval_gather_elements),
-    indexed("GatherND", 11, 2, 2, infer_gather_nd, eval_gather_nd),
-    indexed("Scatter", 9, 3, 3, infer_same_as_first, eval_scatter_elements, 0),
-    indexed("ScatterElements", 11, 3, 3, infer_same_as_first, eval_scatter_elements, 0),
-    indexed("ScatterND", 11, 3, 3, infer_same_as_first, eval_scatter_nd, 0),
-    indexed("OneHot", 9, 3, 3, infer_one_hot, eval_one_hot, 0),
-    indexed("Compress", 9, 2, 2, infer_compress, eval_compress),
-    indexed("ReverseSequence", 10, 2, 2, infer_same_as_first, eval_reverse_sequence),
-    indexed("Trilu", 14, 1, 2, infer_same_as_first, eval_trilu, 0),
+    indexed("Gather", 1, 2, 2, infer_gather, eval_gather, rows_of_gather),
+    indexed("GatherElements", 11, 2, 2, infer_gather_elements, eval_gather_elements, rows_of_elements),
+    indexed("GatherND", 11, 2, 2, infer_gather_nd, eval_gather_nd, rows_of_gather_nd),
+    indexed("Scatter", 9, 3, 3, infer_same_as_first, eval_scatter_elements, rows_of_elements, 0),
+    indexed("ScatterElements", 11, 3, 3, infer_same_as_first, eval_scatter_elements, rows_of_elements, 0),
+    indexed("ScatterND", 11, 3, 3, infer_same_as_first, eval_scatter_nd, rows_of_scatter_nd, 0),
+    indexed("OneHot", 9, 3, 3, infer_one_hot, eval_one_hot, rows_of_one_hot, 0),
+    indexed("Compress", 9, 2, 2, infer_compress, eval_compress, rows_of_compress),
+    indexed("ReverseSequence", 10, 2, 2, infer_same_as_first, eval_reverse_sequence, rows_of_reverse_sequence),
+    indexed("Trilu", 14, 1, 2, infer_same_as_first, eval_trilu, rows_of_trilu, 0),
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
 #include "model/ops/quantization.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -228,6 +229,52 @@ double gemm_flops(const CostContext& ctx) {
   return 2.0 * static_cast<double>(element_count(ctx.outputs[0])) * inner;
 }
 
+void rows_of_gemm(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const bool trans_a = ctx.node().integer("transA", 0) != 0, trans_b = ctx.node().integer("transB", 0) != 0;
+  if (ctx.is_along(0) == ctx.is_along(1)) return ctx.mixes("it multiplies each row with all the others");
+  const size_t side = ctx.is_along(0) ? 0 : 1;
+  const RowFacts& product = ctx.rows(side);
+  if (product.axis != (side == 0 ? trans_a : !trans_b)) return ctx.mixes("it sums over the rows");
+  if (!ctx.is_independent(1 - side)) return ctx.mixes("its other operand depends on the number of rows");
+  const bool adds_rows =
+      ctx.is_along(2) && ctx.rank(2) - ctx.rows(2).axis == 2 - side && ctx.rows(2).block == product.block;
+  if (!adds_rows && !ctx.repeats(2, 2 - side)) return ctx.mixes("what it adds is not the same for every row");
+  ctx.set_along(side, product.block);
+}
+
+// Whether the parameters from input `first` to `last`, one a row of the left operand, are one number each.
+bool are_numbers(const RowsContext& ctx, size_t first, size_t last) {
+  for (size_t i = first; i <= last; ++i) {
+    if (!ctx.in.has_input(i)) continue;
+    const Shape& shape = ctx.in.shape(i);
+    if (!shape.has_rank()) return false;
+    for (const Dim& d : shape.dims())
+      if (d != Dim(1)) return false;
+  }
+  return true;
+}
+
+// `b` is the right operand; the others are parameters.
+void rows_of_quantized_product(RowsContext& ctx, size_t b, bool plain_parameters) {
+  if (!ctx.any_along()) return;
+  for (size_t i = 1; i < ctx.input_count(); ++i)
+    if (i != b && !ctx.is_independent(i)) return ctx.mixes("its quantisation follows from the rows or their number");
+  if (!plain_parameters) return ctx.mixes("its quantisation may not be the same for every row");
+  rows_of_product(ctx, 0, b);
+}
+
+void rows_of_matmul_integer(RowsContext& ctx) {
+  const bool per_column = ctx.in.has_input(3) && ctx.rank(3) == 1 && !ctx.is_along(1);
+  rows_of_quantized_product(ctx, 1, are_numbers(ctx, 2, 2) && (per_column || are_numbers(ctx, 3, 3)));
+}
+
+void rows_of_qlinear_matmul(RowsContext& ctx) {
+  const bool per_column = ctx.rank(4) <= 1 && ctx.rank(5) <= 1 && !ctx.is_along(3);
+  rows_of_quantized_product(ctx, 3,
+                            are_numbers(ctx, 1, 2) && are_numbers(ctx, 6, 7) && (per_column || are_numbers(ctx, 4, 5)));
+}
+
 }  // namespace
 
 std::span<const OpSpec> matmul_ops() {
@@ -237,28 +284,32 @@ std::span<const OpSpec> matmul_ops() {
        .max_inputs = 2,
        .infer = infer_matmul,
        .eval = eval_matmul,
-       .flops = product_flops},
+       .flops = product_flops,
+       .rows = [](RowsContext& ctx) { rows_of_product(ctx, 0, 1); }},
       {.name = "Gemm",
        .since = 7,
        .min_inputs = 2,
        .max_inputs = 3,
        .infer = infer_gemm,
        .eval = eval_gemm,
-       .flops = gemm_flops},
+       .flops = gemm_flops,
+       .rows = rows_of_gemm},
       {.name = "MatMulInteger",
        .since = 10,
        .min_inputs = 2,
        .max_inputs = 4,
        .infer = infer_matmul_integer,
        .eval = eval_matmul_integer,
-       .flops = product_flops},
+       .flops = product_flops,
+       .rows = rows_of_matmul_integer},
       {.name = "QLinearMatMul",
        .since = 10,
        .min_inputs = 8,
        .max_inputs = 8,
        .infer = infer_qlinear_matmul,
        .eval = eval_qlinear_matmul,
-       .flops = product_flops},
+       .flops = product_flops,
+       .rows = rows_of_qlinear_matmul},
   };
   return kOps;
 }

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -184,6 +185,8 @@ Cut cut(int64_t start, int64_t end, int64_t step, int64_t size) {
   return {first, step, size == 0 || span <= 0 ? 0 : (span + stride - 1) / stride};
 }
 
+constexpr int64_t kToTheEnd = (int64_t{1} << 31) - 1;
+
 struct SliceSpec {
   Axes starts, ends, axes, steps;
 };
@@ -215,7 +218,6 @@ void infer_slice(InferContext& ctx) {
   if (!shape.has_rank() || !spec.axes.known) return;
   const auto axes = normalize_axes(spec.axes.values, static_cast<int64_t>(shape.rank()), ctx.node);
   const bool known = spec.starts.known && spec.ends.known && spec.steps.known;
-  constexpr int64_t kToTheEnd = (int64_t{1} << 31) - 1;
   for (size_t i = 0; i < axes.size(); ++i) {
     Dim& dim = shape[static_cast<size_t>(axes[i])];
     if (!known) {
@@ -323,12 +325,55 @@ void eval_space_to_depth(EvalContext& ctx) {
       0, copy_strided(x, {n, c * b * b, h / b, w / b}, {n, b, b, c, h / b, w / b}, {c * h * w, w, 1, h * w, b * w, b}));
 }
 
+void rows_of_transpose(RowsContext& ctx) {
+  const RowFacts* x = ctx.only_first();
+  if (x == nullptr) return;
+  const std::vector<int64_t> perm = permutation(ctx.node(), ctx.rank(0));
+  ctx.set_along(static_cast<size_t>(std::find(perm.begin(), perm.end(), static_cast<int64_t>(x->axis)) - perm.begin()),
+                x->block);
+}
+
+bool is_axis(const RowsContext& ctx, size_t axis) {
+  return normalize_axis(ctx.node().integer("axis", 0), static_cast<int64_t>(ctx.rank(0)), ctx.node().label()) ==
+         static_cast<int64_t>(axis);
+}
+
+void rows_of_concat(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  rows_by_broadcast(ctx);  // all parts have one rank, so this finds whether their rows lie along one axis
+  const RowFacts joined = ctx.results()[0];
+  if (joined.kind == RowFacts::Kind::kAlong && is_axis(ctx, joined.axis)) ctx.mixes("it joins along the rows");
+}
+
+// Whole along the axis of the rows, as exporters write it.
+bool cuts_rows(const RowsContext& ctx, size_t axis) {
+  const SliceSpec spec = slice_spec(ctx.in);
+  if (!spec.axes.known) return true;
+  const auto axes = normalize_axes(spec.axes.values, static_cast<int64_t>(ctx.rank(0)), ctx.node());
+  const auto at = static_cast<size_t>(std::find(axes.begin(), axes.end(), static_cast<int64_t>(axis)) - axes.begin());
+  if (at == axes.size()) return false;
+  const bool known = spec.starts.known && spec.ends.known && spec.steps.known;
+  return !known || spec.starts.values[at] != 0 || spec.ends.values[at] < kToTheEnd || spec.steps.values[at] != 1;
+}
+
+void rows_of_tile(RowsContext& ctx) {
+  if (!ctx.any_along()) {
+    if (ctx.is_independent(0)) rows_filled(ctx);
+    return;
+  }
+  rows_unless(ctx, [](const RowsContext& c, size_t axis) {
+    const auto repeats = contents(c.in, 1);
+    return !repeats || repeats->size() <= axis || (*repeats)[axis] != Dim(1);
+  });
+}
+
 constexpr OpSpec kOps[] = {
     {.name = "Transpose",
      .since = 1,
      .min_inputs = 1,
      .infer = infer_transpose,
      .eval = eval_transpose,
+     .rows = rows_of_transpose,
      .traits = kMovesOnly},
     {.name = "Concat",
      .since = 4,
@@ -336,6 +381,7 @@ constexpr OpSpec kOps[] = {
      .max_inputs = -1,
      .infer = infer_concat,
      .eval = eval_concat,
+     .rows = rows_of_concat,
      .traits = kMovesOnly},
     {.name = "Split",
      .since = 2,
@@ -344,6 +390,7 @@ constexpr OpSpec kOps[] = {
      .max_outputs = -1,
      .infer = infer_split,
      .eval = eval_split,
+     .rows = [](RowsContext& ctx) { rows_unless(ctx, is_axis); },
      .traits = kMovesOnly},
     {.name = "Slice",
      .since = 1,
@@ -351,6 +398,7 @@ constexpr OpSpec kOps[] = {
      .max_inputs = 5,
      .infer = infer_slice,
      .eval = eval_slice,
+     .rows = [](RowsContext& ctx) { rows_unless(ctx, cuts_rows); },
      .traits = kMovesOnly},
     {.name = "Tile",
      .since = 6,
@@ -358,18 +406,21 @@ constexpr OpSpec kOps[] = {
      .max_inputs = 2,
      .infer = infer_tile,
      .eval = eval_tile,
+     .rows = rows_of_tile,
      .traits = kMovesOnly},
     {.name = "DepthToSpace",
      .since = 1,
      .min_inputs = 1,
      .infer = infer_depth_to_space,
      .eval = eval_depth_to_space,
+     .rows = rows_first_axis,
      .traits = kMovesOnly},
     {.name = "SpaceToDepth",
      .since = 1,
      .min_inputs = 1,
      .infer = infer_depth_to_space,
      .eval = eval_space_to_depth,
+     .rows = rows_first_axis,
      .traits = kMovesOnly},
 };
 

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 
 namespace slipway {
 namespace {
@@ -257,6 +258,35 @@ double lrn_flops(const CostContext& ctx) {
          static_cast<double>(element_count(ctx.outputs[0]));
 }
 
+void rows_of_batch_normalization(RowsContext& ctx) {
+  const bool training = ctx.node().integer("training_mode", 0) != 0 || ctx.in.output_count() > 1;
+  if (training && ctx.any_along()) return ctx.mixes("in training mode it normalises over the batch");
+  rows_first_axis(ctx);
+}
+
+void rows_of_layer_normalization(RowsContext& ctx) {
+  const RowFacts* x = ctx.only_first();
+  if (x == nullptr) return;
+  const auto rank = static_cast<int64_t>(ctx.rank(0));
+  const int64_t first = normalize_axis(ctx.node().integer("axis", -1), rank, ctx.node().label());
+  if (static_cast<int64_t>(x->axis) >= first) return ctx.mixes("it normalises over the rows");
+  for (size_t i = 1; i < ctx.input_count(); ++i)
+    if (!ctx.repeats(i, ctx.rank(0) - x->axis)) return ctx.mixes("its parameters are not the same for every row");
+  ctx.set_along(x->axis, x->block);
+}
+
+bool lp_normalizes(const RowsContext& ctx, size_t axis) {
+  return normalize_axis(ctx.node().integer("axis", -1), static_cast<int64_t>(ctx.rank(0)), ctx.node().label()) ==
+         static_cast<int64_t>(axis);
+}
+
+bool variance_normalizes(const RowsContext& ctx, size_t axis) {
+  for (int64_t a : ctx.node().integers("axes", {0, 2, 3}))
+    if (normalize_axis(a, static_cast<int64_t>(ctx.rank(0)), ctx.node().label()) == static_cast<int64_t>(axis))
+      return true;
+  return false;
+}
+
 }  // namespace
 
 std::span<const OpSpec> normalization_ops() {
@@ -267,20 +297,23 @@ std::span<const OpSpec> normalization_ops() {
        .max_outputs = 5,
        .infer = infer_batch_normalization,
        .eval = eval_batch_normalization,
-       .flops = flops_each<2>},
+       .flops = flops_each<2>,
+       .rows = rows_of_batch_normalization},
       {.name = "InstanceNormalization",
        .min_inputs = 3,
        .max_inputs = 3,
        .infer = infer_same,
        .eval = eval_instance_normalization,
-       .flops = flops_each<7>},
+       .flops = flops_each<7>,
+       .rows = rows_first_axis},
       {.name = "GroupNormalization",
        .since = 18,
        .min_inputs = 3,
        .max_inputs = 3,
        .infer = infer_same,
        .eval = eval_group_normalization,
-       .flops = flops_each<7>},
+       .flops = flops_each<7>,
+       .rows = rows_first_axis},
       {.name = "LayerNormalization",
        .since = 17,
        .min_inputs = 2,
@@ -288,26 +321,35 @@ std::span<const OpSpec> normalization_ops() {
        .max_outputs = 3,
        .infer = infer_layer_normalization,
        .eval = eval_layer_normalization<true>,
-       .flops = flops_each<7>},
+       .flops = flops_each<7>,
+       .rows = rows_of_layer_normalization},
       {.name = "RMSNormalization",
        .since = 23,
        .min_inputs = 2,
        .max_inputs = 2,
        .infer = infer_layer_normalization,
        .eval = eval_layer_normalization<false>,
-       .flops = flops_each<4>},
-      {.name = "LRN", .min_inputs = 1, .infer = infer_same, .eval = eval_lrn, .flops = lrn_flops},
+       .flops = flops_each<4>,
+       .rows = rows_of_layer_normalization},
+      {.name = "LRN",
+       .min_inputs = 1,
+       .infer = infer_same,
+       .eval = eval_lrn,
+       .flops = lrn_flops,
+       .rows = [](RowsContext& ctx) { rows_unless(ctx, [](const RowsContext&, size_t axis) { return axis == 1; }); }},
       {.name = "LpNormalization",
        .min_inputs = 1,
        .infer = infer_same,
        .eval = eval_lp_normalization,
-       .flops = flops_each<3>},
+       .flops = flops_each<3>,
+       .rows = [](RowsContext& ctx) { rows_unless(ctx, lp_normalizes); }},
       {.name = "MeanVarianceNormalization",
        .since = 9,
        .min_inputs = 1,
        .infer = infer_same,
        .eval = eval_mean_variance_normalization,
-       .flops = flops_each<5>},
+       .flops = flops_each<5>,
+       .rows = [](RowsContext& ctx) { rows_unless(ctx, variance_normalizes); }},
   };
   return kOps;
 }

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -117,6 +118,11 @@ void eval_pad(EvalContext& ctx) {
   ctx.set_output(0, pick(pools, dims, sources));
 }
 
+bool pads_rows(const RowsContext& ctx, size_t axis) {
+  const auto pads = pads_of(ctx.in, static_cast<int64_t>(ctx.rank(0)));
+  return !pads || (*pads)[axis] != std::pair<int64_t, int64_t>();
+}
+
 constexpr OpSpec kOps[] = {
     {.name = "Pad",
      .since = 2,
@@ -124,6 +130,7 @@ constexpr OpSpec kOps[] = {
      .max_inputs = 4,
      .infer = infer_pad,
      .eval = eval_pad,
+     .rows = [](RowsContext& ctx) { rows_unless(ctx, pads_rows); },
      .traits = kMovesOnly},
 };
 

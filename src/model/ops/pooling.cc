@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 #include "model/ops/window.h"
 
@@ -187,6 +188,16 @@ double pool_flops(const CostContext& ctx) {
 }
 double global_pool_flops(const CostContext& ctx) { return static_cast<double>(element_count(ctx.inputs[0])); }
 
+void rows_of_pool(RowsContext& ctx) {
+  rows_unless(ctx, [](const RowsContext&, size_t axis) { return axis > 1; });
+}
+
+// Its indices count through the whole batch.
+void rows_of_max_pool(RowsContext& ctx) {
+  if (ctx.in.output_count() > 1) return ctx.mixes("its indices count through the whole batch");
+  rows_of_pool(ctx);
+}
+
 }  // namespace
 
 std::span<const OpSpec> pooling_ops() {
@@ -196,24 +207,38 @@ std::span<const OpSpec> pooling_ops() {
        .max_outputs = 2,
        .infer = infer_pool,
        .eval = eval_max_pool,
-       .flops = pool_flops},
-      {.name = "AveragePool", .min_inputs = 1, .infer = infer_pool, .eval = eval_average_pool, .flops = pool_flops},
-      {.name = "LpPool", .min_inputs = 1, .infer = infer_pool, .eval = eval_lp_pool, .flops = pool_flops},
+       .flops = pool_flops,
+       .rows = rows_of_max_pool},
+      {.name = "AveragePool",
+       .min_inputs = 1,
+       .infer = infer_pool,
+       .eval = eval_average_pool,
+       .flops = pool_flops,
+       .rows = rows_of_pool},
+      {.name = "LpPool",
+       .min_inputs = 1,
+       .infer = infer_pool,
+       .eval = eval_lp_pool,
+       .flops = pool_flops,
+       .rows = rows_of_pool},
       {.name = "GlobalAveragePool",
        .min_inputs = 1,
        .infer = infer_global_pool,
        .eval = eval_global_average_pool,
-       .flops = global_pool_flops},
+       .flops = global_pool_flops,
+       .rows = rows_of_pool},
       {.name = "GlobalMaxPool",
        .min_inputs = 1,
        .infer = infer_global_pool,
        .eval = eval_global_max_pool,
-       .flops = global_pool_flops},
+       .flops = global_pool_flops,
+       .rows = rows_of_pool},
       {.name = "GlobalLpPool",
        .min_inputs = 1,
        .infer = infer_global_pool,
        .eval = eval_global_lp_pool,
-       .flops = global_pool_flops},
+       .flops = global_pool_flops,
+       .rows = rows_of_pool},
   };
   return kOps;
 }

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 
 namespace slipway {
 namespace {
@@ -143,6 +144,17 @@ double flops_each(const CostContext& ctx) {
   return kEach * static_cast<double>(element_count(ctx.outputs[0]));
 }
 
+// One scale for all, or one a slice of another axis.
+void rows_of_grid(RowsContext& ctx) {
+  rows_unless(ctx, [](const RowsContext& c, size_t axis) {
+    const Shape& scale = c.in.shape(1);
+    if (!scale.has_rank() || c.node().integer("block_size", 0) != 0) return true;
+    if (scale.rank() == 0 || scale == Shape({Dim(1)})) return false;
+    const int64_t own = normalize_axis(c.node().integer("axis", 1), static_cast<int64_t>(c.rank(0)), c.node().label());
+    return scale.rank() > 1 || own == static_cast<int64_t>(axis);
+  });
+}
+
 }  // namespace
 
 std::span<const OpSpec> quantization_ops() {
@@ -153,14 +165,16 @@ std::span<const OpSpec> quantization_ops() {
        .max_inputs = 3,
        .infer = infer_quantize,
        .eval = eval_quantize,
-       .flops = flops_each<2>},
+       .flops = flops_each<2>,
+       .rows = rows_of_grid},
       {.name = "DequantizeLinear",
        .since = 10,
        .min_inputs = 2,
        .max_inputs = 3,
        .infer = infer_dequantize,
        .eval = eval_dequantize,
-       .flops = flops_each<2>},
+       .flops = flops_each<2>,
+       .rows = rows_of_grid},
       {.name = "DynamicQuantizeLinear",
        .since = 11,
        .min_inputs = 1,

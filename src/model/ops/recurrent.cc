@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 
 namespace slipway {
 namespace {
@@ -242,6 +243,25 @@ double recurrent_flops(const CostContext& ctx) {
          static_cast<double>(element_count(w) + element_count(r));
 }
 
+// The batch is an axis of the input, of the states and of the lengths; weights are shared.
+void rows_of_recurrent(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const bool batch_first = ctx.node().integer("layout", 0) != 0;
+  const RowFacts& x = ctx.rows(0);
+  const size_t axis = batch_first ? 0 : 1;
+  if (!ctx.is_along(0) || x.axis != axis) return ctx.mixes(fmt::format("it takes its batch along axis {} only", axis));
+  for (size_t i = 1; i < ctx.input_count(); ++i) {
+    const bool is_state = i == 5 || i == 6, is_lengths = i == 4;
+    const RowFacts& own = ctx.rows(i);
+    const bool goes_along = ctx.is_along(i) && own.block == x.block && own.axis == (is_lengths ? 0 : axis);
+    const bool repeats = is_lengths ? ctx.repeats(i, 1) : ctx.repeats(i, 3 - axis);
+    if (is_state || is_lengths ? !goes_along && !repeats : !ctx.is_independent(i))
+      return ctx.mixes(fmt::format("its input {} does not go with the rows", i));
+  }
+  ctx.set_along(axis, x.block);
+  if (!batch_first) ctx.set(0, {RowFacts::Kind::kAlong, 2, x.block, {}});
+}
+
 template <Cell kCell>
 constexpr OpSpec row(std::string_view name) {
   return {.name = name,
@@ -252,7 +272,8 @@ constexpr OpSpec row(std::string_view name) {
           .max_outputs = 1 + static_cast<int>(states_of(kCell)),
           .infer = infer_recurrent,
           .eval = eval_recurrent<kCell>,
-          .flops = recurrent_flops};
+          .flops = recurrent_flops,
+          .rows = rows_of_recurrent};
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "model/ops/families.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 #include "model/ops/walk.h"
 
@@ -113,6 +114,7 @@ void accumulate(const Dims& dims, const Dims& strides, const std::vector<T>& val
 
 int64_t int_start(const Reducer& reducer, DType dtype) {
   if (reducer.int_step != larger_int && reducer.int_step != smaller_int) return static_cast<int64_t>(reducer.start);
+  if (dtype == DType::kBool) return reducer.int_step == larger_int ? 0 : 1;
   const Tensor limit = from_doubles(dtype, {1}, std::array{reducer.start});
   return to_ints(limit)[0];
 }
@@ -180,6 +182,10 @@ void infer_arg(InferContext& ctx) {
   ctx.set_output(0, DType::kInt64, Shape(std::move(dims)));
 }
 
+bool is_nan(double v) { return std::isnan(v); }
+bool is_nan(int64_t) { return false; }
+
+// NaN is found before all numbers, as numpy does.
 template <typename T>
 Tensor best_indices(const EvalContext& ctx, const Dims& from, const std::vector<T>& values) {
   const auto axis = static_cast<size_t>(
@@ -199,8 +205,10 @@ Tensor best_indices(const EvalContext& ctx, const Dims& from, const std::vector<
       const auto value = [&](int64_t i) { return values[static_cast<size_t>((o * size + i) * inner + k)]; };
       int64_t best = 0;
       for (int64_t i = 1; i < size; ++i) {
-        const bool better = largest ? value(i) > value(best) : value(i) < value(best);
-        if (better || (last && value(i) == value(best))) best = i;
+        const bool same = value(i) == value(best) || (is_nan(value(i)) && is_nan(value(best)));
+        const bool better =
+            !is_nan(value(best)) && (is_nan(value(i)) || (largest ? value(i) > value(best) : value(i) < value(best)));
+        if (better || (last && same)) best = i;
       }
       to[static_cast<size_t>(o * inner + k)] = best;
     }
@@ -244,13 +252,47 @@ void eval_cum_sum(EvalContext& ctx) {
   ctx.set_output(0, cast(Tensor::of<uint64_t>(x.dims(), running_sums(ctx, x.dims(), bits)), x.dtype()));
 }
 
+// The axes that go take their places with them.
+void rows_of_reduction(RowsContext& ctx, const std::vector<bool>& reduced) {
+  const RowFacts& x = ctx.rows(0);
+  if (reduced[x.axis]) return ctx.mixes("it reduces over the rows");
+  const bool keeps = ctx.node().integer("keepdims", 1) != 0;
+  const auto gone = std::count(reduced.begin(), reduced.begin() + static_cast<std::ptrdiff_t>(x.axis), true);
+  ctx.set_along(x.axis - (keeps ? 0 : static_cast<size_t>(gone)), x.block);
+}
+
+void rows_of_reduce(RowsContext& ctx) {
+  const RowFacts* x = ctx.only_first();
+  if (x == nullptr) return;
+  const Axes axes = axes_of(ctx.in, "axes", 1);
+  if (!axes.known) return ctx.mixes("its axes are not known");
+  const Plan plan = plan_of(ctx.node(), axes, static_cast<int64_t>(ctx.rank(0)));
+  rows_of_reduction(ctx, plan.noop ? std::vector<bool>(ctx.rank(0), false) : plan.reduced);
+}
+
+void rows_of_arg(RowsContext& ctx) {
+  if (ctx.only_first() == nullptr) return;
+  std::vector<bool> reduced(ctx.rank(0), false);
+  reduced[static_cast<size_t>(
+      normalize_axis(ctx.node().integer("axis", 0), static_cast<int64_t>(reduced.size()), ctx.node().label()))] = true;
+  rows_of_reduction(ctx, reduced);
+}
+
+bool sums_along(const RowsContext& ctx, size_t axis) {
+  const auto given = ctx.in.ints(1);
+  return !given || given->size() != 1 ||
+         normalize_axis((*given)[0], static_cast<int64_t>(ctx.rank(0)), ctx.node().label()) ==
+             static_cast<int64_t>(axis);
+}
+
 constexpr OpSpec reduction(std::string_view name) {
   return {.name = name,
           .min_inputs = 1,
           .max_inputs = 2,
           .infer = infer_reduce,
           .eval = eval_reduce,
-          .flops = reduce_flops};
+          .flops = reduce_flops,
+          .rows = rows_of_reduce};
 }
 
 constexpr OpSpec kOps[] = {
@@ -264,15 +306,26 @@ constexpr OpSpec kOps[] = {
     reduction("ReduceSumSquare"),
     reduction("ReduceLogSum"),
     reduction("ReduceLogSumExp"),
-    {.name = "ArgMax", .min_inputs = 1, .infer = infer_arg, .eval = eval_arg, .flops = reduce_flops},
-    {.name = "ArgMin", .min_inputs = 1, .infer = infer_arg, .eval = eval_arg, .flops = reduce_flops},
+    {.name = "ArgMax",
+     .min_inputs = 1,
+     .infer = infer_arg,
+     .eval = eval_arg,
+     .flops = reduce_flops,
+     .rows = rows_of_arg},
+    {.name = "ArgMin",
+     .min_inputs = 1,
+     .infer = infer_arg,
+     .eval = eval_arg,
+     .flops = reduce_flops,
+     .rows = rows_of_arg},
     {.name = "CumSum",
      .since = 11,
      .min_inputs = 2,
      .max_inputs = 2,
      .infer = infer_same_as_first,
      .eval = eval_cum_sum,
-     .flops = reduce_flops},
+     .flops = reduce_flops,
+     .rows = [](RowsContext& ctx) { rows_unless(ctx, sums_along); }},
 };
 
 }  // namespace

@@ -34,6 +34,29 @@ TEST(Reduce, IntegersAreExact) {
   EXPECT_TRUE(OpCall{.op = "ReduceSum"}.run({u})[0].identical(Tensor::of<uint64_t>({1}, {0})));
 }
 
+TEST(Reduce, BooleansHaveMaximaAndMinima) {
+  const auto reduced = [](const char* op, Dims dims, const std::vector<bool>& values) {
+    const Tensor x =
+        cast(Tensor::of<int64_t>(std::move(dims), std::vector<int64_t>(values.begin(), values.end())), DType::kBool);
+    return to_ints(OpCall{.op = op, .opset = 20}.run({x, ints({1})})[0]);
+  };
+  const std::vector<bool> values = {false, false, true, false, true, true};
+  EXPECT_EQ(reduced("ReduceMax", {3, 2}, values), (Ints{0, 1, 1}));
+  EXPECT_EQ(reduced("ReduceMin", {3, 2}, values), (Ints{0, 0, 1}));
+  EXPECT_EQ(reduced("ReduceMax", {1, 0}, {}), (Ints{0}));
+  EXPECT_EQ(reduced("ReduceMin", {1, 0}, {}), (Ints{1}));
+}
+
+TEST(Reduce, NoAxesAreAllAxesUnlessTheNodeSaysNone) {
+  const Tensor x = counting({2, 2}), no_axes(DType::kInt64, {0});
+  for (const std::vector<Tensor>& inputs : {std::vector<Tensor>{x, no_axes}, std::vector<Tensor>{x}}) {
+    expect_near(OpCall{.op = "ReduceMax", .opset = 18}.run(inputs)[0], {1, 1}, {4});
+    expect_near(
+        OpCall{.op = "ReduceMax", .opset = 18, .attributes = {{"noop_with_empty_axes", int64_t{1}}}}.run(inputs)[0],
+        {2, 2}, {1, 2, 3, 4});
+  }
+}
+
 TEST(Reduce, EmptyGivesTheNeutralValue) {
   const Tensor x(DType::kFloat32, {2, 0});
   expect_near(OpCall{.op = "ReduceSum"}.run({x, ints({1})})[0], {2, 1}, {0, 0});
@@ -41,6 +64,26 @@ TEST(Reduce, EmptyGivesTheNeutralValue) {
   const Tensor lowest = OpCall{.op = "ReduceMax", .opset = 20}.run({Tensor(DType::kInt32, {0})})[0];
   EXPECT_TRUE(lowest.identical(Tensor::of<int32_t>({1}, {std::numeric_limits<int32_t>::min()})));
   EXPECT_THROW(OpCall{.op = "ArgMax"}.run({Tensor(DType::kFloat32, {0, 2})}), Error);
+}
+
+TEST(Reduce, NanIsFoundAndStays) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor x = Tensor::of<float>({5}, {3, nan, 9, nan, 1});
+  for (const char* op : {"ReduceMax", "ReduceMin", "ReduceSum", "ReduceLogSumExp"})
+    EXPECT_TRUE(std::isnan(to_doubles(OpCall{.op = op}.run({x})[0])[0])) << op;
+  for (const char* op : {"ArgMax", "ArgMin"}) {
+    EXPECT_EQ(to_ints(OpCall{.op = op}.run({x})[0]), Ints{1}) << op;
+    EXPECT_EQ(to_ints(OpCall{.op = op, .attributes = {{"select_last_index", int64_t{1}}}}.run({x})[0]), Ints{3}) << op;
+  }
+  const auto unique = OpCall{.op = "Unique", .outputs = 4}.run({x});
+  EXPECT_EQ(unique[0].dims(), (Dims{4}));
+  EXPECT_TRUE(std::isnan(to_doubles(unique[0])[3]));
+  EXPECT_EQ(to_ints(unique[2]), (Ints{1, 3, 2, 3, 0}));
+  for (const char* how : {"max", "min"}) {
+    const OpCall scatter{.op = "ScatterElements", .opset = 18, .attributes = {{"reduction", std::string(how)}}};
+    const Tensor y = scatter.run({x, ints({0, 1}), Tensor::of<float>({2}, {nan, 7})})[0];
+    EXPECT_TRUE(std::isnan(to_doubles(y)[0]) && std::isnan(to_doubles(y)[1])) << how;
+  }
 }
 
 TEST(TopK, TakesKAsAttributeOrInput) {

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -208,6 +209,10 @@ std::vector<Taps> taps_of(const EvalContext& ctx, const Settings& s, const AxisP
   const double squeeze = s.antialias ? std::min(plan.scale, 1.0) : 1.0;
   const double reach = (s.mode == "cubic" ? 2.0 : 1.0) / squeeze;
   for (size_t at = 0; at < result.size(); ++at) {
+    if (!plan.touched) {  // whatever the mode makes of a scale of 1
+      result[at].taps = {{static_cast<int64_t>(at), 1.0}};
+      continue;
+    }
     const double x = source_coordinate(ctx, s.coordinates, plan, static_cast<double>(at));
     Taps& taps = result[at];
     taps.outside = s.coordinates == "tf_crop_and_resize" && (x < 0 || x > static_cast<double>(plan.from - 1));
@@ -305,6 +310,25 @@ double resize_flops(const CostContext& ctx) {
   return taps * static_cast<double>(element_count(ctx.outputs[0]));
 }
 
+void rows_of_resize(RowsContext& ctx) {
+  if (!ctx.any_along()) return;
+  const RowFacts& x = ctx.rows(0);
+  const Shape& to = ctx.output();
+  for (size_t i = 1; i < ctx.input_count(); ++i)
+    if (!ctx.is_independent(i) && (ctx.is_along(i) || i != 3)) return ctx.mixes("how it resizes follows from the rows");
+  for (const Dim& d : to.dims())
+    if (d.is_unknown() && !ctx.is_independent(3)) return ctx.mixes("its result's sizes are not known");
+  const Request request = request_of(ctx.in, static_cast<int64_t>(ctx.rank(0)));
+  for (size_t i = 0; i < request.axes.size(); ++i)
+    if (request.axes[i] == static_cast<int64_t>(x.axis) && !request.by_size &&
+        (!request.known || request.scales[i] != 1))
+      return ctx.mixes("it resizes the axis of the rows");
+  if (to.rank() <= x.axis || !to[x.axis].same_as(ctx.in.shape(0)[x.axis]) ||
+      ctx.node().text("coordinate_transformation_mode", "") == "tf_crop_and_resize")
+    return ctx.mixes("it resizes the axis of the rows");
+  ctx.set_along(x.axis, x.block);
+}
+
 constexpr OpSpec kOps[] = {
     {.name = "Resize",
      .since = 10,
@@ -312,14 +336,16 @@ constexpr OpSpec kOps[] = {
      .max_inputs = 4,
      .infer = infer_resize,
      .eval = eval_resize,
-     .flops = resize_flops},
+     .flops = resize_flops,
+     .rows = rows_of_resize},
     {.name = "Upsample",
      .since = 7,
      .min_inputs = 1,
      .max_inputs = 2,
      .infer = infer_resize,
      .eval = eval_resize,
-     .flops = resize_flops},
+     .flops = resize_flops,
+     .rows = rows_of_resize},
 };
 
 }  // namespace

@@ -80,5 +80,20 @@ TEST(GridSample, TakesFiveDimensionsAndStrayPlaces) {
   EXPECT_THROW(sample.run({counting({2}), corners}), Error);
 }
 
+TEST(Resize, AxesThatAreNotResizedStayWhateverTheMode) {
+  const Tensor x = counting({2, 3});
+  for (const char* mode : {"half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn", "pytorch_half_pixel"})
+    for (const char* nearest : {"floor", "ceil", "round_prefer_floor", "round_prefer_ceil"}) {
+      const OpCall call{.op = "Resize",
+                        .attributes = {{"coordinate_transformation_mode", std::string(mode)},
+                                       {"nearest_mode", std::string(nearest)}}};
+      const Tensor same = call.run({x, {}, Tensor::of<float>({2}, std::vector<float>{1, 1})})[0];
+      EXPECT_TRUE(same.identical(x)) << mode << ", " << nearest;
+      const std::vector<double> wide =
+          to_doubles(call.run({x, {}, Tensor::of<float>({2}, std::vector<float>{1, 2})})[0]);
+      for (size_t i = 0; i < 6; ++i) EXPECT_EQ(wide[i] + 3, wide[i + 6]) << mode << ", " << nearest;
+    }
+}
+
 }  // namespace
 }  // namespace slipway

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -123,7 +124,11 @@ void eval_unique(EvalContext& ctx) {
         for (int64_t k = 0; k < inner; ++k) {
           const auto va = values[static_cast<size_t>((o * size + a) * inner + k)];
           const auto vb = values[static_cast<size_t>((o * size + b) * inner + k)];
-          if (va != vb) return va < vb ? -1 : 1;
+          if (va != va || vb != vb) {  // NaN is the largest, and one value
+            if (va == va || vb == vb) return va == va ? -1 : 1;
+          } else if (va != vb) {
+            return va < vb ? -1 : 1;
+          }
         }
       return 0;
     };
@@ -225,6 +230,10 @@ void eval_non_max_suppression(EvalContext& ctx) {
   ctx.set_output(0, Tensor::of<int64_t>({static_cast<int64_t>(chosen.size()) / 3, 3}, chosen));
 }
 
+bool is_sorted_axis(const RowsContext& ctx, size_t axis) {
+  return axis_of(ctx.in, -1, static_cast<int64_t>(ctx.rank(0))) == static_cast<int64_t>(axis);
+}
+
 constexpr OpSpec kOps[] = {
     {.name = "TopK",
      .min_inputs = 1,
@@ -232,7 +241,8 @@ constexpr OpSpec kOps[] = {
      .min_outputs = 2,
      .max_outputs = 2,
      .infer = infer_top_k,
-     .eval = eval_top_k},
+     .eval = eval_top_k,
+     .rows = [](RowsContext& ctx) { rows_unless(ctx, is_sorted_axis); }},
     {.name = "NonZero", .since = 9, .min_inputs = 1, .infer = infer_non_zero, .eval = eval_non_zero},
     {.name = "Unique", .since = 11, .min_inputs = 1, .max_outputs = 4, .infer = infer_unique, .eval = eval_unique},
     {.name = "NonMaxSuppression",

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
+#include "model/ops/row_rules.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -272,25 +273,50 @@ void infer_identity(InferContext& ctx) {
 
 void eval_identity(EvalContext& ctx) { ctx.set_output(0, ctx.input(0)); }
 
+// A shape says how many rows there are, never what they hold.
+void rows_of_shape(RowsContext& ctx) { ctx.set(0, {RowFacts::Kind::kCount, 0, {}, {}}); }
+
+void rows_of_expand(RowsContext& ctx) {
+  if (!ctx.any_along()) {
+    if (ctx.is_independent(0)) rows_filled(ctx);
+    return;
+  }
+  if (ctx.is_along(1)) return ctx.mixes("its shape depends on what the rows hold");
+  const RowFacts& x = ctx.rows(0);
+  const Shape& to = ctx.output();
+  if (to.rank() < ctx.rank(0)) return ctx.mixes("its result's rank is not known");
+  const size_t axis = to.rank() - ctx.rank(0) + x.axis;
+  if (to[axis].is_unknown() || !sizes_are_fixed(ctx, axis)) return ctx.mixes("its result's sizes are not known");
+  ctx.set_along(axis, x.block);
+}
+
 constexpr uint32_t kReshapes = kViews | kMovesOnly;
 
 constexpr OpSpec kOps[] = {
-    {.name = "Shape", .since = 1, .min_inputs = 1, .infer = infer_shape, .eval = eval_shape},
-    {.name = "Size", .since = 1, .min_inputs = 1, .infer = infer_size, .eval = eval_size},
+    {.name = "Shape", .since = 1, .min_inputs = 1, .infer = infer_shape, .eval = eval_shape, .rows = rows_of_shape},
+    {.name = "Size", .since = 1, .min_inputs = 1, .infer = infer_size, .eval = eval_size, .rows = rows_of_shape},
     {.name = "Reshape",
      .since = 5,
      .min_inputs = 2,
      .max_inputs = 2,
      .infer = infer_reshape,
      .eval = eval_reshape,
+     .rows = rows_reshaped,
      .traits = kReshapes},
-    {.name = "Flatten", .since = 1, .min_inputs = 1, .infer = infer_flatten, .eval = eval_flatten, .traits = kReshapes},
+    {.name = "Flatten",
+     .since = 1,
+     .min_inputs = 1,
+     .infer = infer_flatten,
+     .eval = eval_flatten,
+     .rows = rows_reshaped,
+     .traits = kReshapes},
     {.name = "Squeeze",
      .since = 1,
      .min_inputs = 1,
      .max_inputs = 2,
      .infer = infer_squeeze,
      .eval = eval_squeeze,
+     .rows = rows_reshaped,
      .traits = kReshapes},
     {.name = "Unsqueeze",
      .since = 1,
@@ -298,6 +324,7 @@ constexpr OpSpec kOps[] = {
      .max_inputs = 2,
      .infer = infer_unsqueeze,
      .eval = eval_unsqueeze,
+     .rows = rows_reshaped,
      .traits = kReshapes},
     {.name = "Expand",
      .since = 8,
@@ -305,6 +332,7 @@ constexpr OpSpec kOps[] = {
      .max_inputs = 2,
      .infer = infer_expand,
      .eval = eval_expand,
+     .rows = rows_of_expand,
      .traits = kMovesOnly},
     {.name = "Identity",
      .since = 1,

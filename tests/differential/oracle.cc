@@ -1,0 +1,230 @@
+// Tolerance by random perturbation of the reference's arithmetic, after stochastic arithmetic (Vignes, "A stochastic
+// arithmetic for reliable scientific computation", 1993). Kernels sum in other orders, so each product's operands are
+// moved as well as each result; operators that only choose among their operands, or move them, are exact and move
+// nothing. Values are moved relatively, so zeros, infinities and NaNs stay. Most outputs need one evaluation; only one
+// that is off asks for more, up to a number at which a tie that falls either way has shown both.
+#include "oracle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "model/evaluate.h"
+#include "model/op.h"
+#include "node_alone.h"
+
+namespace slipway {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr int kFirstEvaluations = 6, kMostEvaluations = 60;
+/// How many times its movement a float may be off.
+constexpr double kMargin = 6;
+/// Without any evaluation: what every float may be off.
+constexpr double kRelative = 1e-6, kSmallest = 1e-42;
+
+bool is_exact(const Graph& graph, const Node& node) {
+  static const std::set<std::string_view> choosing = {"Relu",
+                                                      "Clip",
+                                                      "Max",
+                                                      "Min",
+                                                      "Abs",
+                                                      "Neg",
+                                                      "Where",
+                                                      "Sign",
+                                                      "Identity",
+                                                      "Ceil",
+                                                      "Floor",
+                                                      "Round",
+                                                      "MaxPool",
+                                                      "GlobalMaxPool",
+                                                      "ReduceMax",
+                                                      "ReduceMin",
+                                                      "TopK",
+                                                      "Not",
+                                                      "Cast",
+                                                      "CastLike",
+                                                      "If",
+                                                      "Shape",
+                                                      "Size",
+                                                      "Compress",
+                                                      "Dropout",
+                                                      "NonZero",
+                                                      "Unique",
+                                                      "IsNaN",
+                                                      "IsInf",
+                                                      "EyeLike",
+                                                      "Constant",
+                                                      "ConstantOfShape",
+                                                      "ReverseSequence",
+                                                      "Trilu",
+                                                      "Pad",
+                                                      "ArgMax",
+                                                      "ArgMin",
+                                                      "OneHot"};
+  const OpSpec* spec = find_op(graph, node);
+  return spec == nullptr || spec->has(kMovesOnly) || spec->has(kViews) || choosing.contains(node.op_type);
+}
+
+/// One rounding error of the type, times a few.
+double rounding_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 0x1p-48;
+    case DType::kFloat16:
+      return 0x1p-10;
+    case DType::kBfloat16:
+      return 0x1p-7;
+    default:
+      return 0x1p-20;
+  }
+}
+
+Tensor moved(const Tensor& t, Random& random) {
+  if (!is_float(t.dtype()) || t.elements() == 0) return t;
+  std::vector<double> values = to_doubles(t);
+  const double step = rounding_of(t.dtype());
+  for (double& v : values)
+    if (v != 0) v += v * step * (2 * random.uniform() - 1);
+  return from_doubles(t.dtype(), t.dims(), values);
+}
+
+// Where the second is there at all.
+bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const Tensor& x, const Tensor& y) { return !y.defined() || x.dims() == y.dims(); });
+}
+
+/// Whether the node may overflow in one order of computing and not in another: a result became infinite, in half
+/// precision, which the engine computes in single, perhaps by overflow, or large numbers are summed.
+bool may_overflow(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
+  bool was_infinite = false, large = false;
+  for (const Tensor& t : operands) {
+    if (!is_float(t.dtype())) continue;
+    for (const double v : to_doubles(t)) {
+      was_infinite |= std::isinf(v) && t.dtype() != DType::kFloat16;
+      large |= std::isfinite(v) && std::fabs(v) > 1e18;
+    }
+  }
+  if (large && (spec == nullptr || !spec->has(kElementwise))) return true;
+  return !was_infinite && std::any_of(results.begin(), results.end(), [](const Tensor& t) {
+    if (!is_float(t.dtype())) return false;
+    const std::vector<double> values = to_doubles(t);
+    return std::any_of(values.begin(), values.end(), [](double v) { return std::isinf(v); });
+  });
+}
+
+double distance(double a, double b) {
+  if (a == b || (std::isnan(a) && std::isnan(b))) return 0;
+  const double d = std::fabs(a - b);
+  return std::isfinite(d) ? d : kInfinity;
+}
+
+}  // namespace
+
+Oracle::Oracle(const Graph& graph, std::vector<Tensor> inputs) : graph_(graph), inputs_(std::move(inputs)) {
+  values_.resize(static_cast<size_t>(graph.value_limit()));
+  for (size_t i = 0; i < inputs_.size(); ++i) values_[static_cast<size_t>(graph.inputs()[i])] = inputs_[i];
+  for (ValueId id = 0; id < graph.value_limit(); ++id)
+    if (graph.value(id).alive && graph.value(id).is_constant())
+      values_[static_cast<size_t>(id)] = *graph.value(id).constant;
+  outputs_ = evaluate(graph, inputs_, [&](ValueId id, const Tensor& t) { values_[static_cast<size_t>(id)] = t; });
+  for (const Tensor& t : outputs_) movement_.emplace_back(static_cast<size_t>(t.elements()), 0.0);
+}
+
+std::vector<Tensor> Oracle::operands_of(const Node& node) const {
+  std::vector<Tensor> operands;
+  for (const auto* list : {&node.inputs, &node.captures})
+    for (const ValueId id : *list)
+      if (id != kNoValue) operands.push_back(values_[static_cast<size_t>(id)]);
+  return operands;
+}
+
+void Oracle::evaluate_again() {
+  Random random(static_cast<uint64_t>(++evaluations_));
+  std::vector<Tensor> values = values_;
+  bool derailed = false;
+  for (const NodeId id : graph_.topological_order()) {
+    const Node& node = graph_.node(id);
+    NodeAlone alone = node_alone(graph_, {node.op_type, node.domain, node.name, node.inputs, node.attributes},
+                                 node.captures, node.outputs.size(), values);
+    const bool exact = is_exact(graph_, node);
+    std::vector<Tensor> expected;
+    for (const ValueId out : node.outputs)
+      expected.push_back(out == kNoValue ? Tensor() : values_[static_cast<size_t>(out)]);
+    if (!exact && may_overflow(find_op(graph_, node), operands_of(node), expected)) {
+      derailed = true;
+      break;
+    }
+    std::vector<Tensor> results;
+    for (const bool move_operands : {true, false}) {
+      if (move_operands && exact) continue;
+      if (move_operands) {
+        for (Tensor& t : alone.inputs) t = moved(t, random);
+        for (ValueId v = 0; v < alone.graph.value_limit(); ++v)
+          if (alone.graph.value(v).is_constant())
+            alone.graph.set_constant(v, moved(*alone.graph.value(v).constant, random));
+      } else if (!exact) {
+        alone = node_alone(graph_, {node.op_type, node.domain, node.name, node.inputs, node.attributes}, node.captures,
+                           node.outputs.size(), values);
+      }
+      try {
+        results = evaluate(alone.graph, alone.inputs);
+        if (same_dims(results, expected)) break;
+      } catch (const Error&) {
+        results.clear();
+      }
+    }
+    if (!same_dims(results, expected)) {
+      derailed = true;
+      break;
+    }
+    for (size_t i = 0; i < results.size(); ++i)
+      if (node.outputs[i] != kNoValue)
+        values[static_cast<size_t>(node.outputs[i])] = exact ? results[i] : moved(results[i], random);
+  }
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    if (derailed) {
+      std::fill(movement_[i].begin(), movement_[i].end(), kInfinity);
+      continue;
+    }
+    const std::vector<double> e = to_doubles(outputs_[i]),
+                              a = to_doubles(values[static_cast<size_t>(graph_.outputs()[i])]);
+    for (size_t k = 0; k < e.size(); ++k) movement_[i][k] = std::max(movement_[i][k], distance(a[k], e[k]));
+  }
+}
+
+std::string Oracle::first_beyond(std::span<const Tensor> actual) const {
+  if (actual.size() != outputs_.size()) return fmt::format("{} outputs instead of {}", actual.size(), outputs_.size());
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const Tensor &a = actual[i], &e = outputs_[i];
+    if (a.dtype() != e.dtype() || a.dims() != e.dims())
+      return fmt::format("output {} is {}{} instead of {}{}", i, to_string(a.dtype()), to_string(a.dims()),
+                         to_string(e.dtype()), to_string(e.dims()));
+    const std::vector<double> got = to_doubles(a), want = to_doubles(e);
+    for (size_t k = 0; k < want.size(); ++k) {
+      const double off = distance(got[k], want[k]);
+      const double base = is_float(e.dtype()) && std::isfinite(want[k])
+                              ? kSmallest + std::max(kRelative, rounding_of(e.dtype())) * std::fabs(want[k])
+                              : 0;
+      if (off > base + kMargin * movement_[i][k])
+        return fmt::format("output {} element {} of {} is {} instead of {}", i, k, want.size(), got[k], want[k]);
+    }
+  }
+  return "";
+}
+
+std::string Oracle::difference(std::span<const Tensor> actual) {
+  std::string found = first_beyond(actual);
+  for (const int evaluations : {kFirstEvaluations, kMostEvaluations}) {
+    if (found.empty()) return found;
+    while (evaluations_ < evaluations) evaluate_again();
+    found = first_beyond(actual);
+  }
+  return found;
+}
+
+}  // namespace slipway

@@ -1,0 +1,327 @@
+// Every way from a graph to its outputs, against the reference's. A way that the product refuses for a reason that it
+// states as a limit (an element type, shapes that depend on data) is passed over; any other refusal of a graph that the
+// reference takes is a finding.
+#include "ways.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/random.h"
+#include "engine/executor.h"
+#include "engine/passes/pipeline.h"
+#include "engine/plan.h"
+#include "engine/session.h"
+#include "model/evaluate.h"
+#include "model/infer.h"
+#include "model/onnx/onnx.h"
+#include "model/rows.h"
+#include "quantize/quantize.h"
+
+namespace slipway {
+namespace {
+
+using Outputs = std::vector<Tensor>;
+
+struct Case {
+  const Graph& graph;
+  Oracle& oracle;
+  const CheckOptions& options;
+  Random random{options.seed};
+  std::vector<std::shared_ptr<const Plan>> plans = {};  ///< built so far
+};
+
+bool is_stated_limit(const Error& error) {
+  const std::string_view what = error.what();
+  constexpr std::string_view kLimits[] = {"A value's shape depends on the data",
+                                          "A plan can't hold values of this type", "is not supported",
+                                          "are not supported", "nothing to quantise"};
+  return error.code() == ErrorCode::kUnsupported &&
+         std::any_of(std::begin(kLimits), std::end(kLimits),
+                     [&](std::string_view limit) { return what.find(limit) != std::string_view::npos; });
+}
+
+// The model for exactly these inputs.
+Graph bound(const Graph& graph, const std::vector<Tensor>& inputs) {
+  std::map<std::string, int64_t> sizes;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Value& v = graph.value(graph.inputs()[i]);
+    for (size_t axis = 0; axis < v.shape.rank(); ++axis)
+      if (!v.shape[axis].is_known()) sizes[fmt::format("{}.{}", v.name, axis)] = inputs[i].dims()[axis];
+  }
+  Graph result = graph;
+  bind_dims(result, sizes);
+  return result;
+}
+
+std::shared_ptr<const Plan> build(const Graph& graph, const std::vector<Tensor>& inputs, BuildOptions options) {
+  options.batch = 1;
+  for (const Tensor& t : inputs)
+    if (t.rank() > 0) {
+      options.batch = std::max<int64_t>(t.dims()[0], 1);
+      break;
+    }
+  options.tune = false;
+  return Plan::build(bound(graph, inputs), options);
+}
+
+Outputs run(const std::shared_ptr<const Plan>& plan, const std::vector<Tensor>& inputs) {
+  Session session(plan);
+  Outputs first = session.run(inputs);
+  const Outputs again = session.run(inputs);
+  for (size_t i = 0; i < first.size(); ++i)
+    if (!first[i].identical(again[i]))
+      fail(ErrorCode::kInternal, "A second run of a session gives something else: output {}", i);
+  return first;
+}
+
+Graph reread(const Graph& graph) { return parse_onnx(serialize_onnx(graph)); }
+
+std::string identical(const Outputs& actual, const Outputs& expected) {
+  for (size_t i = 0; i < expected.size(); ++i)
+    if (!actual.at(i).identical(expected[i])) return fmt::format("output {} has other bits", i);
+  return "";
+}
+
+std::string by_text(Case& c) {
+  const std::string text = to_text(c.graph);
+  const Graph graph = parse_text(text);
+  if (to_text(graph) != text) return "the text of the parsed text is another";
+  return identical(evaluate(graph, c.oracle.inputs()), c.oracle.outputs());
+}
+
+std::string by_onnx(Case& c) { return identical(evaluate(reread(c.graph), c.oracle.inputs()), c.oracle.outputs()); }
+
+std::string by_inference(Case& c) {
+  Graph graph = c.graph;
+  infer_shapes(graph);
+  for (ValueId id = 0; id < graph.value_limit(); ++id) {
+    const Value& v = graph.value(id);
+    const Tensor& t = c.oracle.values()[static_cast<size_t>(id)];
+    if (!v.alive || v.producer == kNoNode || !t.defined()) continue;
+    bool fits = v.dtype == t.dtype() && (!v.shape.has_rank() || v.shape.rank() == t.dims().size());
+    for (size_t axis = 0; fits && axis < v.shape.rank(); ++axis)
+      fits = !v.shape[axis].is_known() || v.shape[axis].value() == t.dims()[axis];
+    if (!fits)
+      return fmt::format("{}: inferred {}{}, evaluated {}{}", graph.producer(id)->op_type, to_string(v.dtype),
+                         to_string(v.shape), to_string(t.dtype()), to_string(t.dims()));
+  }
+  return "";
+}
+
+std::string by_passes(Case& c) {
+  Graph graph = bound(c.graph, c.oracle.inputs());
+  const Graph before = graph;
+  const auto reports = run_passes(graph);
+  if (std::string off = c.oracle.difference(evaluate(graph, c.oracle.inputs())); !off.empty()) return off;
+  for (const PassReport& report : reports) {
+    if (!report.changed) continue;
+    Graph without = before;
+    run_passes(without, {.disabled = {report.name}});
+    if (std::string off = c.oracle.difference(evaluate(without, c.oracle.inputs())); !off.empty())
+      return "without " + report.name + ": " + off;
+  }
+  return "";
+}
+
+std::string by_engine(Case& c) {
+  c.plans.push_back(build(c.graph, c.oracle.inputs(), {}));
+  return c.oracle.difference(run(c.plans.back(), c.oracle.inputs()));
+}
+
+std::string by_plain_engine(Case& c) {
+  return c.oracle.difference(run(build(c.graph, c.oracle.inputs(), {.optimize = false}), c.oracle.inputs()));
+}
+
+std::string opened(const std::shared_ptr<const Plan>& plan, const std::vector<Tensor>& inputs) {
+  const std::string path = fmt::format("/dev/shm/slipway_differential_{}.plan", ::getpid());
+  plan->save(path);
+  std::string off;
+  try {
+    off = identical(run(Plan::open(path), inputs), run(plan, inputs));
+  } catch (...) {
+    ::unlink(path.c_str());
+    throw;
+  }
+  ::unlink(path.c_str());
+  return off;
+}
+
+std::string by_chance(Case& c) {
+  for (int i = 0; i < c.options.choices; ++i) {
+    c.plans.push_back(build(c.graph, c.oracle.inputs(), {.choice_seed = c.random.next()}));
+    if (std::string off = c.oracle.difference(run(c.plans.back(), c.oracle.inputs())); !off.empty()) return off;
+  }
+  return "";
+}
+
+std::string by_opened_plan(Case& c) {
+  if (c.plans.empty()) {
+    c.plans.push_back(build(c.graph, c.oracle.inputs(), {}));
+    for (int i = 0; i < c.options.choices; ++i)
+      c.plans.push_back(build(c.graph, c.oracle.inputs(), {.choice_seed = c.random.next()}));
+  }
+  for (const auto& plan : c.plans)
+    if (std::string off = opened(plan, c.oracle.inputs()); !off.empty()) return off;
+  return "";
+}
+
+std::string by_two_threads(Case& c) {
+  return c.oracle.difference(run(build(c.graph, c.oracle.inputs(), {.threads = 2}), c.oracle.inputs()));
+}
+
+Tensor row_of(const Tensor& t, int64_t row) {
+  Dims dims = t.dims();
+  dims[0] = 1;
+  Tensor one(t.dtype(), dims);
+  if (one.bytes() > 0) std::memcpy(one.mutable_raw(), t.raw() + static_cast<size_t>(row) * one.bytes(), one.bytes());
+  return one;
+}
+
+Tensor joined(const std::vector<Tensor>& rows) {
+  Dims dims = rows[0].dims();
+  dims[0] = static_cast<int64_t>(rows.size());
+  Tensor all(rows[0].dtype(), dims);
+  for (size_t i = 0; i < rows.size() && rows[i].bytes() > 0; ++i)
+    std::memcpy(all.mutable_raw() + i * rows[i].bytes(), rows[i].raw(), rows[i].bytes());
+  return all;
+}
+
+// Rows that are said to be independent, each alone and as the executor cuts them.
+std::string by_rows(Case& c) {
+  const std::vector<ValueId>& inputs = c.graph.inputs();
+  const bool free = !inputs.empty() && std::all_of(inputs.begin(), inputs.end(), [&](ValueId id) {
+    const Shape& shape = c.graph.value(id).shape;
+    return shape.rank() > 0 && shape[0].is_symbol();
+  });
+  if (!free) return "";
+  if (prove_row_independence(c.graph).proven) {
+    std::vector<std::vector<Tensor>> rows(c.oracle.outputs().size());
+    for (int64_t row = 0; row < c.oracle.inputs()[0].dims()[0]; ++row) {
+      Outputs alone;
+      for (const Tensor& t : c.oracle.inputs()) alone.push_back(row_of(t, row));
+      alone = evaluate(c.graph, alone);
+      for (size_t i = 0; i < alone.size(); ++i) rows[i].push_back(alone[i]);
+    }
+    Outputs whole;
+    for (const auto& list : rows) whole.push_back(joined(list));
+    if (std::string off = c.oracle.difference(whole); !off.empty()) return "proven independent, but alone " + off;
+  }
+  return c.oracle.difference(make_executor(c.graph, {.batch = 1})->run(c.oracle.inputs()));
+}
+
+std::string names_twice(const Graph& graph) {
+  std::set<std::string> names;
+  for (const NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    if (!node.name.empty() && !names.insert(node.name).second)
+      return fmt::format("two nodes of one name: '{}'", node.name);
+  }
+  return "";
+}
+
+// A file that the product wrote, in the reference and in the engine.
+std::string as_file(const Graph& written, Oracle& oracle) {
+  const Graph graph = reread(written);
+  if (std::string off = oracle.difference(evaluate(graph, oracle.inputs())); !off.empty()) return "reference: " + off;
+  const auto off = oracle.difference(run(build(graph, oracle.inputs(), {}), oracle.inputs()));
+  return off.empty() ? names_twice(graph) : "engine: " + off;
+}
+
+// NaN and infinity are told apart from numbers: the faults differ.
+std::string_view kind_of(const std::string& difference) {
+  constexpr std::string_view kSpecial[] = {" nan", "-nan", " inf", "-inf"};
+  if (difference.find("of one name") != std::string::npos) return "names";
+  return std::any_of(std::begin(kSpecial), std::end(kSpecial),
+                     [&](std::string_view word) { return difference.find(word) != std::string::npos; })
+             ? "special value"
+             : "difference";
+}
+
+std::string by_optimised_file(Case& c) {
+  Graph graph = c.graph;
+  run_passes(graph, {.standard_onnx = true});
+  return as_file(graph, c.oracle);
+}
+
+bool is_finite(const Tensor& t) {
+  if (!is_float(t.dtype())) return true;
+  const std::vector<double> values = to_doubles(t);
+  return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v) && std::fabs(v) < 1e6; });
+}
+
+std::string by_quantised_file(Case& c) {
+  if (!std::all_of(c.oracle.values().begin(), c.oracle.values().end(), is_finite)) return "";
+  QuantizeOptions how;
+  how.profile = c.random.below(2) == 0 ? QuantizeProfile::kPortable : QuantizeProfile::kCpu;
+  how.quantize_both_add_inputs = c.random.below(2) == 0;
+  how.integer_bias = c.random.below(4) != 0;
+  CalibrationSource source{.count = 1, .read = [&](int64_t, int64_t) { return c.oracle.inputs(); }};
+  Graph quantised;
+  try {
+    quantised = quantize(c.graph, source, how, {.engine = "reference"}).graph;
+  } catch (const Error&) {
+    return "";  // nothing to quantise, an opset that can't be raised
+  }
+  Oracle oracle(quantised, c.oracle.inputs());
+  return as_file(quantised, oracle);
+}
+
+struct Way {
+  std::string_view name;
+  std::string (*run)(Case&);
+};
+constexpr Way kWays[] = {
+    {"text", by_text},
+    {"onnx", by_onnx},
+    {"inference", by_inference},
+    {"passes", by_passes},
+    {"engine", by_engine},
+    {"plain engine", by_plain_engine},
+    {"random engine", by_chance},
+    {"opened plan", by_opened_plan},
+    {"two threads", by_two_threads},
+    {"rows", by_rows},
+    {"optimised file", by_optimised_file},
+    {"quantised file", by_quantised_file},
+};
+
+}  // namespace
+
+std::string Finding::signature() const {
+  return kind == "refused" ? way + ": " + message.substr(0, message.find_first_of(";:")) : way + ": " + kind;
+}
+
+std::vector<std::string> all_ways() {
+  std::vector<std::string> names;
+  for (const Way& way : kWays) names.emplace_back(way.name);
+  return names;
+}
+
+std::vector<Finding> check(const Graph& graph, const std::vector<Tensor>& inputs, const CheckOptions& options) {
+  std::vector<Finding> findings;
+  Oracle oracle(graph, inputs);
+  Case c{graph, oracle, options};
+  for (const Way& way : kWays) {
+    if (!options.only.empty() && std::find(options.only.begin(), options.only.end(), way.name) == options.only.end())
+      continue;
+    if (options.starting) options.starting(way.name);
+    try {
+      if (std::string off = way.run(c); !off.empty())
+        findings.push_back({std::string(way.name), std::string(kind_of(off)), off});
+    } catch (const Error& error) {
+      if (!is_stated_limit(error)) findings.push_back({std::string(way.name), "refused", error.what()});
+    } catch (const std::exception& error) {
+      findings.push_back({std::string(way.name), "refused", fmt::format("not an Error: {}", error.what())});
+    }
+  }
+  return findings;
+}
+
+}  // namespace slipway
