@@ -17,19 +17,6 @@ constexpr std::array<std::string_view, 4> kNames = {"plain", "nhwc", "blocked8",
 
 int64_t block_of(Layout layout) { return layout == Layout::kBlocked8 ? 8 : layout == Layout::kBlocked16 ? 16 : 1; }
 
-// Offset of (n, c, h, w) = n·sn + (c / block)·sc + h·sh + w·sw + (c % block)·si.
-struct Strides {
-  int64_t n, c, h, w, inner, block;
-};
-
-Strides strides(Layout layout, const Dims& d) {
-  const int64_t c = d[1], h = d[2], w = d[3];
-  if (layout == Layout::kPlain) return {c * h * w, h * w, w, 1, 0, 1};
-  if (layout == Layout::kNhwc) return {h * w * c, 1, w * c, c, 0, 1};
-  const int64_t b = block_of(layout);
-  return {(c + b - 1) / b * b * h * w, h * w * b, w * b, b, 1, b};
-}
-
 // The axes with more than one element, in the order in which they lie in memory, then zeros. Channels that blocks cut
 // are two pieces, unless the pieces lie side by side.
 std::array<std::pair<char, int64_t>, 5> pieces(Layout layout, const Dims& d) {
@@ -55,7 +42,7 @@ std::array<std::pair<char, int64_t>, 5> pieces(Layout layout, const Dims& d) {
 
 template <typename T>
 void convert(Layout from, const T* source, Layout to, T* target, const Dims& d, int threads) {
-  const Strides s = strides(from, d), t = strides(to, d);
+  const ImageStrides s = image_strides(from, d), t = image_strides(to, d);
   const int64_t channels = d[1], rows = d[2], columns = d[3];
   const int64_t padded = (channels + t.block - 1) / t.block * t.block;
   // One unit of work is an image row, all channels: the inner loops run along the target's unit stride.
@@ -101,6 +88,14 @@ Dims physical_dims(Layout layout, const Dims& d) {
   if (layout == Layout::kNhwc) return {d[0], d[2], d[3], d[1]};
   const int64_t b = block_of(layout);
   return {d[0], (d[1] + b - 1) / b, d[2], d[3], b};
+}
+
+ImageStrides image_strides(Layout layout, const Dims& d) {
+  const int64_t c = d[1], h = d[2], w = d[3];
+  if (layout == Layout::kPlain) return {c * h * w, h * w, w, 1, 0, 1};
+  if (layout == Layout::kNhwc) return {h * w * c, 1, w * c, c, 0, 1};
+  const int64_t b = block_of(layout);
+  return {(c + b - 1) / b * b * h * w, h * w * b, w * b, b, 1, b};
 }
 
 size_t layout_bytes(Layout layout, DType dtype, const Dims& dims) {

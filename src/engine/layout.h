@@ -22,6 +22,12 @@ std::string_view to_string(Layout layout);
 Layout parse_layout(std::string_view name);
 /// The dense row-major dims of the memory: [N,H,W,C] for kNhwc, [N,C/8,H,W,8] for kBlocked8.
 Dims physical_dims(Layout layout, const Dims& dims);
+/// Of a value of rank 4: element (n, c, h, w) lies at n·n + (c / block)·c + h·h + w·w + (c mod block)·inner.
+struct ImageStrides {
+  int64_t n, c, h, w, inner, block;
+  int64_t channel(int64_t i) const { return i / block * c + i % block * inner; }
+};
+ImageStrides image_strides(Layout layout, const Dims& dims);
 size_t layout_bytes(Layout layout, DType dtype, const Dims& dims);
 bool layout_fits(Layout layout, const Dims& dims);
 /// Whether such a value's bytes are the same in both layouts, as sizes of 1 and whole blocks may have it.

@@ -41,6 +41,8 @@ std::vector<StepInfo> Plan::steps() const {
     info.layouts = fmt::format("{} -> {}", c.inputs.empty() ? "" : to_string(c.inputs[0]),
                                c.outputs.empty() ? "" : to_string(c.outputs[0]));
     info.time_us = step.time_us;
+    info.guards = static_cast<int>(step.guards.size());
+    info.faithful = step.faithful;
     info.candidates = step.candidates;
     infos.push_back(std::move(info));
   }

@@ -47,6 +47,8 @@ struct StepInfo {
   std::string tactic;
   std::string layouts;
   double time_us = 0;
+  int guards = 0;         ///< inputs that each run proves free of NaN and infinity before this step
+  bool faithful = false;  ///< no such proof is possible: always computed in the slower, faithful way
   std::vector<CandidateInfo> candidates;
 };
 

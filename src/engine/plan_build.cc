@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "engine/lower/lower.h"
 #include "engine/lower/step_graph.h"
+#include "engine/magnitudes.h"
 #include "engine/memory_plan.h"
 #include "engine/passes/pipeline.h"
 #include "engine/plan_impl.h"
@@ -48,6 +49,8 @@ struct LogicalStep {
   double time_us = 0;
   std::vector<CandidateInfo> candidates;
   const LoweredNode* lowered = nullptr;
+  std::vector<int> guards;
+  bool faithful = false;
 };
 
 /// A value in one layout. Views share their source's root.
@@ -75,6 +78,7 @@ class Builder {
     lower();
     choose();
     emit_steps();
+    place_guards();
     auto impl = std::make_unique<Plan::Impl>();
     impl->threads = options_.threads;
     impl->cpu = to_string(cpu_features());
@@ -339,6 +343,37 @@ class Builder {
     }
   }
 
+  // Bounds on magnitudes go from step to step. Where they do not prove that a step which loses special values meets
+  // none, each run measures its inputs; where not even that is a proof, it always runs faithfully.
+  void place_guards() {
+    std::map<ValueId, double> bounds;
+    const auto bound_of = [&](ValueId id) {
+      if (id == kNoValue || graph_.value(id).dtype != DType::kFloat32) return 0.0;
+      if (graph_.value(id).is_constant() && !bounds.contains(id)) bounds[id] = constant_magnitude(*graph_.constant(id));
+      return bounds.contains(id) ? bounds.at(id) : std::numeric_limits<double>::infinity();
+    };
+    for (LogicalStep& step : steps_) {
+      if (step.lowered == nullptr) continue;
+      const Node& node = graph_.node(step.lowered->id);
+      std::vector<double> inputs;
+      for (ValueId id : node.inputs) inputs.push_back(bound_of(id));
+      Magnitude magnitude = node_magnitude(graph_, node, inputs);
+      if (step.candidate.loses_special && !(magnitude.before_activation < kProvenMagnitude)) {
+        for (size_t j = 0; j < inputs.size(); ++j) {
+          if (step.inputs[j] < 0 || inputs[j] <= kGuardMagnitude) continue;
+          step.guards.push_back(static_cast<int>(j));
+          inputs[j] = kGuardMagnitude;
+        }
+        magnitude = node_magnitude(graph_, node, inputs);
+        step.faithful = !(magnitude.before_activation < kProvenMagnitude);
+        if (step.faithful) step.guards.clear();
+        for (int j : step.guards) bounds[node.inputs[static_cast<size_t>(j)]] = kGuardMagnitude;
+      }
+      for (ValueId id : node.outputs)
+        if (id != kNoValue && !step.faithful && magnitude.result < kProvenMagnitude) bounds[id] = magnitude.result;
+    }
+  }
+
   void describe_candidates(const LoweredNode& n, LogicalStep& step) const {
     for (size_t i = 0; i < n.all.size(); ++i) {
       const Candidate& c = n.all[i];
@@ -442,6 +477,8 @@ class Builder {
       step.constant_inputs = std::move(logical.constant_inputs);
       step.time_us = tune_ ? logical.time_us : 0;
       step.candidates = std::move(logical.candidates);
+      step.guards = std::move(logical.guards);
+      step.faithful = logical.faithful;
       impl.steps.push_back(std::move(step));
     }
   }

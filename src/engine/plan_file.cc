@@ -8,7 +8,8 @@
 //
 // Every byte is under one of the three digests: the model's goes on to where the blobs begin, with the padding on both
 // sides. The bytes are untrusted: every offset and size is checked against the file and against what the kernels,
-// created anew, need. Third-party structs are never stored.
+// created anew, need. Third-party structs are never stored. Which tensors a run must measure (guards) is taken from the
+// header: it follows from the weights as they were before packing, and whoever could change it could change the weights.
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -254,6 +255,13 @@ PlanStep step_from(const json& item, std::span<const std::byte> blobs, const Pla
   for (size_t i = 0; i < operands.size(); ++i)
     if (operands[i] != kNoValue && (step.inputs[i].kind == Place::kNone) != step.constant_inputs[i])
       fail(ErrorCode::kInvalidModel, "a step's input has no place");
+  step.guards = item.at("guards").get<std::vector<int>>();
+  step.faithful = item.at("faithful");
+  for (int i : step.guards)
+    if (i < 0 || static_cast<size_t>(i) >= node.inputs.size() ||
+        step.inputs[static_cast<size_t>(i)].kind == Place::kNone ||
+        step.graph.value(node.inputs[static_cast<size_t>(i)]).dtype != DType::kFloat32)
+      fail(ErrorCode::kInvalidModel, "a step's guard has nothing to measure");
   for (const json& b : item.at("blobs")) {
     const uint64_t offset = b.at(0), bytes = b.at(1);
     if (offset % kAlignment != 0 || offset > blobs.size() || bytes > blobs.size() - offset)
@@ -308,6 +316,8 @@ void Plan::save(const std::string& path) const {
                      {"constants", step.constant_inputs},
                      {"reads", to_json(step.inputs)},
                      {"writes", to_json(step.outputs)},
+                     {"guards", step.guards},
+                     {"faithful", step.faithful},
                      {"blobs", blobs},
                      {"time_us", step.time_us}});
   }

@@ -23,6 +23,8 @@ struct PlanStep {
   std::vector<Place> inputs, outputs;
   std::vector<BlobView> blobs;
   std::unique_ptr<Kernel> kernel;
+  std::vector<int> guards;  ///< float inputs to be measured before it runs (session.cc)
+  bool faithful = false;    ///< always to be run so
   double time_us = 0;
   std::vector<CandidateInfo> candidates;
 };

@@ -1,20 +1,31 @@
 // Running a Plan. Everything is made ready when the session opens: one arena, the pointers of every step, the kernels'
 // states. A run sets the caller's pointers where steps read or write them, and calls the kernels in order.
+//
+// Guards: fast kernels may turn NaN or an infinity into a number. The plan says (plan_build.cc) which tensors must be
+// measured, and at which step, so that bounds on magnitudes prove all others finite. Where a guard fails, everything
+// from that step on runs faithfully; what ran before was proven by earlier guards.
 #include "engine/session.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "engine/kernels/magnitude.h"
 #include "engine/lower/step_graph.h"
+#include "engine/magnitudes.h"
 #include "engine/plan_impl.h"
 
 namespace slipway {
 
 struct Session::Impl {
+  struct Guard {
+    int input;
+    int64_t count;  ///< floats
+  };
   struct Step {
     std::vector<const void*> inputs;
     std::vector<void*> outputs;
+    std::vector<Guard> guards;
     std::unique_ptr<KernelState> state;
   };
   struct Patch {  // an operand that is the caller's buffer
@@ -41,9 +52,16 @@ struct Session::Impl {
         step.outputs.push_back(place.kind == Place::kArena ? arena.get() + place.at : nullptr);
         if (place.kind == Place::kOutput) output_patches.push_back({s, i, place.at});
       }
+      for (int i : from.guards)
+        step.guards.push_back({i, element_count(physical_dims(from.candidate.inputs[static_cast<size_t>(i)],
+                                                              input_dims(from, static_cast<size_t>(i))))});
       step.state = from.kernel->make_state();
       steps.push_back(std::move(step));
     }
+  }
+
+  static Dims input_dims(const PlanStep& step, size_t i) {
+    return step.graph.value(step_node(step.graph).inputs[i]).shape.to_dims();
   }
 
   void bind(std::span<const void* const> inputs, std::span<void* const> outputs) {
@@ -51,11 +69,15 @@ struct Session::Impl {
     for (const Patch& p : input_patches) steps[p.step].inputs[p.operand] = inputs[p.port];
     for (const Patch& p : output_reads) steps[p.step].inputs[p.operand] = outputs[p.port];
     for (const Patch& p : output_patches) steps[p.step].outputs[p.operand] = outputs[p.port];
+    special = false;
   }
 
   void run_step(size_t s) {
-    const KernelArgs args{steps[s].inputs.data(), steps[s].outputs.data(), scratch, steps[s].state.get(),
-                          plan->threads()};
+    for (const Guard& guard : steps[s].guards)
+      special = special || !all_within(static_cast<const float*>(steps[s].inputs[static_cast<size_t>(guard.input)]),
+                                       guard.count, kGuardMagnitude, plan->threads());
+    const KernelArgs args{steps[s].inputs.data(), steps[s].outputs.data(), scratch,
+                          steps[s].state.get(),   plan->threads(),         special || plan->impl().steps[s].faithful};
     plan->impl().steps[s].kernel->run(args);
   }
 
@@ -64,6 +86,7 @@ struct Session::Impl {
   std::byte* scratch;
   std::vector<Step> steps;
   std::vector<Patch> input_patches, output_reads, output_patches;
+  bool special = false;  ///< a guard of this run failed
 };
 
 namespace {

@@ -43,6 +43,9 @@ struct KernelArgs {
   std::byte* scratch;
   KernelState* state;
   int threads;
+  /// Compute so that NaN and infinities come out as the reference gives them, in a slower way if need be. Of note where
+  /// the candidate `loses_special`.
+  bool faithful = false;
 };
 
 /// A prepared step: immutable, shared by all sessions of a plan.
@@ -62,7 +65,9 @@ struct Candidate {
   std::vector<Layout> outputs;
   std::string rejected = {};
   int inplace_input = -1;  ///< output 0 may share this input's buffer
-  bool view = false;       ///< output 0 is this input's bytes (inplace_input), unchanged
+  /// Not run faithfully, it gives the right result only where its inputs, sums and products are finite.
+  bool loses_special = false;
+  bool view = false;  ///< output 0 is this input's bytes (inplace_input), unchanged
 };
 
 struct Blob {

@@ -6,9 +6,11 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/parallel.h"
 
 namespace slipway {
 namespace {
@@ -23,9 +25,17 @@ class DnnlState : public KernelState {
 class DnnlKernel : public Kernel {
  public:
   DnnlKernel(dnnl::primitive primitive, std::vector<DnnlArg> args, std::span<const BlobView> blobs, size_t scratch,
-             int residual_input)
-      : primitive_(std::move(primitive)), args_(std::move(args)), scratch_(scratch), residual_input_(residual_input) {
+             int residual_input, std::optional<Faithful> faithful)
+      : primitive_(std::move(primitive)),
+        args_(std::move(args)),
+        scratch_(scratch),
+        residual_input_(residual_input),
+        faithful_(std::move(faithful)) {
     for (DnnlArg& arg : args_) {
+      if (arg.from == DnnlArg::kScratchpad && faithful_ && faithful_->scratchpad.get_size() > scratch_) {
+        arg.desc = faithful_->scratchpad;
+        scratch_ = arg.desc.get_size();
+      }
       blob_of_.push_back(nullptr);
       if (arg.from == DnnlArg::kBlob)
         blob_of_.back() = require_blob(blobs, static_cast<size_t>(arg.index), arg.desc.get_size()).data();
@@ -65,19 +75,48 @@ class DnnlKernel : public Kernel {
     }
     if (residual_input_ >= 0 && call.inputs[residual_input_] != call.outputs[0])
       std::memcpy(call.outputs[0], call.inputs[residual_input_], output_bytes_);
-    const auto status = dnnl_primitive_execute(primitive_.get(), state.stream.get(),
+    const bool twin = call.faithful && faithful_ && faithful_->activation != nullptr;
+    const auto status = dnnl_primitive_execute(twin ? twin_primitive().get() : primitive_.get(), state.stream.get(),
                                                static_cast<int>(state.args.size()), state.args.data());
     if (status != dnnl_success)
       fail(ErrorCode::kInternal, "oneDNN failed to execute a primitive: status {}", static_cast<int>(status));
+    if (call.faithful && faithful_) finish(static_cast<float*>(call.outputs[0]), call.threads);
   }
 
  private:
+  const dnnl::primitive& twin_primitive() const try {
+    std::call_once(twin_made_, [&] { twin_primitive_ = faithful_->make(); });
+    return twin_primitive_;
+  } catch (const dnnl::error& error) {
+    fail(ErrorCode::kInternal, "oneDNN failed to make a primitive: {}", error.what());
+  }
+
+  void finish(float* y, int threads) const {
+    const Faithful& f = *faithful_;
+    const Dims physical = physical_dims(f.layout, f.dims);
+    const bool blocked = physical.size() == 5;
+    const int64_t block = blocked ? physical[4] : 1, pixels = blocked ? physical[2] * physical[3] * block : 1;
+    parallel_for(
+        element_count(physical), threads,
+        [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i)
+            if (blocked && i / pixels % physical[1] * block + i % block >= f.dims[1])
+              y[i] = 0;
+            else if (f.activation != nullptr)
+              y[i] = f.activation(y[i], f.alpha, f.beta);
+        },
+        1024);
+  }
+
   dnnl::primitive primitive_;
   std::vector<DnnlArg> args_;
   std::vector<const std::byte*> blob_of_;
   size_t scratch_;
   size_t output_bytes_ = 0;
   int residual_input_;
+  std::optional<Faithful> faithful_;
+  mutable std::once_flag twin_made_;
+  mutable dnnl::primitive twin_primitive_;
 };
 
 // Of what the descriptor means: strides of single elements and fields that its kind does not use may hold anything.
@@ -169,8 +208,10 @@ dnnl::memory::desc onednn_plain(DType dtype, const Dims& dims) {
 }
 
 std::unique_ptr<Kernel> make_dnnl_kernel(dnnl::primitive primitive, std::vector<DnnlArg> args,
-                                         std::span<const BlobView> blobs, size_t scratchpad_bytes, int residual_input) {
-  return std::make_unique<DnnlKernel>(std::move(primitive), std::move(args), blobs, scratchpad_bytes, residual_input);
+                                         std::span<const BlobView> blobs, size_t scratchpad_bytes, int residual_input,
+                                         std::optional<Faithful> faithful) {
+  return std::make_unique<DnnlKernel>(std::move(primitive), std::move(args), blobs, scratchpad_bytes, residual_input,
+                                      std::move(faithful));
 }
 
 bool append_activation(const Node& node, dnnl::post_ops& ops) {

@@ -1,12 +1,15 @@
 #pragma once
 // oneDNN behind one small door: only lower/onednn*.cc include this header.
 #include <dnnl.hpp>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "engine/lower/lower.h"
+#include "model/ops/activation.h"
 #include "model/ops/window.h"
 
 namespace slipway {
@@ -39,11 +42,32 @@ struct DnnlArg {
   dnnl::memory::desc desc;
 };
 
+/// How a kernel runs faithfully. A fused activation is left to a primitive with the same operands but without it, made
+/// at the first need, and then applied in place as the reference has it. Padded channels of the output are zero after
+/// that: their weights are zero too, which is no help once infinities are multiplied by them.
+struct Faithful {
+  Layout layout;  ///< of the output
+  Dims dims;
+  Activation activation = nullptr;
+  float alpha = 0, beta = 0;
+  std::function<dnnl::primitive()> make = {};
+  dnnl::memory::desc scratchpad = {};
+};
+/// `plain`: of the primitive without the node's activation.
+template <typename Primitive>
+void leave_activation_to(const typename Primitive::primitive_desc& plain, const Node& node, Faithful& faithful) {
+  faithful.activation = activation_named(node.text("activation", ""));
+  faithful.alpha = node.real("alpha", 0);
+  faithful.beta = node.real("beta", 0);
+  faithful.make = [plain] { return Primitive(plain); };
+  faithful.scratchpad = plain.scratchpad_desc();
+}
+
 /// Any oneDNN primitive as a Kernel. `residual_input` ≥ 0: that input is added through a sum post-op, so output 0 must
 /// hold it first; it is copied there unless both share a buffer.
 std::unique_ptr<Kernel> make_dnnl_kernel(dnnl::primitive primitive, std::vector<DnnlArg> args,
                                          std::span<const BlobView> blobs, size_t scratchpad_bytes,
-                                         int residual_input = -1);
+                                         int residual_input = -1, std::optional<Faithful> faithful = std::nullopt);
 
 /// Appends the fused activation (attributes `activation`, `alpha`, `beta`) to the post-ops; false when oneDNN has no
 /// such one.

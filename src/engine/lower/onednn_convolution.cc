@@ -27,22 +27,25 @@ dnnl::memory::dims weight_dims(const LowerContext& c) {
 
 using PrimitiveDesc = dnnl::convolution_forward::primitive_desc;
 
+dnnl::memory::desc any_weights(const LowerContext& c) {
+  return {weight_dims(c), dnnl::memory::data_type::f32, dnnl::memory::format_tag::any};
+}
+
 template <typename Visit>
-PrimitiveDesc describe(const LowerContext& c, Layout in, Layout out, const Visit& visit) {
+PrimitiveDesc describe(const LowerContext& c, Layout in, Layout out, const dnnl::memory::desc& weights, bool activated,
+                       const Visit& visit) {
   using dnnl::memory;
   const Window window = conv_window(c.node, c.input_dims(0), c.input_dims(1));
   const Dims x = c.input_dims(0), y = c.output_dims();
   if (!onednn_can_count(window, in, out, x, y)) return {};
   memory::dims dilations;
   for (int64_t d : window.dilations) dilations.push_back(d - 1);
-  const auto any = memory::format_tag::any;
   const ImageDescs images = onednn_images(in, out, x, y);
-  const memory::desc weights(weight_dims(c), memory::data_type::f32, any);
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   dnnl::post_ops ops;
   if (c.has_input(kResidual)) ops.append_sum(1);
-  append_activation(c.node, ops);
+  if (activated) append_activation(c.node, ops);
   attr.set_post_ops(ops);
   const auto kind = dnnl::prop_kind::forward_inference;
   const auto algorithm = dnnl::algorithm::convolution_direct;
@@ -56,9 +59,22 @@ PrimitiveDesc describe(const LowerContext& c, Layout in, Layout out, const Visit
 std::string variant_of(const PrimitiveDesc& pd) { return onednn_variant(pd.impl_info_str(), pd.weights_desc()); }
 
 PrimitiveDesc find(const LowerContext& c, const Candidate& candidate) {
-  return require_found(describe(c, candidate.inputs[0], candidate.outputs[0],
+  return require_found(describe(c, candidate.inputs[0], candidate.outputs[0], any_weights(c), true,
                                 [&](const PrimitiveDesc& pd) { return variant_of(pd) == candidate.variant; }),
                        candidate.variant);
+}
+
+// The same without the activation, on the same packed weights; empty when there is none.
+PrimitiveDesc without_activation(const LowerContext& c, Layout in, Layout out, const PrimitiveDesc& pd) try {
+  const auto visit = [&](const auto& wanted) { return describe(c, in, out, pd.weights_desc(), false, wanted); };
+  const PrimitiveDesc same = visit([&](const PrimitiveDesc& other) { return variant_of(other) == variant_of(pd); });
+  if (same) return same;
+  return visit([&](const PrimitiveDesc& other) {
+    const std::string name = other.impl_info_str();
+    return !name.starts_with("ref") && !onednn_needs_aligned_pixels(name, in, out);
+  });
+} catch (const dnnl::error&) {
+  return {};
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -81,7 +97,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   for (const auto& [in, out] : pairs) {
     const ImageDescs images = onednn_images(in, out, c.input_dims(0), c.output_dims());
     try {
-      describe(c, in, out, [&](PrimitiveDesc& pd) {
+      describe(c, in, out, any_weights(c), true, [&](PrimitiveDesc& pd) {
         const std::string name = pd.impl_info_str();
         if (name.starts_with("ref") || name.starts_with("simple")) return false;
         Candidate candidate{.tactic = "onednn_conv", .variant = variant_of(pd)};
@@ -97,6 +113,9 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
           candidate.inputs[kResidual] = out;
           candidate.inplace_input = kResidual;
         }
+        candidate.loses_special = c.node.has("activation");
+        if (candidate.loses_special && !without_activation(c, in, out, pd))
+          candidate.rejected = "its activation loses NaN, and without it there is none for the same packed weights";
         if (onednn_needs_aligned_pixels(name, in, out))
           candidate.rejected = "its pixels must lie at multiples of 16 bytes";
         candidates.push_back(std::move(candidate));
@@ -127,8 +146,14 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
                                {DNNL_ARG_DST, DnnlArg::kOutput, 0, pd.dst_desc()},
                                {DNNL_ARG_SCRATCHPAD, DnnlArg::kScratchpad, 0, pd.scratchpad_desc()}};
   if (c.has_input(kBias)) args.push_back({DNNL_ARG_BIAS, DnnlArg::kBlob, 1, pd.bias_desc()});
+  const Layout in = candidate.inputs[0], out = candidate.outputs[0];
+  Faithful faithful{.layout = out, .dims = c.output_dims()};
+  if (c.node.has("activation")) {
+    const PrimitiveDesc plain = require_found(without_activation(c, in, out, pd), candidate.variant);
+    leave_activation_to<dnnl::convolution_forward>(plain, c.node, faithful);
+  }
   return make_dnnl_kernel(dnnl::convolution_forward(pd), std::move(args), blobs, pd.scratchpad_desc().get_size(),
-                          c.has_input(kResidual) ? static_cast<int>(kResidual) : -1);
+                          c.has_input(kResidual) ? static_cast<int>(kResidual) : -1, std::move(faithful));
 } catch (const dnnl::error& error) {
   fail_onednn(error, c.node);
 }

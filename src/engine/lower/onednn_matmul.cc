@@ -62,15 +62,18 @@ Operands operands(const LowerContext& c) {
 
 using PrimitiveDesc = dnnl::matmul::primitive_desc;
 
+dnnl::memory::desc weights_to_ask_for(const Operands& o, bool packed) {
+  return packed ? dnnl::memory::desc(o.b, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any) : o.b_desc;
+}
+
 template <typename Visit>
-PrimitiveDesc describe(const LowerContext& c, const Operands& o, bool packed, const Visit& visit) {
+PrimitiveDesc describe(const LowerContext& c, const Operands& o, const dnnl::memory::desc& b, bool activated,
+                       const Visit& visit) {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   dnnl::post_ops ops;
-  if (c.node.is_fused("Gemm")) append_activation(c.node, ops);
+  if (activated && c.node.is_fused("Gemm")) append_activation(c.node, ops);
   attr.set_post_ops(ops);
-  const dnnl::memory::desc b =
-      packed ? dnnl::memory::desc(o.b, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any) : o.b_desc;
   const dnnl::matmul::desc desc(o.a_desc, b, o.bias_desc, o.y_desc);  // an empty bias is none
   return visit_implementations<dnnl::matmul>(desc, attr, visit);
 }
@@ -83,9 +86,22 @@ std::string variant_of(const PrimitiveDesc& pd, bool packed) {
 
 PrimitiveDesc find(const LowerContext& c, const Operands& o, const Candidate& candidate) {
   const bool packed = is_packed(candidate);
-  return require_found(
-      describe(c, o, packed, [&](const PrimitiveDesc& pd) { return variant_of(pd, packed) == candidate.variant; }),
-      candidate.variant);
+  return require_found(describe(c, o, weights_to_ask_for(o, packed), true,
+                                [&](const PrimitiveDesc& pd) { return variant_of(pd, packed) == candidate.variant; }),
+                       candidate.variant);
+}
+
+bool has_activation(const Node& node) { return node.is_fused("Gemm") && node.has("activation"); }
+
+// The same without the activation, on the same packed weights; empty when there is none.
+PrimitiveDesc without_activation(const LowerContext& c, const Operands& o, const PrimitiveDesc& pd) try {
+  const auto visit = [&](const auto& wanted) { return describe(c, o, pd.weights_desc(), false, wanted); };
+  const PrimitiveDesc same =
+      visit([&](const PrimitiveDesc& other) { return variant_of(other, true) == variant_of(pd, true); });
+  if (same) return same;
+  return visit([](const PrimitiveDesc& other) { return !std::string(other.impl_info_str()).starts_with("ref"); });
+} catch (const dnnl::error&) {
+  return {};
 }
 
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
@@ -104,12 +120,15 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   for (const bool packed : {true, false}) {
     if (packed && !c.is_constant(1)) continue;
     try {
-      describe(c, o, packed, [&](PrimitiveDesc& pd) {
+      describe(c, o, weights_to_ask_for(o, packed), true, [&](PrimitiveDesc& pd) {
         const std::string name = pd.impl_info_str();
         if (name.starts_with("ref")) return false;
         Candidate candidate{.tactic = "onednn_matmul", .variant = variant_of(pd, packed)};
         candidate.inputs.assign(c.node.inputs.size(), Layout::kPlain);
         candidate.outputs = {Layout::kPlain};
+        candidate.loses_special = has_activation(c.node);
+        if (candidate.loses_special && !without_activation(c, o, pd))
+          candidate.rejected = "its activation loses NaN, and without it there is none for the same packed weights";
         candidates.push_back(std::move(candidate));
         return false;
       });
@@ -147,7 +166,13 @@ std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate
   if (o.has_bias) args.push_back(operand(DNNL_ARG_BIAS, 2, o.bias_desc));
   args.push_back({DNNL_ARG_DST, DnnlArg::kOutput, 0, o.y_desc});
   args.push_back({DNNL_ARG_SCRATCHPAD, DnnlArg::kScratchpad, 0, pd.scratchpad_desc()});
-  return make_dnnl_kernel(dnnl::matmul(pd), std::move(args), blobs, pd.scratchpad_desc().get_size());
+  Faithful faithful{.layout = Layout::kPlain, .dims = c.output_dims()};
+  if (has_activation(c.node)) {
+    const PrimitiveDesc plain = require_found(without_activation(c, o, pd), candidate.variant);
+    leave_activation_to<dnnl::matmul>(plain, c.node, faithful);
+  }
+  return make_dnnl_kernel(dnnl::matmul(pd), std::move(args), blobs, pd.scratchpad_desc().get_size(), -1,
+                          std::move(faithful));
 } catch (const dnnl::error& error) {
   fail_onednn(error, c.node);
 }

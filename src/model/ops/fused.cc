@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "model/op.h"
+#include "model/ops/activation.h"
 #include "model/ops/convolution.h"
 #include "model/ops/families.h"
 #include "model/ops/row_rules.h"
@@ -61,27 +62,13 @@ Tensor eval_as(EvalContext& ctx, std::string_view op, std::vector<const Tensor*>
 
 const Tensor* optional_input(const EvalContext& ctx, size_t i) { return ctx.has_input(i) ? &ctx.input(i) : nullptr; }
 
-double activate(const std::string& name, double alpha, double beta, double x) {
-  if (name == "Relu") return std::max(x, 0.0);
-  if (name == "Clip") return std::min(std::max(x, alpha), beta);
-  if (name == "LeakyRelu") return x < 0 ? alpha * x : x;
-  if (name == "Sigmoid") return 1 / (1 + std::exp(-x));
-  if (name == "Tanh") return std::tanh(x);
-  if (name == "HardSwish") return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0);
-  if (name == "HardSigmoid") return std::min(std::max(alpha * x + beta, 0.0), 1.0);
-  if (name == "Elu") return x < 0 ? alpha * std::expm1(x) : x;
-  return x / (1 + std::exp(-x));  // SiLU
-}
-
 void apply_activation(EvalContext& ctx, Tensor& y) {
   const std::string name = ctx.node.text("activation", "");
-  static constexpr std::string_view kNames[] = {"Relu",      "Clip",        "LeakyRelu", "Sigmoid", "Tanh",
-                                                "HardSwish", "HardSigmoid", "Elu",       "SiLU"};
   if (name.empty()) return;
-  if (std::find(std::begin(kNames), std::end(kNames), name) == std::end(kNames))
-    ctx.reject("the activation is unknown: " + name);
+  const Activation activation = activation_named(name);
+  if (activation == nullptr) ctx.reject("the activation is unknown: " + name);
   const float alpha = ctx.node.real("alpha", 0), beta = ctx.node.real("beta", 0);
-  for (float& v : y.mutable_values<float>()) v = static_cast<float>(activate(name, alpha, beta, v));
+  for (float& v : y.mutable_values<float>()) v = activation(v, alpha, beta);
 }
 
 void infer_conv(InferContext& ctx) {
@@ -476,6 +463,28 @@ constexpr OpSpec kFused[] = {
 };
 
 }  // namespace
+
+Activation activation_named(std::string_view name) {
+  struct Row {
+    std::string_view name;
+    Activation of;
+  };
+  static constexpr Row kRows[] = {
+      {"Relu", [](float x, float, float) { return std::max(x, 0.0f); }},
+      {"Clip", [](float x, float alpha, float beta) { return std::min(std::max(x, alpha), beta); }},
+      {"LeakyRelu", [](float x, float alpha, float) { return x < 0.0f ? alpha * x : x; }},
+      {"Sigmoid", [](float x, float, float) { return 1.0f / (1.0f + std::exp(-x)); }},
+      {"Tanh", [](float x, float, float) { return std::tanh(x); }},
+      {"HardSwish", [](float x, float, float) { return x * std::min(std::max(x / 6.0f + 0.5f, 0.0f), 1.0f); }},
+      {"HardSigmoid",
+       [](float x, float alpha, float beta) { return std::min(std::max(alpha * x + beta, 0.0f), 1.0f); }},
+      {"Elu", [](float x, float alpha, float) { return x < 0.0f ? alpha * std::expm1(x) : x; }},
+      {"SiLU", [](float x, float, float) { return x / (1.0f + std::exp(-x)); }},
+  };
+  for (const Row& row : kRows)
+    if (row.name == name) return row.of;
+  return nullptr;
+}
 
 std::span<const OpSpec> fused_ops() { return kFused; }
 
