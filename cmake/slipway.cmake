@@ -121,6 +121,12 @@ function(slipway_differential)
   add_executable(differential EXCLUDE_FROM_ALL ${CMAKE_SOURCE_DIR}/tests/differential/main.cc)
   target_link_libraries(differential PRIVATE slipway_differential CLI11::CLI11)
   set_target_properties(differential PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+  if(SLIPWAY_TESTS)
+    add_executable(differential_test ${CMAKE_SOURCE_DIR}/tests/differential/differential_test.cc)
+    target_link_libraries(differential_test PRIVATE slipway_differential GTest::gtest_main)
+    add_test(NAME differential COMMAND differential_test --gtest_brief=1)
+    set_tests_properties(differential PROPERTIES TIMEOUT 900)
+  endif()
 endfunction()
 
 # Suites that cross folders: tests/*_test.cc and tests/*.sh (the program is their first argument).

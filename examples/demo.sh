@@ -91,7 +91,7 @@ shipped=$((SECONDS - start))
 
 cat >"$out/lax.yaml" <<'YAML'
 # A policy that forgives nearly everything: what verification would have refused gets as far as the canary.
-accuracy: {max_drop_points: 100, max_class_drop_points: 100, max_edge_case_drop_points: 100}
+accuracy: {max_drop_points: 100, max_class_drop_points: 100, max_edge_case_drop_points: 100, require_better_than_chance: no}
 output: {min_cosine: -1}
 stability: {max_new_nonfinite: 1000000}
 YAML

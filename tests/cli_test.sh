@@ -57,6 +57,14 @@ refuses() {
     pass "$name"
   fi
 }
+# judged NAME VERDICT ARGUMENT…: exit 1, and the last line of standard output is JSON with that verdict.
+judged() {
+  local name=$1 verdict=$2 status
+  shift 2
+  "$slipway" "$@" --json >out 2>err
+  status=$?
+  if [ $status -ne 1 ]; then miss "$name" "exit $status, not 1"; else json "$name" "j['verdict'] == '$verdict'"; fi
+}
 # interrupted NAME SECONDS ARGUMENT…: SIGINT ends it with status 130 and no files.
 interrupted() {
   local name=$1 seconds=$2 before status
@@ -129,6 +137,22 @@ json "bench --json" "all(k in j for k in ('latency_ms_median', 'latency_ms_p99',
 works "bench side by side" bench "$model" model.plan --seconds 0.2 --rounds 2 --no-tune
 says "bench side by side" "speed-up"
 
+mkdir parts
+"$python" - "$model" <<'P' || { echo "FAIL python3-onnx is needed"; exit 1; }
+import sys, onnx
+onnx.save(onnx.load(sys.argv[1]), 'parts/model.onnx', save_as_external_data=True, location='weights.bin', size_threshold=0)
+P
+works "run with external data" run parts/model.onnx --input "$input=x.npy" --output-dir external
+if cmp -s engine/0.npy external/0.npy; then pass "external data give the same"; else miss "external data give the same" ""; fi
+works "inspect with external data" inspect parts/model.onnx --json
+json "inspect counts external data" "j['file_bytes'] == $(stat -c %s parts/model.onnx) + $(stat -c %s parts/weights.bin)"
+ln -s parts/weights.bin link.bin
+for output in parts/weights.bin ./parts/../parts/weights.bin link.bin parts/model.onnx; do
+  refuses "optimize: output is $output" "replace" optimize parts/model.onnx -o $output
+  refuses "build: output is $output" "replace" build parts/model.onnx -o $output
+done
+works "build in place of a plan" build model.plan -o model.plan --no-tune
+
 if [ -d $data_set ]; then
   works "data init" data init $data_set -o data.yaml
   refuses "data init over a file" "exists already" data init $data_set -o data.yaml
@@ -151,6 +175,9 @@ if [ -d $data_set ]; then
   refuses "quantize: unknown strategy" "ptq, qat or auto" quantize "$model" --data data.yaml -o gone.onnx --strategy best
   refuses "quantize: a policy that decides nothing" "--strategy auto" quantize "$model" --data data.yaml -o gone.onnx --policy wrong.yaml
   refuses "quantize: output is the model" "replace" quantize "$model" --data data.yaml -o "$model"
+  refuses "quantize: output is the model's data" "replace" quantize parts/model.onnx --data data.yaml -o parts/weights.bin
+  refuses "quantize: calibration is the model's data" "replace" quantize parts/model.onnx --data data.yaml -o gone.onnx --save-calibration link.bin
+  refuses "verify: report is the candidate's data" "replace" verify "$model" parts/model.onnx --data data.yaml --report link.bin
   echo "quantization: {weight_bits: 5}" >bits.yaml
   refuses "quantize: a policy with bits that are not to be had" "bits.yaml:1" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy bits.yaml
   echo "quantization: {max_accuracy_drop_points: 99}" >lax.yaml
@@ -168,6 +195,8 @@ if [ -d $data_set ]; then
   refuses "qat: a weight of what is left out" "nothing is distilled" qat "$model" --data data.yaml -o gone.onnx --loss labels --temperature 4
   refuses "qat: flipped and not" "--no-flip" qat "$model" --data data.yaml -o gone.onnx --flip --no-flip
   refuses "qat: output is the model" "replace" qat "$model" --data data.yaml -o "$model"
+  refuses "qat: output is the model's data" "replace" qat parts/model.onnx --data data.yaml -o link.bin
+  refuses "qat: checkpoint is the model's data" "replace" qat parts/model.onnx --data data.yaml -o gone.onnx --checkpoint parts/weights.bin
   refuses "qat: absent model" "no such file" qat absent.onnx --data data.yaml -o gone.onnx
   refuses "qat: absent data" "no such file" qat "$model" --data absent.yaml -o gone.onnx
   refuses "qat: unwritable output" "written" qat "$model" --data data.yaml -o no/such/folder/gone.onnx
@@ -182,6 +211,19 @@ if [ -d $data_set ]; then
   if [ $? -eq 1 ] && [ -e kept.onnx ]; then pass "PTQ that falls short is kept, with status 1"; else miss "PTQ that falls short is kept, with status 1" ""; fi
   says "and QAT would be next" "QAT would be next"
   unset SLIPWAY_TORCH
+  works "data preview" data preview "$model" "$trained_with" --samples 200 --count 4 -o preview.html --json
+  json "and nothing to warn of" "j['warnings'] == [] and j['accuracy'] > 0.8"
+  echo "label_map: {0: 1, 1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 0}" | cat "$trained_with" - >shifted.yaml
+  works "data preview of wrong labels" data preview "$model" shifted.yaml --samples 200 --count 4 -o preview.html --json
+  json "and its warning" "'near chance' in j['warnings'][-1]"
+  judged "verify: few samples are inconclusive, and that is exit 1" inconclusive verify "$model" "$model" --data "$trained_with" --quick --samples 40 --edge-case-samples 10 --no-tune
+  json "and --samples wins over --quick" "j['data']['judged_samples'] == 40 and j['accuracy']['edge_cases'][0]['samples'] == 10"
+  judged "verify: a model that guesses is refused, though the candidate equals it" fail verify "$model" "$model" --data shifted.yaml --quick --samples 200 --edge-case-samples 10 --no-tune
+  json "and the warnings are repeated" "any('near chance' in w for w in j['data']['warnings']) and any(c['id'] == 'accuracy.chance' and c['verdict'] == 'fail' for c in j['checks'])"
+  "$slipway" ship "$model" --data shifted.yaml --skip-quantize --quick --samples 200 --edge-case-samples 10 --seconds 1 --no-tune --work road --report road.html --report-json road.json --json >out 2>err
+  if [ $? -eq 1 ]; then pass "ship stops at such a model"; else miss "ship stops at such a model" ""; fi
+  json "and repeats the warnings" "j['stage'] == 'verify' and any('near chance' in w for w in j['warnings'])"
+  if [ -s road.html ] && [ -s road.json ]; then pass "its reports are written where asked"; else miss "its reports are written where asked" ""; fi
   interrupted "Ctrl-C in quantize" 0.4 quantize "$model" --data data.yaml -o gone.onnx --samples 40000
 else
   echo "SKIP quantize: $data_set is not installed"

@@ -62,7 +62,7 @@ simulation: {max_p99_ratio: 1000, min_seconds: 1}
 Y
 cat >lax.yaml <<'Y'
 performance: {max_latency_ratio: 100, min_rounds: 1, memory_slack_mib: 1000}
-accuracy: {max_drop_points: 100, max_class_drop_points: 100, max_edge_case_drop_points: 100}
+accuracy: {max_drop_points: 100, max_class_drop_points: 100, max_edge_case_drop_points: 100, require_better_than_chance: no}
 output: {min_cosine: -1}
 stability: {max_new_nonfinite: 1000}
 simulation: {max_p99_ratio: 1000, min_seconds: 1}

@@ -1,11 +1,16 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
+#include <set>
 
+#include "base/block_digest.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_reader.h"
 #include "base/half.h"
 #include "base/hash.h"
 #include "base/parallel.h"
@@ -32,6 +37,70 @@ TEST(Half, RoundsToNearestEven) {
 
 TEST(Hash, MatchesTheStandardVector) {
   EXPECT_EQ(sha256_hex(std::string_view("abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(Hash, OfAFileIsThatOfItsBytes) {
+  const std::string path = testing::TempDir() + "/hashed", text(1'000'003, 'a');
+  write_file(path, text);
+  EXPECT_EQ(sha256_of_file(path), sha256_hex(text));
+}
+
+TEST(BlockDigest, DoesNotDependOnHowTheBytesCome) {
+  constexpr uint64_t kSeed = 7;
+  Random random(kSeed);
+  std::string text(1000, '\0');
+  for (char& c : text) c = static_cast<char>(random.below(256));
+  const std::string whole = BlockDigest().add(text.data(), text.size()).hex();
+  for (int i = 0; i < 100; ++i) {
+    BlockDigest digest;
+    for (size_t at = 0; at < text.size();) {
+      const size_t bytes = std::min(text.size() - at, static_cast<size_t>(random.below(200)));
+      digest.add(text.data() + at, bytes);
+      at += bytes;
+    }
+    EXPECT_EQ(digest.hex(), whole) << "seed " << kSeed;
+  }
+}
+
+TEST(BlockDigest, EveryFlippedBitAndEveryLengthDiffers) {
+  std::set<std::string> digests;
+  for (size_t bytes = 0; bytes < 200; ++bytes) {
+    std::string text(bytes, '\0');
+    EXPECT_TRUE(digests.insert(BlockDigest().add(text.data(), bytes).hex()).second);
+  }
+  std::string text(200, 'x');
+  for (size_t bit = 0; bit < 8 * text.size(); ++bit) {
+    text[bit / 8] = static_cast<char>(text[bit / 8] ^ (1 << bit % 8));
+    EXPECT_TRUE(digests.insert(BlockDigest().add(text.data(), text.size()).hex()).second) << bit;
+    text[bit / 8] = 'x';
+  }
+}
+
+TEST(FileReader, CopiesAndRefusesWhatHasBecomeShorter) {
+  const std::string path = testing::TempDir() + "/read", text = "0123456789";
+  write_file(path, text);
+  const FileReader file(path);
+  const FileContents contents = read_contents(path);
+  copy_file(path, path + ".copy");
+  EXPECT_EQ(read_text_file(path + ".copy"), text);
+  ASSERT_EQ(::truncate(path.c_str(), 4), 0);
+  char bytes[10];
+  EXPECT_NO_THROW(file.read(0, bytes, 4));
+  EXPECT_THROW(file.read(0, bytes, 10), Error);
+  EXPECT_EQ(std::memcmp(contents.bytes().data(), text.data(), text.size()), 0);
+  EXPECT_THROW(FileReader{testing::TempDir()}, Error);
+}
+
+TEST(MappedFileDeathTest, EndsWithASentenceWhereTheFileIsCutShort) {
+  const std::string path = testing::TempDir() + "/mapped";
+  write_file(path, std::string(100'000, 'x'));
+  EXPECT_EXIT(
+      {
+        const MappedFile file(path);
+        if (::truncate(path.c_str(), 0) != 0) std::abort();
+        std::_Exit(file.bytes()[50'000] == std::byte{'x'} ? 0 : 1);
+      },
+      testing::ExitedWithCode(exit_status(ErrorCode::kIo)), "cut short");
 }
 
 TEST(Parallel, CoversTheRangeOnce) {

@@ -3,57 +3,44 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
 
 #include "base/error.h"
+#include "base/file_reader.h"
 
 namespace slipway {
 namespace fs = std::filesystem;
 namespace {
 
-int open_regular(const std::string& path, struct stat& info) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
-    if (errno == ENOENT || errno == ENOTDIR)
-      fail(ErrorCode::kNotFound, "There is no such file; check the path: {}", path);
-    fail(ErrorCode::kIo, "The file can't be opened ({}): {}", std::strerror(errno), path);
+// Reading a mapping beyond where its file has been truncated raises SIGBUS, which can't become an exception: the
+// process ends with a sentence.
+void on_bus_error(int signal, siginfo_t* info, void*) {
+  constexpr std::string_view kSentence =
+      "slipway: A data file was cut short while it was read; restore it and run again.\n";
+  if (info->si_code == BUS_ADRERR) {
+    static_cast<void>(!::write(STDERR_FILENO, kSentence.data(), kSentence.size()));
+    std::_Exit(exit_status(ErrorCode::kIo));
   }
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd);
-    fail(ErrorCode::kIo, "This is not a regular file; name a file: {}", path);
-  }
-  return fd;
+  ::signal(signal, SIG_DFL);  // another fault: it is raised again on return
 }
 
 }  // namespace
-
 std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes) {
-  struct stat info {};
-  const int fd = open_regular(path, info);
-  const auto size = static_cast<uint64_t>(info.st_size);
-  if (size > max_bytes) {
-    ::close(fd);
-    fail(ErrorCode::kIo, "The file is larger than the {} bytes allowed here ({} bytes): {}", max_bytes, size, path);
-  }
-  std::vector<std::byte> bytes(size);
-  size_t done = 0;
-  while (done < size) {
-    const ssize_t n = ::read(fd, bytes.data() + done, size - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    done += static_cast<size_t>(n);
-  }
-  ::close(fd);
-  if (done != size) fail(ErrorCode::kIo, "The file could be read only in part ({} of {} bytes): {}", done, size, path);
+  const FileReader file(path);
+  if (file.size() > max_bytes)
+    fail(ErrorCode::kIo, "The file is larger than the {} bytes allowed here ({} bytes): {}", max_bytes, file.size(),
+         path);
+  std::vector<std::byte> bytes(file.size());
+  file.read(0, bytes.data(), bytes.size());
   return bytes;
 }
 
@@ -113,18 +100,19 @@ void write_file(const std::string& path, std::span<const std::byte> bytes) {
 }
 
 MappedFile::MappedFile(const std::string& path) {
-  struct stat info {};
-  const int fd = open_regular(path, info);
-  size_ = static_cast<size_t>(info.st_size);
-  if (size_ > 0) {
-    void* at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    const int error = errno;
-    ::close(fd);
-    if (at == MAP_FAILED) fail(ErrorCode::kIo, "The file can't be mapped ({}): {}", std::strerror(error), path);
-    data_ = static_cast<const std::byte*>(at);
-  } else {
-    ::close(fd);
-  }
+  const FileReader file(path);
+  size_ = static_cast<size_t>(file.size());
+  if (size_ == 0) return;
+  void* at = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
+  if (at == MAP_FAILED) fail(ErrorCode::kIo, "The file can't be mapped ({}): {}", std::strerror(errno), path);
+  data_ = static_cast<const std::byte*>(at);
+  static const bool explained = [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_bus_error;
+    action.sa_flags = SA_SIGINFO;
+    return ::sigaction(SIGBUS, &action, nullptr) == 0;
+  }();
+  SLIPWAY_CHECK(explained);
 }
 
 MappedFile::~MappedFile() {

@@ -3,7 +3,7 @@
 #include <openssl/evp.h>
 
 #include "base/error.h"
-#include "base/file.h"
+#include "base/file_reader.h"
 
 namespace slipway {
 
@@ -33,7 +33,12 @@ std::string Sha256::hex() {
 
 std::string sha256_hex(std::span<const std::byte> bytes) { return Sha256().add(bytes.data(), bytes.size()).hex(); }
 std::string sha256_hex(std::string_view text) { return Sha256().add(text).hex(); }
-std::string sha256_of_file(const std::string& path) { return sha256_hex(MappedFile(path).bytes()); }
+
+std::string sha256_of_file(const std::string& path) {
+  Sha256 hash;
+  FileReader(path).read_blocks([&](const std::byte* data, size_t bytes) { hash.add(data, bytes); });
+  return hash.hex();
+}
 
 uint64_t fnv1a(const void* data, size_t bytes, uint64_t seed) {
   const auto* at = static_cast<const unsigned char*>(data);

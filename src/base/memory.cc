@@ -1,5 +1,7 @@
 #include "base/memory.h"
 
+#include <sys/mman.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -8,6 +10,8 @@
 
 namespace slipway {
 namespace {
+
+constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 uint64_t status_kilobytes(const char* key) {
   std::FILE* file = std::fopen("/proc/self/status", "re");
@@ -23,17 +27,26 @@ uint64_t status_kilobytes(const char* key) {
   return value;
 }
 
-}  // namespace
-
-void AlignedFree::operator()(std::byte* p) const noexcept { std::free(p); }
-
-AlignedBytes allocate_aligned(size_t bytes) {
-  const size_t padded = round_up(bytes == 0 ? 1 : bytes, kAlignment);
-  auto* p = static_cast<std::byte*>(padded < bytes ? nullptr : std::aligned_alloc(kAlignment, padded));
+AlignedBytes allocate(size_t bytes, size_t alignment) {
+  const size_t padded = round_up(bytes == 0 ? 1 : bytes, alignment);
+  auto* p = static_cast<std::byte*>(padded < bytes ? nullptr : std::aligned_alloc(alignment, padded));
   if (p == nullptr)
     fail(ErrorCode::kInvalidArgument, "There is not enough memory; use a smaller batch or model ({} bytes asked)",
          bytes);
   return AlignedBytes(p);
+}
+
+}  // namespace
+
+void AlignedFree::operator()(std::byte* p) const noexcept { std::free(p); }
+
+AlignedBytes allocate_aligned(size_t bytes) { return allocate(bytes, kAlignment); }
+
+AlignedBytes allocate_large(size_t bytes) {
+  if (bytes < kHugePageBytes) return allocate_aligned(bytes);
+  AlignedBytes p = allocate(bytes, kHugePageBytes);
+  ::madvise(p.get(), bytes, MADV_HUGEPAGE);
+  return p;
 }
 
 uint64_t resident_bytes() { return status_kilobytes("VmRSS:") * 1024; }

@@ -14,6 +14,8 @@ using AlignedBytes = std::unique_ptr<std::byte[], AlignedFree>;
 
 /// Uninitialised, 64-byte aligned; fails with kInvalidArgument beyond the memory of this machine.
 AlignedBytes allocate_aligned(size_t bytes);
+/// The same, on huge pages where the kernel has some: for what is filled at once and read often.
+AlignedBytes allocate_large(size_t bytes);
 
 inline size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 

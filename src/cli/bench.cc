@@ -69,7 +69,7 @@ json summary(const Entry& e, const Options& o, const Entry& first) {
             {"build_ms", e.build_ms},
             {"peak_rss_bytes", e.peak},
             {"peak_rss_over_start_bytes", e.peak_over_start},
-            {"file_bytes", file_bytes(e.model)},
+            {"file_bytes", model_bytes(e.model)},
             {"runs", e.times_ms.size()},
             {"coefficient_of_variation", summarize(e.round_medians).cv},
             {"choices_digest", e.plan->opened().choices_digest}};
@@ -99,7 +99,7 @@ void run(const Options& o) {
   }
   for (Entry& e : entries) {
     e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model);
-    if (e.temporary) ::unlink(e.plan_path.c_str());  // the child has mapped it
+    if (e.temporary) ::unlink(e.plan_path.c_str());  // the child has read it
   }
   for (int round = 0; round <= o.rounds; ++round)  // round 0 warms up
     for (Entry& e : entries) {

@@ -25,6 +25,7 @@ void run(const Options& o) {
          "Slipway builds plans for CPUs; for '{}' give the ONNX file to TensorRT: trtexec --onnx={} "
          "--saveEngine=model.engine",
          o.target, o.model);
+  if (!Plan::is_plan_file(o.model)) require_replaces_nothing({o.output}, {o.model});
   require_writable(o.output);
   const Graph graph = load_model(o.model);
   const int64_t start = now_ns();

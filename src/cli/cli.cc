@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "engine/plan.h"
+#include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
 
 namespace slipway {
@@ -22,6 +23,30 @@ CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary
 }
 
 Graph load_model(const std::string& path) { return Plan::is_plan_file(path) ? Plan::graph_of(path) : load_onnx(path); }
+
+namespace {
+std::vector<std::string> files_of(const std::string& model) {
+  return Plan::is_plan_file(model) ? std::vector{model} : model_files(model);
+}
+}  // namespace
+
+uint64_t model_bytes(const std::string& path) {
+  uint64_t bytes = 0;
+  for (const std::string& file : files_of(path)) bytes += file_bytes(file);
+  return bytes;
+}
+
+void require_replaces_nothing(const std::vector<std::string>& written, const std::vector<std::string>& models,
+                              const std::vector<std::string>& others) {
+  std::vector<std::string> read = others;
+  for (const std::string& model : models)
+    for (std::string& file : files_of(model)) read.push_back(std::move(file));
+  for (const std::string& output : written)
+    for (const std::string& file : read)
+      if (!output.empty() && !file.empty() && is_same_file(output, file))
+        fail(ErrorCode::kInvalidArgument, "The output would replace a file that is read here; give it another name: {}",
+             output);
+}
 
 std::map<std::string, int64_t> parse_dims(const std::vector<std::string>& pairs) {
   std::map<std::string, int64_t> dims;

@@ -43,6 +43,12 @@ void add_verify_extent(CLI::App& verb, VerifyExtent& extent);
 
 /// The model of an ONNX file, or the one that a plan file carries.
 Graph load_model(const std::string& path);
+/// Its size on disk, an ONNX file's data files included.
+uint64_t model_bytes(const std::string& path);
+/// Fails with kInvalidArgument where one of `written` is what a verb reads, however it is spelled: a file of one of the
+/// `models` (a plan, or an ONNX file with its data files), or one of `others`. Empty names are left out.
+void require_replaces_nothing(const std::vector<std::string>& written, const std::vector<std::string>& models,
+                              const std::vector<std::string>& others = {});
 /// "NAME=SIZE" pairs; fails with kInvalidArgument on anything else.
 std::map<std::string, int64_t> parse_dims(const std::vector<std::string>& pairs);
 /// The default timing cache, in the user's cache folder.

@@ -65,10 +65,10 @@ void preview(const PreviewOptions& o) {
   const auto executor = make_executor(model, {.batch = 1, .threads = o.threads});
   std::vector<int64_t> predictions;
   for (int64_t i = 0; i < shown; ++i)
-    predictions.push_back(predicted_class(
-        executor
-            ->run(std::vector<Tensor>{stacked(data.input(Split::kTest, preview_index(data, Split::kTest, shown, i)))})
-            .at(0)));
+    predictions.push_back(predicted_class(executor
+                                              ->run_samples(std::vector<Tensor>{stacked(data.input(
+                                                  Split::kTest, preview_index(data, Split::kTest, shown, i)))})
+                                              .at(0)));
   const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));
   nlohmann::json json = {{"data", o.data},         {"output", output},       {"samples", size},
                          {"input_min", stats.min}, {"input_max", stats.max}, {"input_mean", stats.mean},
@@ -81,7 +81,7 @@ void preview(const PreviewOptions& o) {
     int64_t classes = 0;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t index = size * i / count;
-      const Tensor scores = executor->run(std::vector<Tensor>{stacked(data.input(Split::kTest, index))}).at(0);
+      const Tensor scores = executor->run_samples(std::vector<Tensor>{stacked(data.input(Split::kTest, index))}).at(0);
       said.emplace_back(data.label(Split::kTest, index), predicted_class(scores));
       classes = scores.elements();
       if (said.back().first >= classes)

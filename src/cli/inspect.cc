@@ -166,11 +166,11 @@ void run(const Options& o) {
                 {"flops", flops},
                 {"batch", o.batch},
                 {"rows", {{"independent", independence.proven}, {"reason", independence.reason}}},
-                {"file_bytes", file_bytes(o.model)},
+                {"file_bytes", model_bytes(o.model)},
                 {"metadata", graph.metadata}});
     return;
   }
-  fmt::print("{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(file_bytes(o.model))),
+  fmt::print("{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(model_bytes(o.model))),
              graph.opset(), graph.ir_version,
              graph.producer_name.empty() ? "" : ", from " + graph.producer_name + " " + graph.producer_version);
   for (ValueId id : graph.inputs()) fmt::print("  input   {}\n", port_text(graph, id));

@@ -25,13 +25,14 @@ void list_passes() {
 
 void run(const Options& o) {
   if (o.list) return list_passes();
+  require_replaces_nothing({o.output}, {o.model});
   require_writable(o.output);
   Graph graph = load_onnx(o.model);
   const size_t before = graph.node_count();
   const auto reports = run_passes(
       graph, {.standard_onnx = true, .disabled = o.disabled, .stop_after = o.stop_after, .dump_folder = o.dump_folder});
   save_onnx(graph, o.output);
-  const auto bytes_before = file_bytes(o.model), bytes_after = file_bytes(o.output);
+  const auto bytes_before = model_bytes(o.model), bytes_after = file_bytes(o.output);
   if (o.json) {
     nlohmann::json passes = nlohmann::json::array();
     for (const PassReport& r : reports)

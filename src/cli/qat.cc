@@ -61,20 +61,14 @@ void require_sensible(const Options& o) {
   contradiction(q.loss == QatLoss::kDistillation && o.given("--distillation-weight"),
                 "With --loss distillation the weight is 1; leave out --distillation-weight, or choose --loss mixed");
   contradiction(o.given("--max-held-out") && q.max_held_out < 1, "At least one sample must be held out");
-  const auto is_one_of = [](const std::string& path, std::initializer_list<std::string> others) {
-    return !path.empty() && std::any_of(others.begin(), others.end(),
-                                        [&](const std::string& other) { return is_same_file(path, other); });
-  };
-  contradiction(is_one_of(o.output, {o.model, o.data}),
-                "The output would replace the float model or the data file; give it another name");
-  contradiction(is_one_of(o.report, {o.model, o.data, o.output}),
-                "The report would replace a model or the data file; give it another name");
-  contradiction(is_one_of(q.checkpoint, {o.model, o.data, o.output}),
-                "The checkpoint would replace a model or the data file; give it another name");
+  for (const std::string& other : {o.report, q.checkpoint})
+    contradiction(!other.empty() && is_same_file(other, o.output),
+                  "The report or the checkpoint would replace the trained model; give it another name");
 }
 
 /// The model must be a float one that the data fits, as far as that is known before training.
 void require_fitting(const Options& o) {
+  require_replaces_nothing({o.output, o.report, o.qat.checkpoint}, {o.model}, {o.data});
   Graph model = load_onnx(o.model);
   activation_grid(o.qat.quantize);
   weight_grid(o.qat.quantize);

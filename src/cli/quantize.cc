@@ -70,11 +70,7 @@ void require_consistent(const Options& o, const std::optional<QuantizeStrategy>&
          o.save_calibration);
   if (strategy == QuantizeStrategy::kPtq && o.verb->count("--epochs") > 0)
     fail(ErrorCode::kInvalidArgument, "--strategy ptq trains nothing; leave out --epochs, or choose qat or auto");
-  for (const std::string& source : {o.model, o.data})
-    for (const std::string& written : {o.output, o.save_calibration})
-      if (!written.empty() && is_same_file(written, source))
-        fail(ErrorCode::kInvalidArgument, "The float model or the data file would be replaced; give another name: {}",
-             written);
+  require_replaces_nothing({o.output, o.save_calibration}, {o.model}, {o.data, o.policy});
 }
 
 /// By the rule, or QAT with its defaults; returns the exit status.
@@ -96,7 +92,7 @@ int run_strategy(const Options& o, const Dataset& data, const QuantizeOptions& q
     if (!o.save_calibration.empty()) save_calibration(ptq.calibration, o.save_calibration);
   };
   const AutoQuantizeResult result = auto_quantize(o.model, data, o.output, options);
-  const double before = static_cast<double>(file_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
+  const double before = static_cast<double>(model_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
   if (o.json) {
     nlohmann::json json = to_json(result);
     json.update({{"model", o.model}, {"output", o.output}, {"bytes_before", before}, {"bytes_after", after}});
@@ -137,7 +133,7 @@ int run(const Options& o) {
   carry_preprocess(data, result.graph);
   save_onnx(result.graph, o.output);
   if (!o.save_calibration.empty()) save_calibration(result.calibration, o.save_calibration);
-  const double before = static_cast<double>(file_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
+  const double before = static_cast<double>(model_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
   if (o.json) {
     nlohmann::json json = to_json(result.report);
     json["model"] = o.model;

@@ -104,7 +104,8 @@ Deviation compare(const Tensor& actual, const Tensor& expected, double rtol, dou
   for (size_t i = 0; i < e.size(); ++i) {
     if (a[i] == e[i] || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
     const double off = std::abs(a[i] - e[i]);
-    if (!(off <= (is_float(expected.dtype()) ? atol + rtol * std::abs(e[i]) : 0))) ++d.beyond;
+    const double allowed = is_float(expected.dtype()) ? atol + rtol * std::abs(e[i]) : 0;
+    if (!(std::isfinite(e[i]) && off <= allowed)) ++d.beyond;  // infinity allows no other value
     d.max_abs = std::max(d.max_abs, std::isnan(off) ? INFINITY : off);
     d.max_rel = std::max(d.max_rel, std::isnan(off) ? INFINITY : off / std::max(std::abs(e[i]), 1e-30));
   }

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
 #include "verify/verify.h"
 
@@ -26,8 +27,11 @@ int run(const Options& o) {
   const std::string report_path = o.report.empty() ? stem(o.candidate) + ".report.json" : o.report;
   const Policy policy = o.policy.empty() ? Policy() : load_policy(o.policy);
   const Dataset data = Dataset::open(o.data);
-  const Graph reference = load_onnx(o.reference), candidate = load_onnx(o.candidate);
+  ModelIdentity reference_identity, candidate_identity;
+  const Graph reference = load_onnx(o.reference, reference_identity),
+              candidate = load_onnx(o.candidate, candidate_identity);
   data.require_fitting(reference);
+  require_replaces_nothing({html, report_path}, {o.reference, o.candidate}, {o.data, o.policy});
   require_writable(html);
   require_writable(report_path);
   VerifyOptions options = verify_options(o.extent, policy);
@@ -35,7 +39,8 @@ int run(const Options& o) {
   options.timing_cache = default_timing_cache();
   options.tune = !o.no_tune;
   options.quiet = o.json;
-  Report report = verify({reference, o.reference}, {candidate, o.candidate}, data, policy, options);
+  Report report = verify({reference, o.reference, reference_identity}, {candidate, o.candidate, candidate_identity},
+                         data, policy, options);
   report.policy_path = o.policy;
   save_report(report, report_path);
   write_file(html, std::string_view(report_html(report)));

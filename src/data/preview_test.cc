@@ -197,6 +197,35 @@ TEST(DataInit, PrefixesPaths) {
   EXPECT_EQ(data.size(Split::kTest), 10000);
 }
 
+TEST(Preview, WarningsAreOneList) {
+  const TestFolder folder;
+  copy_picture(folder, "rgb.png", "set/dog/a.png");
+  copy_picture(folder, "rgb_420.jpg", "set/cat/b.jpg");
+  const auto warnings = [&](const char* scale) {
+    return input_warnings(
+        open_text(folder,
+                  fmt::format("format: folder\nfolder: set\npreprocess: {{resize: [8, 8], scale: {}}}\n", scale)),
+        Split::kTest);
+  };
+  EXPECT_TRUE(warnings("1/255").empty());
+  ASSERT_EQ(warnings("1").size(), 1u);
+  EXPECT_TRUE(contains(warnings("1")[0], "values far above 1"));
+}
+
+TEST(Preview, NoiseSuitsWhatMeasuresSomething) {
+  const TestFolder folder;
+  write_npy(folder.path("ids.npy"), Tensor::of<int64_t>({2, 3}, {1, 2, 3, 4, 5, 6}));
+  write_npy(folder.path("floats.npy"), Tensor::of<float>({2, 3}, {1, 2, 3, 4, 5, 6}));
+  const auto continuous = [&](const char* file, const char* how) {
+    return open_text(folder, fmt::format("format: npy\ninputs: {}\npreprocess: {{{}}}\n", file, how)).is_continuous();
+  };
+  EXPECT_FALSE(continuous("ids.npy", "dtype: i64"));
+  EXPECT_FALSE(continuous("ids.npy", "dtype: f32")) << "ids that the model takes as floats";
+  EXPECT_TRUE(continuous("ids.npy", "dtype: f32, mean: 3, std: 2"));
+  EXPECT_TRUE(continuous("floats.npy", ""));
+  EXPECT_FALSE(continuous("floats.npy", "dtype: i32"));
+}
+
 TEST(Preview, ShowsPicturesLabelsAndRange) {
   const TestFolder folder;
   copy_picture(folder, "rgb.png", "set/<dog>/a.png");

@@ -1,4 +1,5 @@
-// The engine and the reference behind one interface, with any number of samples cut into batches.
+// The engine and the reference behind one interface, each run as a whole; samples of a data set, which are requests of
+// their own, are stacked only where the model's rows are proven independent, and never by the reference.
 #include "engine/executor.h"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "engine/session.h"
 #include "model/evaluate.h"
 #include "model/infer.h"
+#include "model/rows.h"
 
 namespace slipway {
 namespace {
@@ -28,92 +30,31 @@ Tensor rows_of(const Tensor& t, int64_t first, int64_t count) {
   return part;
 }
 
-class BatchingExecutor : public Executor {
+/// The first dimension that inputs fix: 0 when all leave it free, 1 when they fix different ones.
+int64_t fixed_rows(const Graph& graph) {
+  int64_t fixed = 0;
+  for (ValueId id : graph.inputs()) {
+    const Shape& shape = graph.value(id).shape;
+    if (shape.rank() == 0 || !shape[0].is_known()) continue;
+    if (fixed != 0 && fixed != shape[0].value()) return 1;
+    fixed = shape[0].value();
+  }
+  return fixed;
+}
+
+class ReferenceExecutor : public Executor {
  public:
-  BatchingExecutor(const Graph& graph, const ExecutorOptions& options)
-      : graph_(graph), options_(options), batch_(options.batch) {
-    bool batched = !graph_.inputs().empty();
-    std::optional<int64_t> fixed;
-    for (const auto* ports : {&graph_.inputs(), &graph_.outputs()})
-      for (ValueId id : *ports) {
-        const Shape& shape = graph_.value(id).shape;
-        if (!shape.has_rank() || shape.rank() == 0) {
-          batched = false;
-          continue;
-        }
-        if (!shape[0].is_known()) continue;
-        if (fixed && *fixed != shape[0].value()) batched = false;
-        fixed = shape[0].value();
-      }
-    batched_ = batched;
-    if (batched_ && fixed) batch_ = *fixed;
-  }
-
-  std::vector<Tensor> run(std::span<const Tensor> inputs) override {
-    if (inputs.size() != graph_.inputs().size())
-      fail(ErrorCode::kInvalidArgument, "The model takes {} inputs; {} were given", graph_.inputs().size(),
-           inputs.size());
-    require_ranks(inputs);
-    if (!batched_) return run_whole(inputs);
-    const int64_t samples = inputs[0].rank() > 0 ? inputs[0].dims()[0] : 0;
-    for (const Tensor& t : inputs)
-      if (t.rank() == 0 || t.dims()[0] != samples || samples == 0)
-        fail(ErrorCode::kInvalidArgument,
-             "The inputs do not have the same number of samples along their first axis: {} and {}", samples,
-             to_string(t.dims()));
-    if (samples == batch_) return run_whole(inputs);
-    std::vector<Tensor> outputs;
-    for (int64_t first = 0; first < samples; first += batch_) {
-      std::vector<Tensor> part;
-      for (const Tensor& t : inputs) part.push_back(rows_of(t, first, batch_));
-      const std::vector<Tensor> results = run_whole(part);
-      for (size_t i = 0; i < results.size(); ++i) {
-        if (first == 0) {
-          Dims dims = results[i].dims();
-          dims[0] = dims[0] / batch_ * samples;
-          outputs.emplace_back(results[i].dtype(), dims);
-        }
-        const size_t row_bytes = results[i].bytes() / static_cast<size_t>(batch_);
-        const auto rows = static_cast<size_t>(std::min(batch_, samples - first));
-        std::memcpy(outputs[i].mutable_raw() + static_cast<size_t>(first) * row_bytes, results[i].raw(),
-                    rows * row_bytes);
-      }
-    }
-    return outputs;
-  }
-
- protected:
-  virtual std::vector<Tensor> run_whole(std::span<const Tensor> inputs) = 0;
-  // Before anything is cut into batches, so that the message shows what was given.
-  void require_ranks(std::span<const Tensor> inputs) const {
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      const Value& v = graph_.value(graph_.inputs()[i]);
-      if (v.shape.has_rank() && static_cast<int64_t>(v.shape.rank()) != inputs[i].rank())
-        fail(ErrorCode::kInvalidArgument, "An input does not match the model; '{}' wants {}{}, given {}{}", v.name,
-             to_string(v.dtype), to_string(v.shape), to_string(inputs[i].dtype()), to_string(inputs[i].dims()));
-    }
-  }
-  Graph graph_;
-  ExecutorOptions options_;
-  int64_t batch_;
-  bool batched_ = false;
+  using Executor::Executor;
+  std::vector<Tensor> run(std::span<const Tensor> inputs) override { return evaluate(graph_, inputs); }
 };
 
-class ReferenceExecutor : public BatchingExecutor {
+class EngineExecutor : public Executor {
  public:
-  using BatchingExecutor::BatchingExecutor;
+  using Executor::Executor;
 
- protected:
-  std::vector<Tensor> run_whole(std::span<const Tensor> inputs) override { return evaluate(graph_, inputs); }
-};
-
-class EngineExecutor : public BatchingExecutor {
- public:
-  using BatchingExecutor::BatchingExecutor;
-
- protected:
   // The plan is made at the first run, for the shapes that come; other shapes make another.
-  std::vector<Tensor> run_whole(std::span<const Tensor> inputs) override {
+  std::vector<Tensor> run(std::span<const Tensor> inputs) override {
+    require_inputs_match(graph_, inputs);
     if (!session_ || !fits(inputs)) session_.emplace(build(inputs));
     return session_->run(inputs);
   }
@@ -126,19 +67,22 @@ class EngineExecutor : public BatchingExecutor {
   }
 
   std::shared_ptr<const Plan> build(std::span<const Tensor> inputs) const {
-    require_inputs_match(graph_, inputs);
     std::map<std::string, int64_t> dims = options_.dims;
-    int64_t batch = 1;
+    std::optional<int64_t> batch;
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Value& v = graph_.value(graph_.inputs()[i]);
-      if (inputs[i].rank() > 0 && i == 0) batch = std::max<int64_t>(inputs[i].dims()[0], 1);
+      if (inputs[i].elements() == 0)
+        fail(ErrorCode::kInvalidArgument,
+             "An input is empty, and plans are for at least one row; give more, or --engine reference: '{}' is {}",
+             v.name, to_string(inputs[i].dims()));
+      if (inputs[i].rank() > 0 && !batch) batch = inputs[i].dims()[0];
       for (size_t axis = 0; axis < inputs[i].dims().size(); ++axis)
         if (!v.shape.has_rank() || !v.shape[axis].is_known())
           dims[fmt::format("{}.{}", v.name, axis)] = inputs[i].dims()[axis];
     }
     Graph bound = graph_;
     bind_dims(bound, dims);
-    return Plan::build(bound, {.batch = batch,
+    return Plan::build(bound, {.batch = batch.value_or(1),
                                .threads = options_.threads,
                                .tune = options_.tune,
                                .timing_cache = options_.timing_cache,
@@ -149,6 +93,56 @@ class EngineExecutor : public BatchingExecutor {
 };
 
 }  // namespace
+
+int64_t batch_of_samples(const Graph& graph, int64_t wanted) {
+  const int64_t fixed = fixed_rows(graph);
+  if (fixed != 0) return fixed;
+  return wanted > 1 && prove_row_independence(graph).proven ? wanted : 1;
+}
+
+int64_t Executor::samples_at_once() {
+  if (step_ != 0) return step_;
+  const int64_t fixed = fixed_rows(graph_);
+  if (fixed > 1)
+    if (const RowIndependence rows = prove_row_independence(graph_); !rows.proven)
+      fail(
+          ErrorCode::kUnsupported,
+          "The model computes {} samples at once and its rows are not proven independent, so no sample has a result of "
+          "its own; export it with a batch of 1 or a free one: {}",
+          fixed, rows.reason);
+  return step_ = fixed == 0 && options_.engine == "reference" ? 1 : batch_of_samples(graph_, options_.batch);
+}
+
+std::vector<Tensor> Executor::run_samples(std::span<const Tensor> inputs) {
+  const int64_t samples = inputs.empty() || inputs[0].rank() == 0 ? 0 : inputs[0].dims()[0];
+  for (const Tensor& t : inputs)
+    if (t.rank() == 0 || t.dims()[0] != samples || samples == 0)
+      fail(ErrorCode::kInvalidArgument,
+           "The inputs do not have the same number of samples, at least one, along their first axis: {} and {}",
+           samples, to_string(t.dims()));
+  const int64_t step = samples_at_once();
+  std::vector<Tensor> outputs;
+  for (int64_t first = 0; first < samples; first += step) {
+    std::vector<Tensor> part;
+    for (const Tensor& t : inputs) part.push_back(rows_of(t, first, step));
+    const std::vector<Tensor> results = run(part);
+    for (size_t i = 0; i < results.size(); ++i) {
+      Dims dims = results[i].dims();
+      if (dims.empty() || dims[0] % step != 0)
+        fail(ErrorCode::kInvalidArgument, "An output does not have the samples along its first axis: '{}' is {} for {}",
+             graph_.value(graph_.outputs()[i]).name, to_string(dims), step);
+      dims[0] = dims[0] / step * samples;
+      if (first == 0) outputs.emplace_back(results[i].dtype(), dims);
+      if (outputs[i].dims() != dims)
+        fail(ErrorCode::kInvalidArgument, "An output's shape differs from sample to sample: '{}' is {} and {}",
+             graph_.value(graph_.outputs()[i]).name, to_string(outputs[i].dims()), to_string(dims));
+      const size_t sample_bytes = results[i].bytes() / static_cast<size_t>(step);
+      std::memcpy(outputs[i].mutable_raw() + static_cast<size_t>(first) * sample_bytes, results[i].raw(),
+                  static_cast<size_t>(std::min(step, samples - first)) * sample_bytes);
+    }
+  }
+  return outputs;
+}
 
 std::unique_ptr<Executor> make_executor(const Graph& graph, const ExecutorOptions& options) {
   if (options.engine == "reference") return std::make_unique<ReferenceExecutor>(graph, options);

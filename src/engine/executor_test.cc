@@ -134,7 +134,7 @@ TEST(Engine, ExecutorCutsAnyNumberOfSamplesIntoBatches) {
     for (const char* engine : {"slipway", "reference"}) {
       SCOPED_TRACE(fmt::format("{} batch {}", engine, batch));
       const auto executor = make_executor(graph, {.engine = engine, .batch = batch});
-      EXPECT_EQ(difference(executor->run(std::vector<Tensor>{samples})[0], expected), "");
+      EXPECT_EQ(difference(executor->run_samples(std::vector<Tensor>{samples})[0], expected), "");
     }
   EXPECT_THROW(make_executor(graph, {.engine = "magic"}), Error);
   EXPECT_THROW(make_executor(graph)->run(std::vector<Tensor>{}), Error);

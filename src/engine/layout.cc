@@ -6,7 +6,6 @@
 #include <cstring>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -31,18 +30,25 @@ Strides strides(Layout layout, const Dims& d) {
   return {(c + b - 1) / b * b * h * w, h * w * b, w * b, b, 1, b};
 }
 
-// The axes with more than one element, in the order in which they lie in memory. Channels that blocks cut are two
-// pieces, unless the pieces lie side by side.
-std::vector<std::pair<char, int64_t>> pieces(Layout layout, const Dims& dims) {
-  const std::string_view order = layout == Layout::kPlain ? "nchw" : layout == Layout::kNhwc ? "nhwc" : "nchwc";
-  const Dims sizes = physical_dims(layout, dims);
-  std::vector<std::pair<char, int64_t>> list;
-  for (size_t i = 0; i < order.size(); ++i) {
-    if (sizes[i] == 1) continue;
-    if (!list.empty() && list.back().first == order[i])
-      list.back().second *= sizes[i];
+// The axes with more than one element, in the order in which they lie in memory, then zeros. Channels that blocks cut
+// are two pieces, unless the pieces lie side by side.
+std::array<std::pair<char, int64_t>, 5> pieces(Layout layout, const Dims& d) {
+  const int64_t b = block_of(layout);
+  const std::string_view order = layout == Layout::kPlain ? "nchw" : layout == Layout::kNhwc ? "nhwc" : "nchwb";
+  std::array<std::pair<char, int64_t>, 5> list = {};
+  size_t count = 0;
+  for (const char axis : order) {
+    const int64_t size = axis == 'n'   ? d[0]
+                         : axis == 'h' ? d[2]
+                         : axis == 'w' ? d[3]
+                         : axis == 'b' ? b
+                                       : (d[1] + b - 1) / b;
+    const char name = axis == 'b' ? 'c' : axis;
+    if (size == 1) continue;
+    if (count > 0 && list[count - 1].first == name)
+      list[count - 1].second *= size;
     else
-      list.emplace_back(order[i], sizes[i]);
+      list[count++] = {name, size};
   }
   return list;
 }
@@ -106,8 +112,8 @@ bool layout_fits(Layout layout, const Dims& dims) { return layout == Layout::kPl
 bool same_arrangement(Layout a, Layout b, const Dims& dims) {
   if (a == b) return true;
   if (!layout_fits(a, dims) || !layout_fits(b, dims)) return false;
-  return element_count(physical_dims(a, dims)) == element_count(physical_dims(b, dims)) &&
-         pieces(a, dims) == pieces(b, dims);
+  const int64_t channels = dims[1];  // padded ones are no other layout's
+  return channels % block_of(a) == 0 && channels % block_of(b) == 0 && pieces(a, dims) == pieces(b, dims);
 }
 
 void convert_layout(Layout from, const void* source, Layout to, void* target, DType dtype, const Dims& dims,

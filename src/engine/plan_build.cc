@@ -17,6 +17,7 @@
 #include "engine/plan_impl.h"
 #include "engine/tune/pbqp.h"
 #include "engine/tune/timing.h"
+#include "engine/tune/trial.h"
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
 #include "model/op.h"
@@ -126,51 +127,82 @@ class Builder {
   }
 
   void lower() {
-    const auto order = graph_.topological_order();
-    Progress progress("timing candidates", static_cast<int64_t>(order.size()), options_.quiet || !tune_);
-    for (NodeId id : order) {
+    for (NodeId id : graph_.topological_order()) {
       const Node& node = graph_.node(id);
       require_op(graph_, node);
       LoweredNode n{.id = id, .step = step_graph(graph_, node)};
       for (const auto* list : {&node.inputs, &node.captures})
         for (ValueId v : *list) n.constant_inputs.push_back(v != kNoValue && graph_.value(v).is_constant());
-      const LowerContext build{graph_, node, options_.threads, n.constant_inputs};
-      n.all = propose_candidates(build);
-      for (size_t i = 0; i < n.all.size(); ++i)
-        if (n.all[i].rejected.empty() && (n.all[i].tactic != "reference" || n.accepted.empty() || options_.choice_seed))
-          n.accepted.push_back(i);
-      if (n.accepted.empty())
-        fail(ErrorCode::kUnsupported, "No implementation of this operator fits; run it with --engine reference: {}",
-             node.label());
-      const LowerContext step{n.step, step_node(n.step), options_.threads, n.constant_inputs};
-      time(build, step, n);
+      n.all = propose_candidates(build_context(n));
       lowered_.push_back(std::move(n));
-      progress.step();
     }
+    if (tune_) try_candidates();
+    for (LoweredNode& n : lowered_) accept(n);
     cache_.save();
   }
 
-  void time(const LowerContext& build, const LowerContext& step, LoweredNode& n) {
-    for (size_t k = 0; k < n.accepted.size();) {
-      const Candidate& candidate = n.all[n.accepted[k]];
-      double us = options_.choice_seed ? chance_.uniform() : static_cast<double>(k) * kRankCost;
-      if (tune_ && !candidate.view && candidate.tactic != "reference") {
-        const std::string key = timing_key(build, candidate);
-        try {
-          const double* known = cache_.find(key);
-          us = known != nullptr ? *known : time_candidate(build, step, candidate);
-          if (known == nullptr) cache_.add(key, us);
-        } catch (const Error& error) {
-          if (n.accepted.size() == 1) throw;
-          n.all[n.accepted[k]].rejected = error.what();
-          n.accepted.erase(n.accepted.begin() + static_cast<std::ptrdiff_t>(k));
-          continue;
-        }
-      }
-      if (candidate.view) us = 0;
-      n.times.push_back(us);
-      ++k;
+  LowerContext build_context(const LoweredNode& n) const {
+    return {graph_, graph_.node(n.id), options_.threads, n.constant_inputs};
+  }
+
+  static bool is_timed(const Candidate& c) { return c.rejected.empty() && !c.view && c.tactic != "reference"; }
+
+  // Every candidate that the cache does not know is run, and what can't is rejected; its time, or that it crashes, is
+  // then in the cache.
+  void try_candidates() {
+    std::vector<LowerContext> builds, steps;
+    for (const LoweredNode& n : lowered_) {
+      builds.push_back(build_context(n));
+      steps.push_back({n.step, step_node(n.step), options_.threads, n.constant_inputs});
     }
+    std::vector<Trial> trials;
+    std::vector<Candidate*> tried;
+    std::vector<std::string> keys;
+    std::set<std::string> waiting;
+    for (size_t i = 0; i < lowered_.size(); ++i)
+      for (Candidate& c : lowered_[i].all) {
+        if (!is_timed(c)) continue;
+        std::string key = timing_key(builds[i], c);
+        if (cache_.find(key) != nullptr || !waiting.insert(key).second) continue;
+        trials.push_back({builds[i], steps[i], c});
+        tried.push_back(&c);
+        keys.push_back(std::move(key));
+      }
+    Progress progress("timing candidates", static_cast<int64_t>(trials.size()), options_.quiet);
+    const std::vector<TrialResult> results = run_trials(trials, [&] { progress.step(); });
+    for (size_t k = 0; k < results.size(); ++k) {
+      if (results[k].crash_signal != 0)
+        cache_.add(keys[k], -results[k].crash_signal);
+      else if (results[k].rejected.empty())
+        cache_.add(keys[k], results[k].time_us);
+      else
+        tried[k]->rejected = results[k].rejected;
+    }
+    for (size_t i = 0; i < lowered_.size(); ++i)
+      for (Candidate& c : lowered_[i].all) {
+        if (!is_timed(c)) continue;
+        const double* known = cache_.find(timing_key(builds[i], c));
+        if (known == nullptr)
+          c.rejected = "its twin at another node can't run";
+        else if (*known < 0)
+          c.rejected = crash_reason(static_cast<int>(-*known));
+      }
+  }
+
+  void accept(LoweredNode& n) {
+    const LowerContext context = build_context(n);
+    for (size_t i = 0; i < n.all.size(); ++i) {
+      const Candidate& c = n.all[i];
+      if (!c.rejected.empty() || (c.tactic == "reference" && !n.accepted.empty() && !options_.choice_seed)) continue;
+      double us = options_.choice_seed ? chance_.uniform() : static_cast<double>(n.accepted.size()) * kRankCost;
+      if (tune_ && is_timed(c)) us = *cache_.find(timing_key(context, c));
+      if (c.view) us = 0;
+      n.accepted.push_back(i);
+      n.times.push_back(us);
+    }
+    if (n.accepted.empty())
+      fail(ErrorCode::kUnsupported, "No implementation of this operator fits; run it with --engine reference: {}",
+           context.node.label());
   }
 
   // The same bytes under another name. What the caller owns is left out: it may lie at any address.

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "base/block_digest.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/memory.h"
@@ -16,14 +17,28 @@ namespace slipway {
 
 inline constexpr size_t kPlanPreambleBytes = 40;  ///< up to the header (plan_file.cc)
 
-/// A plan's bytes with the header's digest made to fit again, so that damage inside the header is not caught by it.
-inline std::string with_valid_digest(std::string plan) {
-  uint64_t header_bytes = 0;
+/// Where a plan's digests, its model and its weights begin, for a header of so many bytes (plan_file.cc).
+struct PlanOffsets {
+  explicit PlanOffsets(const std::string& plan) {
+    std::memcpy(&header_bytes, plan.data() + 16, sizeof header_bytes);
+    std::memcpy(&model_bytes, plan.data() + 24, sizeof model_bytes);
+    digests = kPlanPreambleBytes + header_bytes;
+    model = round_up(digests + 3 * 64, kAlignment);
+    blobs = round_up(model + model_bytes, kAlignment);
+  }
+  uint64_t header_bytes = 0, model_bytes = 0, digests, model, blobs;
+};
+
+/// A plan's bytes with all digests made to fit again, so that damage is not caught by them.
+inline std::string with_valid_digests(std::string plan) {
   if (plan.size() < kPlanPreambleBytes) return plan;
-  std::memcpy(&header_bytes, plan.data() + 16, sizeof header_bytes);
-  if (header_bytes > plan.size() || plan.size() - header_bytes < kPlanPreambleBytes + 64) return plan;
-  const std::string digest = sha256_hex(std::string_view(plan).substr(kPlanPreambleBytes, header_bytes));
-  return plan.replace(kPlanPreambleBytes + header_bytes, digest.size(), digest);
+  const PlanOffsets at(plan);
+  if (at.header_bytes > plan.size() || at.model_bytes > plan.size() || at.blobs > plan.size()) return plan;
+  const auto digest = [&](uint64_t begin, uint64_t end) {
+    return BlockDigest().add(plan.data() + begin, end - begin).hex();
+  };
+  plan.replace(at.digests, 128, digest(at.digests + 3 * 64, at.blobs) + digest(at.blobs, plan.size()));
+  return plan.replace(at.digests + 128, 64, sha256_hex(std::string_view(plan).substr(0, at.digests + 128)));
 }
 
 /// True when the bytes are a plan; a small one is also run.

@@ -1,19 +1,23 @@
 // Plans on disk. The file is
 //
 //   "SLIPPLAN" · u32 version · u32 reserved · u64 header bytes · u64 model bytes · u64 blob bytes
-//   header (JSON: ports, steps with the node alone as text, tactic, layouts, places, blobs) · its SHA-256, 64 digits
-//   the original model as ONNX (for rebuilding; never touched when the plan is opened)
+//   header (JSON: ports, steps with the node alone as text, tactic, layouts, places, blobs)
+//   64 digits each: BlockDigest of the model, of the blobs; SHA-256 of everything before it
+//   the original model as ONNX (for rebuilding; read through when the plan is opened, not kept)
 //   blobs, each 64-byte aligned in the file
 //
-// The bytes are untrusted: every offset and size is checked against the file and against what the kernels, created
-// anew, need. Third-party structs are never stored.
+// Every byte is under one of the three digests: the model's goes on to where the blobs begin, with the padding on both
+// sides. The bytes are untrusted: every offset and size is checked against the file and against what the kernels,
+// created anew, need. Third-party structs are never stored.
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/block_digest.h"
 #include "base/cpu.h"
 #include "base/error.h"
+#include "base/file_reader.h"
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "engine/lower/step_graph.h"
@@ -27,10 +31,11 @@ namespace {
 using nlohmann::json;
 
 constexpr char kMagic[8] = {'S', 'L', 'I', 'P', 'P', 'L', 'A', 'N'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
 constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 40;
 constexpr size_t kDigestDigits = 64;
+constexpr uint64_t kReadBytes = 256 * 1024;  // stays in the second-level cache between reading and digesting
 
 struct Preamble {
   char magic[8];
@@ -38,38 +43,71 @@ struct Preamble {
   uint64_t header_bytes, model_bytes, blob_bytes;
 };
 
-struct Sections {
-  std::span<const std::byte> header, model, blobs;
-};
-
 [[noreturn]] void fail_damaged(const std::string& path, std::string_view what) {
   fail(ErrorCode::kInvalidModel, "The plan file is damaged; build it again with `slipway build`: {} ({})", path, what);
 }
 
-uint64_t model_offset(const Preamble& p) {
-  return round_up(sizeof(Preamble) + p.header_bytes + kDigestDigits, kAlignment);
-}
+uint64_t digests_offset(const Preamble& p) { return sizeof(Preamble) + p.header_bytes; }
+uint64_t digests_end(const Preamble& p) { return digests_offset(p) + 3 * kDigestDigits; }
+uint64_t model_offset(const Preamble& p) { return round_up(digests_end(p), kAlignment); }
 uint64_t blob_offset(const Preamble& p) { return round_up(model_offset(p) + p.model_bytes, kAlignment); }
 
-Sections read_sections(const std::string& path, std::span<const std::byte> bytes) {
-  Preamble p;
-  if (bytes.size() < sizeof p) fail_damaged(path, "too short");
-  std::memcpy(&p, bytes.data(), sizeof p);
-  if (std::memcmp(p.magic, kMagic, sizeof kMagic) != 0) fail_damaged(path, "not a plan");
-  if (p.version != kVersion)
-    fail(ErrorCode::kUnsupported,
-         "The plan was made by another version of Slipway; build it again with `slipway build`: {} (format {})", path,
-         p.version);
-  const uint64_t size = bytes.size();
-  if (p.header_bytes > kMaxHeaderBytes || p.header_bytes > size || p.model_bytes > size || p.blob_bytes > size ||
-      blob_offset(p) + p.blob_bytes != size)
-    fail_damaged(path, "its sections do not add up to its size");
-  const auto header = bytes.subspan(sizeof p, p.header_bytes);
-  const auto digest = bytes.subspan(sizeof p + p.header_bytes, kDigestDigits);
-  if (sha256_hex(header) != std::string_view(reinterpret_cast<const char*>(digest.data()), kDigestDigits))
-    fail_damaged(path, "its header's digest differs");
-  return {header, bytes.subspan(model_offset(p), p.model_bytes), bytes.subspan(blob_offset(p), p.blob_bytes)};
-}
+/// A plan's file with its front read and checked.
+struct OpenedFile {
+  FileReader file;
+  const std::string& path;
+  Preamble preamble{};
+  std::string header, model_digest, blob_digest;
+
+  explicit OpenedFile(const std::string& name) : file(name), path(name) {
+    Preamble& p = preamble;
+    const uint64_t size = file.size();
+    if (size < sizeof p) fail_damaged(path, "too short");
+    file.read(0, &p, sizeof p);
+    if (std::memcmp(p.magic, kMagic, sizeof kMagic) != 0) fail_damaged(path, "not a plan");
+    if (p.version != kVersion)
+      fail(ErrorCode::kUnsupported,
+           "The plan was made by another version of Slipway; build it again with `slipway build`: {} (format {})", path,
+           p.version);
+    if (p.header_bytes > kMaxHeaderBytes || p.header_bytes > size || p.model_bytes > size || p.blob_bytes > size ||
+        blob_offset(p) + p.blob_bytes != size)
+      fail_damaged(path, "its sections do not add up to its size");
+    std::string front(digests_end(p), '\0');
+    file.read(0, front.data(), front.size());
+    const auto digest = [&](size_t i) { return front.substr(digests_offset(p) + i * kDigestDigits, kDigestDigits); };
+    if (std::memcmp(front.data(), &p, sizeof p) != 0 ||
+        sha256_hex(std::string_view(front).substr(0, front.size() - kDigestDigits)) != digest(2))
+      fail_damaged(path, "its header's digest differs");
+    model_digest = digest(0), blob_digest = digest(1);
+    header = front.substr(sizeof p, p.header_bytes);
+  }
+
+  /// Reads [begin, end) into `to`, or only through it where that is null, and compares its digest.
+  void read(uint64_t begin, uint64_t end, std::byte* to, const std::string& digest) const {
+    std::vector<std::byte> passing(to == nullptr ? kReadBytes : 0);
+    BlockDigest found;
+    for (uint64_t at = begin; at < end;) {
+      const auto bytes = static_cast<size_t>(std::min(kReadBytes, end - at));
+      std::byte* block = to == nullptr ? passing.data() : to + (at - begin);
+      file.read(at, block, bytes);
+      found.add(block, bytes);
+      at += bytes;
+    }
+    if (found.hex() != digest) fail_damaged(path, "the digest of its model or weights differs");
+  }
+  AlignedBytes read_blobs() const {
+    AlignedBytes blobs = allocate_large(preamble.blob_bytes);
+    read(blob_offset(preamble), file.size(), blobs.get(), blob_digest);
+    return blobs;
+  }
+  void check_model() const { read(digests_end(preamble), blob_offset(preamble), nullptr, model_digest); }
+  Graph model() const {
+    const uint64_t begin = digests_end(preamble), end = blob_offset(preamble);
+    const AlignedBytes section = allocate_large(end - begin);
+    read(begin, end, section.get(), model_digest);
+    return parse_onnx({section.get() + (model_offset(preamble) - begin), preamble.model_bytes});
+  }
+};
 
 json to_json(const std::vector<PortInfo>& ports) {
   json list = json::array();
@@ -228,20 +266,21 @@ PlanStep step_from(const json& item, std::span<const std::byte> blobs, const Pla
 }  // namespace
 
 bool Plan::is_plan_file(const std::string& path) {
-  if (!file_exists(path) || file_bytes(path) < sizeof(Preamble)) return false;
-  const MappedFile file(path);
-  return std::memcmp(file.bytes().data(), kMagic, sizeof kMagic) == 0;
+  if (!file_exists(path)) return false;
+  const FileReader file(path);
+  char magic[sizeof kMagic];
+  if (file.size() < sizeof(Preamble)) return false;
+  file.read(0, magic, sizeof magic);
+  return std::memcmp(magic, kMagic, sizeof kMagic) == 0;
 }
 
-Graph Plan::graph_of(const std::string& path) {
-  const MappedFile file(path);
-  return parse_onnx(read_sections(path, file.bytes()).model);
-}
+Graph Plan::graph_of(const std::string& path) { return OpenedFile(path).model(); }
 
 void Plan::save(const std::string& path) const {
   const Impl& p = *impl_;
-  const std::span<const std::byte> model =
-      p.file ? read_sections(path, p.file->bytes()).model : std::span<const std::byte>(p.model);
+  if (p.model.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "An opened plan does not hold the model that it was built from; copy its file: {}", path);
   json header = {{"inputs", to_json(p.inputs)},
                  {"outputs", to_json(p.outputs)},
                  {"threads", p.threads},
@@ -274,34 +313,36 @@ void Plan::save(const std::string& path) const {
   }
   header["steps"] = std::move(steps);
   const std::string text = header.dump();
-  Preamble preamble{{}, kVersion, 0, text.size(), model.size(), at};
+  Preamble preamble{{}, kVersion, 0, text.size(), p.model.size(), at};
   std::memcpy(preamble.magic, kMagic, sizeof kMagic);
-  AtomicFile file(path);
-  const auto pad_to = [&](uint64_t offset) {
-    const char zeros[kAlignment] = {};
-    file.write(zeros, offset - file.bytes_written());
-  };
-  file.write(&preamble, sizeof preamble);
-  file.write(text);
-  file.write(sha256_hex(text));
-  pad_to(model_offset(preamble));
-  file.write(model.data(), model.size());
-  pad_to(blob_offset(preamble));
+  const char zeros[kAlignment] = {};
+  const auto padding = [](uint64_t bytes) { return round_up(bytes, kAlignment) - bytes; };
+  BlockDigest model_digest, blob_digest;
+  model_digest.add(zeros, model_offset(preamble) - digests_end(preamble));
+  model_digest.add(p.model.data(), p.model.size()).add(zeros, padding(p.model.size()));
   for (const PlanStep& step : p.steps)
-    for (BlobView blob : step.blobs) {
-      file.write(blob.data(), blob.size());
-      pad_to(round_up(file.bytes_written(), kAlignment));
-    }
+    for (BlobView blob : step.blobs) blob_digest.add(blob.data(), blob.size()).add(zeros, padding(blob.size()));
+  std::string front(reinterpret_cast<const char*>(&preamble), sizeof preamble);
+  front += text + model_digest.hex() + blob_digest.hex();
+  front += sha256_hex(front);
+
+  AtomicFile file(path);
+  const auto write = [&](const void* data, uint64_t bytes) {
+    file.write(data, bytes);
+    file.write(zeros, padding(file.bytes_written()));
+  };
+  write(front.data(), front.size());
+  write(p.model.data(), p.model.size());
+  for (const PlanStep& step : p.steps)
+    for (BlobView blob : step.blobs) write(blob.data(), blob.size());
   file.commit();
 }
 
 std::shared_ptr<const Plan> Plan::open(const std::string& path) {
   auto impl = std::make_unique<Impl>();
-  impl->file = std::make_unique<MappedFile>(path);
-  const Sections sections = read_sections(path, impl->file->bytes());
+  const OpenedFile opened(path);
   try {
-    const json header = json::parse(reinterpret_cast<const char*>(sections.header.data()),
-                                    reinterpret_cast<const char*>(sections.header.data()) + sections.header.size());
+    const json header = json::parse(opened.header);
     impl->threads = header.at("threads");
     impl->cpu = header.at("cpu");
     impl->onednn = header.at("onednn");
@@ -319,8 +360,11 @@ std::shared_ptr<const Plan> Plan::open(const std::string& path) {
     impl->memory.unshared_bytes = header.at("unshared_bytes");
     if (impl->memory.arena_bytes > kMaxArenaBytes) fail_damaged(path, "an absurd arena");
     set_thread_count(impl->threads);
+    opened.check_model();
+    impl->weights = opened.read_blobs();
+    const std::span<const std::byte> blobs{impl->weights.get(), opened.preamble.blob_bytes};
     for (const json& item : header.at("steps")) {
-      impl->steps.push_back(step_from(item, sections.blobs, *impl));
+      impl->steps.push_back(step_from(item, blobs, *impl));
       for (BlobView blob : impl->steps.back().blobs) impl->memory.weight_bytes += blob.size();
     }
     impl->create_kernels();

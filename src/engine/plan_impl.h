@@ -35,9 +35,9 @@ struct Plan::Impl {
   std::string onednn;
   MemoryInfo memory;
   std::map<std::string, std::string, std::less<>> metadata;
-  std::vector<std::byte> model;      ///< the original model as ONNX, for rebuilding; empty in an opened plan
-  std::vector<Blob> owned;           ///< packed weights of a plan built here
-  std::unique_ptr<MappedFile> file;  ///< or the file they are mapped from
+  std::vector<std::byte> model;  ///< the original model as ONNX, for rebuilding; empty in an opened plan
+  std::vector<Blob> owned;       ///< packed weights of a plan built here
+  AlignedBytes weights;          ///< or those of an opened plan, all together
 
   /// Creates every kernel from its step's graph, candidate and blobs; fails as Tactic::create does.
   void create_kernels();

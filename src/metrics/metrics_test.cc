@@ -36,6 +36,30 @@ TEST(Classification, TopK) {
 TEST(Classification, Agreement) {
   EXPECT_EQ(agreement(std::vector<int64_t>{1, 2, 3, 4}, std::vector<int64_t>{1, 2, 0, 4}), 0.75);
   EXPECT_EQ(agreement({}, {}), 1);
+  EXPECT_EQ(agreement(std::vector<int64_t>{-1, 2}, std::vector<int64_t>{-1, 2}), 0.5) << "no prediction equals nothing";
+}
+
+TEST(Classification, Chance) {
+  const auto chance = [](const std::function<int64_t(int64_t)>& label, const std::function<int64_t(int64_t)>& predict,
+                         int64_t count = 1000) {
+    ConfusionMatrix m(10);
+    for (int64_t i = 0; i < count; ++i) m.add(label(i), predict(i));
+    return chance_agreement(m);
+  };
+  const auto even = [](int64_t i) { return i % 10; };
+  const auto rare = [](int64_t i) -> int64_t { return i % 20 == 0; };
+  EXPECT_NEAR(chance(even, even).accuracy, 0.1, 1e-12);
+  EXPECT_LT(chance(even, even).p, 1e-100);
+  EXPECT_GT(chance(even, [](int64_t i) { return i / 10 % 10; }).p, 0.4) << "one in ten right";
+  EXPECT_EQ(chance(even, [](int64_t i) { return (i + 1) % 10; }).p, 1) << "all classes numbered one too high";
+  const ChanceAgreement constant = chance(rare, [](int64_t) { return 0; });
+  EXPECT_NEAR(constant.accuracy, 0.95, 1e-12);
+  EXPECT_GT(constant.p, 0.4) << "95 % right by saying one class";
+  EXPECT_LT(chance(rare, [&](int64_t i) { return i % 40 == 0 ? 0 : rare(i); }).p, 1e-3)
+      << "half of the rare ones found";
+  EXPECT_FALSE(chance([](int64_t) { return 3; }, [](int64_t) { return 3; }).possible);
+  EXPECT_EQ(chance(even, [](int64_t) { return -1; }).p, 1) << "no prediction at all";
+  EXPECT_GT(chance(even, even, 2).p, 1e-3);
 }
 
 TEST(Classification, ConfusionMatrix) {
@@ -156,6 +180,21 @@ TEST(Latency, RatioIntervalOfPairs) {
   EXPECT_EQ(near.low, median_ratio_interval(base, same).low);  // seeded
 }
 
+TEST(Latency, SpeedUpIsStatedOnlyWhereEverythingAgrees) {
+  EXPECT_EQ(speed_up(1, 0.5, {0.5, 0.48, 0.52}).value, 2);
+  EXPECT_EQ(speed_up(1, 0.5, {0.5, 0.48, 0.52}).note, "");
+  EXPECT_EQ(speed_up(1, 2, {2, 1.9, 2.1}).value, 0.5);
+  const auto silent = [](double shown, const Interval& ratio, const char* why) {
+    const SpeedUp s = speed_up(1, shown, ratio);
+    EXPECT_EQ(s.value, 0);
+    EXPECT_NE(s.note.find(why), std::string::npos) << s.note;
+  };
+  silent(0.5, {0.5, 0.4, 0.7}, "unsteady");
+  silent(1.2, {0.8, 0.78, 0.82}, "contradict");
+  silent(1, {1, 0.97, 1.02}, "no difference");
+  silent(1, {std::nan(""), std::nan(""), std::nan("")}, "unsteady");
+}
+
 TEST(Latency, QuantileRatioOfRounds) {
   Random random(3);
   const auto rounds_of = [&](double scale, int stalled) {
@@ -228,6 +267,17 @@ TEST(Significance, Wilson) {
   EXPECT_EQ(wilson_interval(0, 5).low, 0);
   EXPECT_NEAR(wilson_interval(5, 5).high, 1, 1e-15);
   EXPECT_EQ(wilson_interval(0, 0).high, 1);
+}
+
+TEST(Significance, BinomialTail) {
+  EXPECT_NEAR(binomial_upper_tail(3, 3, 0.5), 0.125, 1e-12);
+  EXPECT_NEAR(binomial_upper_tail(2, 3, 0.5), 0.5, 1e-12);
+  EXPECT_NEAR(binomial_upper_tail(1, 4, 0.1), 1 - std::pow(0.9, 4), 1e-12);
+  EXPECT_EQ(binomial_upper_tail(0, 5, 0.2), 1);
+  EXPECT_EQ(binomial_upper_tail(6, 5, 0.2), 0);
+  EXPECT_EQ(binomial_upper_tail(1, 5, 0), 0);
+  EXPECT_EQ(binomial_upper_tail(5, 5, 1), 1);
+  EXPECT_NEAR(binomial_upper_tail(10000, 20000, 0.5), 0.5, 0.005);
 }
 
 TEST(Significance, McNemar) {

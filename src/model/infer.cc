@@ -243,6 +243,7 @@ void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes) {
 }
 
 void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t>& sizes) {
+  if (batch < 1) fail(ErrorCode::kInvalidArgument, "A batch has at least one row: {}", batch);
   std::map<std::string, int64_t> all = sizes;
   bool any_free = false, any_fits = false;
   int64_t fixed = -1;
@@ -263,8 +264,9 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
       all.emplace(first.is_symbol() ? first.symbol() : place, batch);
   }
   if (!any_free && !any_fits && fixed > 0)
-    fail(ErrorCode::kInvalidArgument, "The model's batch is fixed; export it with a dynamic one: {} asked, {} fixed",
-         batch, fixed);
+    fail(ErrorCode::kInvalidArgument,
+         "The model's batch is fixed; ask for that one or export the model with a free one: {} asked, {} fixed", batch,
+         fixed);
   bind_dims(graph, all);
   for (ValueId id : graph.inputs()) {
     const Value& v = graph.value(id);

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "model/infer.h"
 #include "model/ops/row_rules.h"
+#include "model/ops/shape_rules.h"
 
 namespace slipway {
 namespace {
@@ -89,6 +90,7 @@ class RowAnalysis {
         if (list == &node.inputs) inputs.push_back(facts);
         if (facts.kind > given.kind) given = facts;
       }
+    name_products(ctx);
     const OpSpec& spec = *find_op(graph_, node);
     RowsContext rows(ctx, std::move(inputs), std::move(outputs), count_, multiples_);
     const bool known = spec.rows != nullptr || spec.has(kElementwise);
@@ -105,6 +107,29 @@ class RowAnalysis {
       if (node.outputs[i] != kNoValue)
         facts_[static_cast<size_t>(node.outputs[i])] =
             settle(rows, spec, std::move(rows.results()[i]), ctx.results()[i]);
+  }
+
+  // Inference does not compute with symbols; the batch's size times others is a size of its own here, for that is how
+  // exporters fold axes into it.
+  void name_products(InferContext& ctx) {
+    const bool reduces = ctx.node.is("ReduceProd");
+    if ((!reduces && !ctx.node.is("Mul")) || !ctx.results()[0].dims) return;
+    std::vector<Dim>& products = *ctx.results()[0].dims;
+    for (size_t i = 0; i < products.size(); ++i) {
+      std::optional<Extent> block = Extent();
+      int counts = 0;
+      for (size_t k = 0; k < (reduces ? 1 : ctx.input_count()); ++k) {
+        const std::optional<std::vector<Dim>> factors = contents(ctx, k);
+        if (!factors) return;
+        for (size_t f = 0; f < factors->size(); ++f) {
+          if (!reduces && factors->size() > 1 && f != i) continue;
+          const auto it = multiples_.find((*factors)[f].symbol());
+          counts += it != multiples_.end();
+          if (block) block = it != multiples_.end() ? multiply(*block, it->second) : multiply(*block, (*factors)[f]);
+        }
+      }
+      if (block && counts == 1) products[i] = multiple_of(*block);
+    }
   }
 
   // Holds a rule's claim against what inference found, and names sizes by the invariant above.

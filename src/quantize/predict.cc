@@ -15,20 +15,20 @@
 namespace slipway {
 namespace {
 
-/// Samples first, first + 1, … of `chosen` spread evenly over the split, stacked; the last is repeated up to `width`.
-Tensor read(const Dataset& data, int64_t chosen, int64_t first, int64_t count, int64_t width, int threads) {
+/// Samples first, first + 1, … of `chosen` spread evenly over the split, stacked.
+Tensor read(const Dataset& data, int64_t chosen, int64_t first, int64_t count, int threads) {
   const int64_t size = data.size(Split::kTest);
-  if (chosen == size && count == width) return data.batch(Split::kTest, first, count, threads);
+  if (chosen == size) return data.batch(Split::kTest, first, count, threads);
   std::optional<Tensor> stacked;
-  for (int64_t i = 0; i < width; ++i) {
-    const int64_t at = std::min(first + i, first + count - 1);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t at = first + i;
     const Tensor sample = data.input(Split::kTest, at * (size / chosen) + at * (size % chosen) / chosen);
     if (!stacked) {
       Dims dims = sample.dims();
-      dims.insert(dims.begin(), width);
+      dims.insert(dims.begin(), count);
       stacked.emplace(sample.dtype(), dims);
     }
-    if (sample.bytes() * static_cast<size_t>(width) != stacked->bytes())
+    if (sample.bytes() * static_cast<size_t>(count) != stacked->bytes())
       fail(ErrorCode::kInvalidArgument,
            "Samples of different shapes can't be judged together; give preprocess a size in {}: {}", data.path(),
            to_string(sample.dims()));
@@ -56,21 +56,20 @@ Predictions predict(const Graph& graph, const Dataset& data, const PredictOption
          graph.name);
   const int64_t size = data.size(Split::kTest), chosen = options.samples < 0 ? size : std::min(options.samples, size);
   const Value& input = graph.value(graph.inputs()[0]);
-  const bool fixed = input.shape.has_rank() && input.shape.rank() > 0 && input.shape[0].is_known();
-  const int64_t batch = fixed ? input.shape[0].value() : options.batch;
+  const int64_t batch = batch_of_samples(graph, options.batch);
   Predictions result;
   std::unique_ptr<Executor> executor;
   Progress progress("judge", chosen, options.quiet);
   for (int64_t first = 0; first < chosen; first += batch) {
     const int64_t count = std::min(batch, chosen - first);
-    const Tensor samples = read(data, chosen, first, count, fixed ? batch : count, options.threads);
+    const Tensor samples = read(data, chosen, first, count, options.threads);
     if (!executor) {
       ExecutorOptions how{.batch = batch, .threads = options.threads};
       for (size_t axis = 1; axis < samples.dims().size(); ++axis)
         how.dims[fmt::format("{}.{}", input.name, axis)] = samples.dims()[axis];
       executor = make_executor(graph, how);
     }
-    const std::vector<Tensor> outputs = executor->run(std::span(&samples, 1));
+    const std::vector<Tensor> outputs = executor->run_samples(std::span(&samples, 1));
     const size_t which = scores_of(outputs, samples.dims()[0]);
     if (which == outputs.size()) return {};
     const std::vector<float> scores = to_floats(outputs[which]);

@@ -15,7 +15,7 @@ namespace slipway {
 /// Which version of a model is live, and why it may be.
 struct LiveRecord {
   int64_t version = 0;
-  std::string sha256;           ///< of its ONNX file
+  std::string sha256;           ///< of the model (ModelIdentity)
   std::string override_reason;  ///< empty: it was verified
 };
 

@@ -63,7 +63,7 @@ struct VersionSource {
   Graph graph;
   std::map<int64_t, std::shared_ptr<const Plan>> plans;  ///< by rows; empty: run by the reference (string tensors)
   ModelConfig config;
-  std::string sha256;  ///< of the ONNX file
+  std::string sha256;  ///< of the model (ModelIdentity)
   uint64_t file_bytes = 0;
   Proof proof = Proof::kMissing;
   std::string proof_reason;  ///< one sentence

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
 
 #include "base/base64.h"
 #include "base/cpu.h"
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "data/npy.h"
 #include "engine/session.h"
+#include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
 #include "verify/trial.h"
 
@@ -72,20 +74,24 @@ void require_probes(const ProbeSet& probes, const std::shared_ptr<const Plan>& p
   }
 }
 
+/// Fails where a plan does not give what was verified.
+using PlanCheck = std::function<void(const std::shared_ptr<const Plan>&)>;
+
 class PlanSource {
  public:
   PlanSource(const ServerOptions& options, const VersionSource& version, std::string folder)
       : options_(options), version_(version), folder_(std::move(folder)) {}
 
-  /// Only what a passed report vouches for is taken from the repository as it is.
-  std::shared_ptr<const Plan> get(int64_t rows, bool take_published) {
+  /// A plan that `check` takes (it fails otherwise): as published, which only a passed report vouches for; from the
+  /// cache; or built. What is damaged, fits elsewhere or is not taken is made anew, and replaced in the cache.
+  std::shared_ptr<const Plan> get(int64_t rows, bool take_published, const PlanCheck& check) {
     const std::string published = join_path(folder_, "model.plan");
-    if (rows == 1 && take_published && file_exists(published))
-      if (auto plan = open(published)) return plan;
+    if (rows == 1 && take_published)
+      if (auto plan = open(published, check)) return plan;
     const std::string cached =
         options_.cache_dir.empty() ? "" : join_path(join_path(options_.cache_dir, "plans"), key(rows) + ".plan");
-    if (!cached.empty() && file_exists(cached))
-      if (auto plan = open(cached)) return plan;
+    if (!cached.empty())
+      if (auto plan = open(cached, check)) return plan;
     log_info("{}/{}: building the plan for {} row{}", version_.model, version_.version, rows, rows == 1 ? "" : "s");
     const std::string timings = options_.cache_dir.empty() ? "" : join_path(options_.cache_dir, "timings.json");
     auto plan = Plan::build(version_.graph, {.batch = plan_batch(version_.graph, rows),
@@ -93,11 +99,12 @@ class PlanSource {
                                              .threads = version_.config.threads,
                                              .tune = options_.tune,
                                              .timing_cache = timings});
+    check(plan);
     if (cached.empty()) return plan;
     try {
       make_folders(parent_folder(cached));
       plan->save(cached);
-      return Plan::open(cached);  // mapped, so that its weights are the page cache's
+      return Plan::open(cached);  // without the model that a built one carries for saving
     } catch (const Error& error) {
       log_warning("The plan can't be kept in the cache: {}", error.what());
       return plan;
@@ -105,14 +112,17 @@ class PlanSource {
   }
 
  private:
-  std::shared_ptr<const Plan> open(const std::string& path) {
+  std::shared_ptr<const Plan> open(const std::string& path, const PlanCheck& check) {
+    if (!file_exists(path)) return nullptr;
     try {
       auto plan = Plan::open(path);
-      if (plan->threads() == version_.config.threads) return plan;
+      if (plan->threads() != version_.config.threads) return nullptr;
+      check(plan);
+      return plan;
     } catch (const Error& error) {
-      log_info("{}/{}: {}", version_.model, version_.version, error.what());
+      log_warning("{}/{}: a plan is not used: {}", version_.model, version_.version, error.what());
+      return nullptr;
     }
-    return nullptr;
   }
   std::string key(int64_t rows) const {
     std::string text = fmt::format("{} {} {} {} {} {} {}", SLIPWAY_VERSION, version_.sha256, rows,
@@ -183,9 +193,10 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   const std::string folder = version_folder(options.repository, model, version);
   const std::string path = onnx_path(folder);
   VersionSource source{.model = model, .version = version, .config = load_model_config(options.repository, model)};
-  source.sha256 = sha256_of_file(path);
-  source.file_bytes = file_bytes(path);
-  source.graph = load_onnx(path);
+  ModelIdentity identity;
+  source.graph = load_onnx(path, identity);
+  source.sha256 = identity.sha256;
+  source.file_bytes = identity.bytes;
   const std::optional<Report> report = read_proof(folder, source);
   if (has_strings(source.graph)) return source;
 
@@ -198,11 +209,11 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   }
   PlanSource plans(options, source, folder);
   for (const int64_t rows : plan_sizes(source.graph, source.config)) {
-    auto plan = plans.get(rows, probes.has_value());
-    if (probes)
-      require_probes(*probes, plan, plan_batch(source.graph, rows),
-                     fmt::format("{}/{} for {} rows", model, version, rows));
-    source.plans[rows] = std::move(plan);
+    source.plans[rows] = plans.get(rows, probes.has_value(), [&](const std::shared_ptr<const Plan>& plan) {
+      if (probes)
+        require_probes(*probes, plan, plan_batch(source.graph, rows),
+                       fmt::format("{}/{} for {} rows", model, version, rows));
+    });
   }
   return source;
 }

@@ -2,15 +2,21 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <functional>
+#include <map>
+#include <set>
 #include <thread>
 
+#include "base/base64.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "data/test_folder.h"
 #include "engine/engine_testing.h"
-#include "model/onnx/onnx.h"
+#include "engine/session.h"
+#include "model/onnx/external_testing.h"
 #include "serve/serve_testing.h"
 #include "verify/verify_testing.h"
 
@@ -25,6 +31,14 @@ void publish(const TestFolder& folder, const std::string& model, int64_t version
 
 ServerOptions options_of(const TestFolder& folder) {
   return {.repository = folder.path("repo"), .cache_dir = folder.path("cache"), .tune = false};
+}
+
+using Files = std::map<std::string, std::string>;
+Files files_in(const std::string& folder) {
+  Files files;
+  for (const std::string& name : list_folder(folder))
+    files[join_path(folder, name)] = read_text_file(join_path(folder, name));
+  return files;
 }
 
 TEST(Repository, FindsModelsAndVersionsAndLeavesTheRestAlone) {
@@ -53,6 +67,74 @@ TEST(Repository, LoadKeepsPlansInTheCacheAndServesWhatIsThere) {
   EXPECT_TRUE(server.ready());
   const InferResponse r = infer_and_wait(server, request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4})));
   EXPECT_EQ(to_tensor(r.outputs.at(0)).values<float>()[3], 9);
+}
+
+TEST(Repository, OneGraphWithOtherDataIsAnotherModel) {
+  const TestFolder folder;
+  std::set<std::string> digests;
+  for (const int version : {1, 2, 3}) {
+    const std::string path = version_folder(folder.path("repo"), "m", version) + "/model.onnx";
+    save_external(scaling_graph(static_cast<float>(version)), path, "model.data");
+    EXPECT_EQ(sha256_of_file(path), sha256_of_file(version_folder(folder.path("repo"), "m", 1) + "/model.onnx"));
+  }
+  for (const bool cached : {false, true})
+    for (const int64_t version : {1, 2, 3}) {
+      const VersionSource source = read_version(options_of(folder), "m", version);
+      digests.insert(source.sha256);
+      Session session(source.plans.at(1));
+      EXPECT_EQ(session.run(std::vector{Tensor::of<float>({1, 4}, {1, 2, 3, 4})})[0].values<float>()[3],
+                static_cast<float>(4 * version + 1))
+          << cached;
+    }
+  EXPECT_EQ(digests.size(), 3u);
+  EXPECT_EQ(list_folder(folder.path("cache/plans")).size(), 9u);
+}
+
+TEST(Repository, DamagedPlansInTheCacheAreMadeAnew) {
+  const TestFolder folder;
+  publish(folder, "m", 1, scaling_graph(2));
+  const std::string plans = folder.path("cache/plans");
+  read_version(options_of(folder), "m", 1);
+  const Files cached = files_in(plans);
+  ASSERT_EQ(cached.size(), 3u);
+  const std::function<void(std::string&)> damages[] = {
+      [](std::string& plan) { plan.back() = static_cast<char>(plan.back() ^ 1); },
+      [](std::string& plan) { plan.resize(plan.size() / 2); }, [](std::string& plan) { plan.clear(); },
+      [](std::string& plan) { plan.assign(plan.size(), '\0'); }};
+  for (const auto& damage : damages) {
+    for (const auto& [path, plan] : cached) {
+      std::string damaged = plan;
+      damage(damaged);
+      write_file(path, damaged);
+    }
+    const VersionSource source = read_version(options_of(folder), "m", 1);
+    EXPECT_EQ(files_in(plans), cached);
+    for (const auto& [rows, plan] : source.plans) {
+      Session session(plan);
+      std::vector<Tensor> inputs;
+      for (const PortInfo& port : plan->inputs()) inputs.emplace_back(port.dtype, port.dims);
+      EXPECT_EQ(session.run(inputs)[0].values<float>()[0], 1) << rows;
+    }
+  }
+}
+
+// Whatever becomes of the files of a loaded model, the server answers as before.
+TEST(Repository, FilesThatAreTruncatedUnderAServerChangeNothing) {
+  const TestFolder folder;
+  save_external(scaling_graph(2), folder.path("repo/m/1/model.onnx"), "model.data");
+  for (const bool cached : {false, true}) {
+    SCOPED_TRACE(cached);
+    Server server(options_of(folder));
+    server.load_all();
+    server.route("m", {.stable = 1});
+    const Files before = files_in(folder.path("cache/plans")), model = files_in(folder.path("repo/m/1"));
+    for (const Files& files : {before, model})
+      for (const auto& [path, content] : files) ASSERT_EQ(::truncate(path.c_str(), 0), 0);
+    const InferResponse r = infer_and_wait(server, request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4})));
+    EXPECT_EQ(to_tensor(r.outputs.at(0)).values<float>()[3], 9);
+    for (const Files& files : {before, model})
+      for (const auto& [path, content] : files) write_file(path, content);
+  }
 }
 
 TEST(Repository, ABrokenModelLeavesTheOldOneAndSaysWhy) {
@@ -103,14 +185,36 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
   const ServerOptions options = options_of(folder);
   EXPECT_EQ(read_version(options, "small", 1).proof, Proof::kPassed);
 
-  // Plans that compute something else are found out by the probes, wherever they come from.
+  // Plans that compute something else are found out by the probes, wherever they come from, and made anew.
   SmallNet other = net;
   other.conv2 = SmallNet::random(other.conv2.size(), 99);
-  for (const std::string& name : list_folder(folder.path("cache/plans"))) {
-    const int64_t rows = Plan::open(folder.path("cache/plans/" + name))->inputs()[0].dims[0];
-    Plan::build(other.graph(), {.batch = rows, .tune = false})->save(folder.path("cache/plans/" + name));
-  }
-  EXPECT_THROW(read_version(options, "small", 1), Error);
+  const Files cached = files_in(folder.path("cache/plans"));
+  ASSERT_FALSE(cached.empty());
+  Plan::build(other.graph(), {.tune = false})->save(folder.path("repo/small/1/model.plan"));
+  for (const auto& [path, plan] : cached)
+    Plan::build(other.graph(), {.batch = Plan::open(path)->inputs()[0].dims[0], .tune = false})->save(path);
+  EXPECT_NE(files_in(folder.path("cache/plans")), cached);
+  EXPECT_EQ(read_version(options, "small", 1).proof, Proof::kPassed);
+  EXPECT_EQ(files_in(folder.path("cache/plans")), cached);
+
+  // A model that does not give what was verified is not loaded, and leaves no plan behind.
+  Report others = report;
+  others.probes.outputs = {base64_encode(npy_bytes(Tensor(DType::kFloat32, {report.probes.count, 6})))};
+  save_report(others, folder.path("repo/small/1/report.json"));
+  const ServerOptions fresh{.repository = options.repository, .cache_dir = folder.path("fresh"), .tune = false};
+  EXPECT_THROW(read_version(fresh, "small", 1), Error);
+  EXPECT_FALSE(is_folder(folder.path("fresh/plans")));
+
+  // NaN at one place is not made up for by what follows it.
+  const auto with_nan = [](Tensor outputs) {
+    outputs.mutable_values<float>()[0] = NAN;
+    return base64_encode(npy_bytes(outputs));
+  };
+  Report odd = report;
+  const auto bytes = std::make_shared<std::vector<std::byte>>(*base64_decode(odd.probes.outputs[0]));
+  odd.probes.outputs[0] = with_nan(parse_npy({bytes, *bytes}, "probes"));
+  save_report(odd, folder.path("repo/small/1/report.json"));
+  EXPECT_THROW(read_version({.repository = options.repository, .tune = false}, "small", 1), Error);
 
   report.candidate.sha256 = "0";
   save_report(report, folder.path("repo/small/1/report.json"));

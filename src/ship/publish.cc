@@ -12,11 +12,15 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <set>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_reader.h"
 #include "base/hash.h"
+#include "model/onnx/identity.h"
 
 namespace slipway {
 namespace {
@@ -34,8 +38,8 @@ int64_t leading_number(std::string_view name, std::string_view& rest) {
 }
 
 void remove_folder(const std::string& path) {
-  for (const std::string& name : list_folder(path)) ::unlink(join_path(path, name).c_str());
-  ::rmdir(path.c_str());
+  std::error_code ignored;  // removed by someone else
+  std::filesystem::remove_all(path, ignored);
 }
 
 /// What a publisher left that was killed half-way.
@@ -49,8 +53,6 @@ void remove_leftovers(const std::string& folder) {
   }
 }
 
-void copy_file(const std::string& from, const std::string& to) { write_file(to, MappedFile(from).bytes()); }
-
 void copy_if_changed(const std::string& from, const std::string& to) {
   if (from.empty() || (file_exists(to) && sha256_of_file(from) == sha256_of_file(to))) return;
   copy_file(from, to);
@@ -61,6 +63,24 @@ void sync_folder(const std::string& path) {
   if (fd < 0) return;
   ::fsync(fd);
   ::close(fd);
+}
+
+/// The folders of a version's files.
+void sync_folders(const std::string& version, const ModelIdentity& identity) {
+  std::set<std::string> folders{version};
+  for (const std::string& name : identity.data_files)
+    for (std::string f = parent_folder(join_path(version, name)); f.size() > version.size(); f = parent_folder(f))
+      folders.insert(f);
+  for (const std::string& folder : folders) sync_folder(folder);
+}
+
+/// Whether the model of a version is this one; one that can't be read is another.
+bool holds_model(const std::string& path, const ModelIdentity& identity) {
+  try {
+    return file_exists(path) && identify_model(path).sha256 == identity.sha256;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 /// The files beside the model, and their names in a version's folder.
@@ -75,12 +95,7 @@ class Draft {
       : path_(join_path(folder, fmt::format("{}{}{}", version, kTemporary, ::getpid()))) {
     make_folders(path_);
   }
-  ~Draft() {
-    try {
-      if (is_folder(path_)) remove_folder(path_);
-    } catch (const Error&) {  // removed by someone else
-    }
-  }
+  ~Draft() { remove_folder(path_); }
   Draft(const Draft&) = delete;
   Draft& operator=(const Draft&) = delete;
   const std::string& path() const { return path_; }
@@ -107,7 +122,12 @@ Published publish_version(const std::string& repository, const std::string& name
   const std::string folder = join_path(repository, name);
   make_folders(folder);
   remove_leftovers(folder);
-  const std::string digest = sha256_of_file(files.model);
+  const ModelIdentity identity = identify_model(files.model);
+  for (const auto& [from, to] : companions(files))
+    if (std::find(identity.data_files.begin(), identity.data_files.end(), to) != identity.data_files.end())
+      fail(ErrorCode::kInvalidArgument,
+           "A data file has the name of a file of the version; save the model with another name for its data: {} of {}",
+           to, files.model);
   int64_t newest = 0, same = 0;
   for (const std::string& entry : list_folder(folder)) {
     std::string_view rest;
@@ -115,7 +135,7 @@ Published publish_version(const std::string& repository, const std::string& name
     if (version == 0 || !rest.empty()) continue;
     newest = std::max(newest, version);
     const std::string model = join_path(join_path(folder, entry), "model.onnx");
-    if (file_exists(model) && sha256_of_file(model) == digest) same = std::max(same, version);
+    if (holds_model(model, identity)) same = std::max(same, version);
   }
   if (same > 0) {
     const std::string existing = join_path(folder, std::to_string(same));
@@ -123,10 +143,11 @@ Published publish_version(const std::string& repository, const std::string& name
     return {same, true};
   }
   const Draft draft(folder, newest + 1);
-  copy_file(files.model, join_path(draft.path(), "model.onnx"));
+  if (copy_model(files.model, join_path(draft.path(), "model.onnx")).sha256 != identity.sha256)
+    fail(ErrorCode::kIo, "The model changed while it was published; do it again: {}", files.model);
   for (const auto& [from, to] : companions(files))
     if (!from.empty()) copy_file(from, join_path(draft.path(), to));
-  sync_folder(draft.path());
+  sync_folders(draft.path(), identity);
   for (int64_t version = newest + 1; version <= newest + kAttempts; ++version) {
     if (std::rename(draft.path().c_str(), join_path(folder, std::to_string(version)).c_str()) == 0) {
       sync_folder(folder);

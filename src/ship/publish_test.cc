@@ -8,13 +8,31 @@
 #include <thread>
 
 #include "data/test_folder.h"
+#include "model/onnx/external_testing.h"
+#include "serve/repository.h"
+#include "serve/serve_testing.h"
 
 namespace slipway {
 namespace {
 
+Graph graph_of(const std::string& name, float scale = 1) {
+  Graph graph = scaling_graph(scale);
+  graph.name = name;
+  return graph;
+}
+
 VersionFiles files_of(const TestFolder& folder, const std::string& content) {
-  return {.model = folder.write("in/" + content + ".onnx", "model " + content),
-          .report = folder.write("in/" + content + ".json", "report " + content)};
+  VersionFiles files{.model = folder.path("in/" + content + ".onnx"),
+                     .report = folder.write("in/" + content + ".json", "report " + content)};
+  save_onnx(graph_of(content), files.model);
+  return files;
+}
+
+/// A model whose graph is always the same, its weights in a file beside it.
+VersionFiles external_files(const TestFolder& folder, float scale, const std::string& data = "weights/net.data") {
+  VersionFiles files{.model = folder.path("in/net.onnx"), .report = folder.write("in/net.json", "report")};
+  save_external(graph_of("net", scale), files.model, data);
+  return files;
 }
 
 TEST(Publish, VersionsCountUpAndHoldTheirFiles) {
@@ -22,7 +40,7 @@ TEST(Publish, VersionsCountUpAndHoldTheirFiles) {
   const std::string repository = folder.path("repository");
   EXPECT_EQ(publish_version(repository, "net", files_of(folder, "one")).version, 1);
   EXPECT_EQ(publish_version(repository, "net", files_of(folder, "two")).version, 2);
-  EXPECT_EQ(read_text_file(repository + "/net/2/model.onnx"), "model two");
+  EXPECT_EQ(load_onnx(repository + "/net/2/model.onnx").name, "two");
   EXPECT_EQ(read_text_file(repository + "/net/2/report.json"), "report two");
   EXPECT_EQ(list_folder(repository + "/net"), (std::vector<std::string>{"1", "2"}));
 }
@@ -41,13 +59,40 @@ TEST(Publish, TheSameBytesAreOneVersionWithTheLatestReport) {
   EXPECT_EQ(list_folder(repository + "/net").size(), 2u);
 }
 
+TEST(Publish, DataFilesGoWithTheModelAndTellVersionsApart) {
+  TestFolder folder;
+  const std::string repository = folder.path("repository");
+  const VersionFiles two = external_files(folder, 2);
+  EXPECT_EQ(publish_version(repository, "net", two).version, 1);
+  EXPECT_TRUE(publish_version(repository, "net", two).reused);
+  EXPECT_EQ(publish_version(repository, "net", external_files(folder, 3)).version, 2);
+  for (const int64_t version : {1, 2}) {
+    const Graph g = load_onnx(version_folder(repository, "net", version) + "/model.onnx");
+    EXPECT_EQ(g.constant(g.find("w"))->values<float>()[0], static_cast<float>(version + 1));
+  }
+  write_file(repository + "/net/1/weights/net.data", std::string_view("damaged"));
+  EXPECT_EQ(publish_version(repository, "net", external_files(folder, 2)).version, 3);
+}
+
+TEST(Publish, DataWithTheNameOfAVersionsFileIsRefused) {
+  TestFolder folder;
+  for (const char* name : {"model.onnx", "model.plan", "report.json"}) {
+    const VersionFiles files = external_files(folder, 2, name);
+    EXPECT_NE(error_of([&] { publish_version(folder.path("repository"), "net", files); }).find("another name"),
+              std::string::npos)
+        << name;
+    EXPECT_TRUE(list_folder(folder.path("repository/net")).empty()) << name;
+  }
+}
+
 TEST(Publish, AFailureLeavesNothingBehind) {
   TestFolder folder;
   const std::string repository = folder.path("repository");
-  VersionFiles files = files_of(folder, "one");
-  files.report = folder.path("missing.json");
-  EXPECT_NE(error_of([&] { publish_version(repository, "net", files); }), "");
-  EXPECT_TRUE(list_folder(repository + "/net").empty());
+  for (VersionFiles files : {files_of(folder, "one"), external_files(folder, 2)}) {
+    files.report = folder.path("missing.json");
+    EXPECT_NE(error_of([&] { publish_version(repository, "net", files); }), "");
+    EXPECT_TRUE(list_folder(repository + "/net").empty());
+  }
 }
 
 TEST(Publish, LeftoversOfTheDeadAreRemovedOthersStay) {

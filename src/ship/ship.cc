@@ -20,6 +20,7 @@
 #include "engine/passes/pipeline.h"
 #include "load/load_samples.h"
 #include "load/load_target.h"
+#include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
 #include "quantize/auto_quantize.h"
 #include "rollout/rollout_plan.h"
@@ -133,10 +134,11 @@ class Ship {
     const auto run = [this](StageOutcome (Ship::*stage)(const StageValues&)) {
       return [this, stage](const StageValues& values) { return (this->*stage)(values); };
     };
-    const std::string model = sha256_of_file(o_.model), quick = o_.extent.quick ? "quick" : "full";
-    const std::string candidate = o_.candidate.empty() ? "" : sha256_of_file(o_.candidate);
+    model_digest_ = identify_model(o_.model).sha256;
+    const std::string quick = o_.extent.quick ? "quick" : "full";
+    const std::string candidate = o_.candidate.empty() ? "" : identify_model(o_.candidate).sha256;
     std::vector<Stage> road{
-        {"optimize", {model, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
+        {"optimize", {model_digest_, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
         {"quantize", {o_.skip_quantize ? "skip" : goal_key(), quick}, run(&Ship::quantize)},
         {"verify",
          {policy_digest(policy_), std::to_string(threads_), extent_key(), quick, o_.tune ? "tune" : ""},
@@ -152,6 +154,12 @@ class Ship {
     return road;
   }
 
+  /// What a stage reads must be what its key stands for.
+  void require_unchanged(const ModelIdentity& model) const {
+    if (model.sha256 != model_digest_)
+      fail(ErrorCode::kIo, "The model changed while it was on its way; run the same command again: {}", o_.model);
+  }
+
   // Pre-processing and labels travel in the model from here on.
   StageOutcome optimize(const StageValues&) {
     if (!o_.candidate.empty())
@@ -159,7 +167,9 @@ class Ship {
           .figure = "skipped: the candidate was made elsewhere", .files = {}, .values = {{"candidate", o_.candidate}}};
     const std::string output = in_work("optimized.onnx");
     const json done = in_child("optimize", [&]() -> json {
-      Graph graph = load_onnx(o_.model);
+      ModelIdentity identity;
+      Graph graph = load_onnx(o_.model, identity);
+      require_unchanged(identity);
       data_.require_fitting(graph);
       const size_t before = graph.node_count();
       run_passes(graph, {.standard_onnx = true});
@@ -211,9 +221,9 @@ class Ship {
     };
     options.apart = [](const std::function<json()>& step) { return in_child("quantize", step); };
     const AutoQuantizeResult done = auto_quantize(values.at("candidate"), data_, output, options);
-    return {.figure = figure_of(done) +
-                      fmt::format("{:.0f} % of the file's size", 100.0 * static_cast<double>(file_bytes(output)) /
-                                                                     static_cast<double>(file_bytes(o_.model))),
+    return {.figure = figure_of(done) + fmt::format("{:.0f} % of the file's size",
+                                                    100.0 * static_cast<double>(file_bytes(output)) /
+                                                        static_cast<double>(identify_model(o_.model).bytes)),
             .files = {output},
             .values = {{"candidate", output}}};
   }
@@ -239,8 +249,10 @@ class Ship {
     options.save_plan = plan;
     for (bool last = false;; last = true, options.seconds *= kLonger) {
       in_child("verify", [&]() -> json {
-        const Graph a = load_onnx(o_.model), b = load_onnx(candidate);
-        Report report = slipway::verify({a, o_.model}, {b, candidate}, data_, policy_, options);
+        ModelIdentity a_identity, b_identity;
+        const Graph a = load_onnx(o_.model, a_identity), b = load_onnx(candidate, b_identity);
+        require_unchanged(a_identity);
+        Report report = slipway::verify({a, o_.model, a_identity}, {b, candidate, b_identity}, data_, policy_, options);
         report.policy_path = o_.policy;
         save_report(report, saved);
         return json::object();
@@ -314,9 +326,11 @@ class Ship {
     if (threads_ != 1 && !file_exists(config))
       write_file(config, std::string_view(fmt::format("threads: {}\n", threads_)));
     const std::string version = std::to_string(published.version), folder = join_path(model, version);
+    std::vector<std::string> files = model_files(join_path(folder, "model.onnx"));
+    files.push_back(join_path(folder, "report.json"));
     return {.figure =
                 fmt::format("{} as version {}{}", name_, version, published.reused ? ", which was there already" : ""),
-            .files = {join_path(folder, "model.onnx"), join_path(folder, "report.json")},
+            .files = std::move(files),
             .values = {{"version", version}}};
   }
 
@@ -398,7 +412,7 @@ class Ship {
   const ShipObserver& observer_;
   Dataset data_;
   Policy policy_;
-  std::string name_, work_, plan_, data_digest_;
+  std::string name_, work_, plan_, data_digest_, model_digest_;
   int threads_ = 1;
   std::optional<RunningServer> server_;
   bool server_started_ = false;

@@ -23,6 +23,7 @@
 #include "load/soak.h"
 #include "metrics/classification.h"
 #include "metrics/significance.h"
+#include "model/onnx/identity.h"
 #include "serve/http/admin_client.h"
 #include "ship/server_process.h"
 
@@ -73,7 +74,7 @@ class TemporaryRepository {
       for (int i = 0; i < 2; ++i) {
         const std::string folder = join_path(model, kVersions[i]);
         make_folders(folder);
-        write_file(join_path(folder, "model.onnx"), MappedFile(*paths[i]).bytes());
+        copy_model(*paths[i], join_path(folder, "model.onnx"));
       }
       write_file(join_path(model, "config.yaml"), std::string_view(fmt::format("threads: {}\n", threads)));
     } catch (...) {

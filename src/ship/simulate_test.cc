@@ -7,6 +7,8 @@
 
 #include "base/hash.h"
 #include "load/load_samples.h"
+#include "model/onnx/external_testing.h"
+#include "model/onnx/identity.h"
 #include "ship/ship.h"
 #include "verify/checks.h"
 #include "verify/verify_testing.h"
@@ -101,8 +103,9 @@ TEST(Simulate, AModelThatCantBeServedSaysWhy) {
 TEST(Ship, StopsBeforePublishingWithoutARepositoryAndResumes) {
   if (program().empty()) GTEST_SKIP() << "the program is not built";
   TestFolder folder;
-  const SmallNet net;
-  const std::string model = save_model(net.graph(), folder, "net.onnx");
+  SmallNet net;
+  const std::string model = folder.path("net.onnx");
+  save_external(net.graph(), model, "net.data");
   labelled_by(net.graph(), folder, 120);
   folder.write("policy.yaml",
                "performance: {max_latency_ratio: 1000, memory_slack_mib: 1000, min_rounds: 1}\n"
@@ -112,9 +115,9 @@ TEST(Ship, StopsBeforePublishingWithoutARepositoryAndResumes) {
                       .data = folder.path("data.yaml"),
                       .policy = folder.path("policy.yaml"),
                       .program = program(),
-                      .quick = true,
                       .tune = false,
-                      .quiet = true};
+                      .quiet = true,
+                      .extent = {.quick = true}};
   std::string did;
   const auto go = [&] {
     did.clear();
@@ -131,6 +134,8 @@ TEST(Ship, StopsBeforePublishingWithoutARepositoryAndResumes) {
   const Report report = load_report(folder.path("net.ship/report.json"));
   EXPECT_TRUE(report.simulation.done);
   EXPECT_EQ(report.candidate.precision, "int8");
+  EXPECT_EQ(report.reference.sha256, identify_model(model).sha256);
+  EXPECT_EQ(report.reference.file_bytes, file_bytes(model) + file_bytes(folder.path("net.data")));
   EXPECT_EQ(report.candidate.sha256, sha256_of_file(folder.path("net.ship/quantized.onnx")));
   EXPECT_EQ(Plan::open(folder.path("net.ship/model.plan"))->choices_digest(), report.candidate.plan_digest);
   EXPECT_TRUE(go().road.passed);
@@ -142,6 +147,10 @@ TEST(Ship, StopsBeforePublishingWithoutARepositoryAndResumes) {
   EXPECT_EQ(did, "v");  // quantising has the goal that it had
   EXPECT_FALSE(strict.road.passed);
   EXPECT_NE(strict.road.reason.find("report.html"), std::string::npos) << strict.road.reason;
+  net.conv3[0] += 0.1f;
+  save_external(net.graph(), model, "net.data");  // trained further: the same ONNX file, other data
+  go();
+  EXPECT_EQ(did, "oqv");
 }
 
 TEST(Ship, ContradictoryOptionsAreRefused) {

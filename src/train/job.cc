@@ -15,7 +15,9 @@
 #include "engine/executor.h"
 #include "metrics/classification.h"
 #include "model/infer.h"
+#include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
+#include "model/rows.h"
 #include "quantize/auto_quantize.h"
 #include "quantize/predict.h"
 #include "train/simulate.h"
@@ -95,12 +97,12 @@ double accuracy_of(const Predictions& predictions, const Predictions& original, 
 }
 
 /// What a checkpoint belongs to: everything that the weights depend on.
-std::string checkpoint_key(const QatFiles& files, const Dataset& data, const QatOptions& o) {
+std::string checkpoint_key(const ModelIdentity& model, const Dataset& data, const QatOptions& o) {
   json options = to_json(o);
   for (const char* key :
        {"checkpoint", "checkpoint_seconds", "restart", "quiet", "compare_samples", "patience", "time_budget_minutes"})
     options.erase(key);
-  return sha256_hex(sha256_of_file(files.model) + data.digest() + data.train_digest() + options.dump());
+  return sha256_hex(model.sha256 + data.digest() + data.train_digest() + options.dump());
 }
 
 QatResult run(const QatFiles& files, QatOptions o, const std::function<void(const QatEpoch&)>& on_epoch) {
@@ -111,12 +113,17 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   at::set_num_threads(o.threads);
   set_thread_count(o.threads);
 
-  const Graph model = load_onnx(files.model);
+  ModelIdentity identity;
+  const Graph model = load_onnx(files.model, identity);
   const Dataset data = Dataset::open(files.data);
   for (const std::string& warning : data.train_warnings()) fmt::print(stderr, "warning: {}\n", warning);
   require_trainable(model, data, o);
   const Dims dims = data.input(Split::kTrain, 0).dims();
   const TrainingGraph prepared = prepare_for_training(with_free_batch(model), o.quantize);
+  if (const RowIndependence rows = prove_row_independence(prepared.graph); !rows.proven)
+    fail(ErrorCode::kUnsupported,
+         "Training stacks samples, and the model's rows are not proven independent; quantise it without training: {}",
+         rows.reason);
   Graph carrier = prepared.graph;  // a contradiction is refused before any work
   carry_preprocess(data, carrier);
   if (is_folder(o.checkpoint))
@@ -150,7 +157,7 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
     const at::AutoGradMode gradient(true);
     train(qat, *teacher, set, o,
           {.checkpoint = o.checkpoint,
-           .key = checkpoint_key(files, data, o),
+           .key = checkpoint_key(identity, data, o),
            .spent_seconds = static_cast<double>(now_ns() - start_ns) * 1e-9},
           on_epoch, result);
   }
@@ -183,7 +190,7 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   restore_batch(trained.graph, model);
   save_onnx(trained.graph, files.output);
   std::remove(o.checkpoint.c_str());
-  result.float_bytes = file_bytes(files.model);
+  result.float_bytes = identity.bytes;
   result.bytes = file_bytes(files.output);
   return result;
 }

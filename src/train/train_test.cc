@@ -136,7 +136,7 @@ TEST(Simulation, EqualsExecution) {
     course.train_it(o);
     const Graph exported = insert_quantizers(course.model.trained_graph(), course.model.quantizers(), options).graph;
     const Tensor input = course.data.batch(Split::kTest, 0, 100);
-    const Tensor scores = make_executor(exported, {.batch = 4})->run(std::span(&input, 1))[0];
+    const Tensor scores = make_executor(exported, {.batch = 4})->run_samples(std::span(&input, 1))[0];
     std::vector<int64_t> classes;
     for (size_t i = 0; i < 100; ++i) classes.push_back(argmax(scores.values<float>().subspan(i * 6, 6)));
     QatAgreement agreement = compare_with_execution(course.model, exported, course.data, classes, o);

@@ -169,7 +169,7 @@ class Trainer {
 
   at::Tensor teacher_logits(const at::Tensor& inputs) {
     const Tensor input = from_torch(inputs);
-    const at::Tensor scores = to_torch(teacher_.run(std::span(&input, 1))[0]);
+    const at::Tensor scores = to_torch(teacher_.run_samples(std::span(&input, 1))[0]);
     return scores.reshape({scores.size(0), -1});
   }
 

@@ -78,7 +78,7 @@ class Judge {
         pass.minimum = std::min<double>(pass.minimum, v);
         pass.maximum = std::max<double>(pass.maximum, v);
       }
-      const auto a = reference_->run(std::span(&input, 1)), b = candidate_->run(std::span(&input, 1));
+      const auto a = reference_->run_samples(std::span(&input, 1)), b = candidate_->run_samples(std::span(&input, 1));
       if (pass.outputs.empty()) start(a, b, n, pass);
       for (size_t i = 0; i < a.size(); ++i) compare(a[i], b[i], n, positions.data() + first, pass.outputs[i]);
       if (classes_ > 0) predict(a, b, n, positions.data() + first, pass);

@@ -86,7 +86,8 @@ class Judge {
   void floors(bool few) {
     const AccuracyFigures& a = r_.accuracy;
     if (p_.accuracy.require_better_than_chance) {
-      const bool original = !(a.reference.chance_p <= a.candidate.chance_p);
+      const double p = a.reference.chance_p, q = a.candidate.chance_p;
+      const bool original = std::isnan(p) || (!std::isnan(q) && p > q);
       const ClassifierScore& s = original ? a.reference : a.candidate;
       const bool good = s.chance_p < kSure;
       std::string sentence = fmt::format(
@@ -108,7 +109,8 @@ class Judge {
            100 * s.accuracy, 100 * s.chance, "above", "%", sentence});
     }
     if (p_.accuracy.min_top1_percent) {
-      const double limit = *p_.accuracy.min_top1_percent, top1 = 100 * a.candidate.accuracy;
+      const double limit = *p_.accuracy.min_top1_percent,
+                   top1 = 100 * static_cast<double>(a.candidate.correct) / static_cast<double>(a.samples);
       add({"accuracy.top1", "Top-1 accuracy", pass_if(top1 >= limit), top1, limit, "at least", "%",
            fmt::format("The candidate has {} of {} samples right, the original {}; {:g} % are asked for.",
                        percent(a.candidate.accuracy), a.samples, percent(a.reference.accuracy), limit)});

@@ -17,6 +17,9 @@ Report good_report() {
   r.accuracy.samples = 1000;
   r.accuracy.reference.accuracy = 0.95;
   r.accuracy.candidate.accuracy = 0.947;
+  r.accuracy.candidate.correct = 947;
+  r.accuracy.reference.chance = r.accuracy.candidate.chance = 0.5;
+  r.accuracy.reference.chance_p = r.accuracy.candidate.chance_p = 1e-9;
   r.accuracy.drop_points = 0.3;
   r.accuracy.rows = {{.index = 0, .support = 900, .name = "cat", .reference_recall = 0.95, .candidate_recall = 0.95},
                      {.index = 1,
@@ -40,6 +43,16 @@ Report good_report() {
   r.performance.candidate.peak_bytes = 40 << 20;
   r.stability.variations = {{.what = "run again"}};
   r.stability.extremes = {{.name = "zeros", .judged = true}};
+  r.engine = {
+      .done = true,
+      .samples = 1,
+      .reference = {{.input = "sample x[0]",
+                     .step_error = 1e-7,
+                     .output_error = 1e-6,
+                     .output_bound = 1e-3,
+                     .output = "scores"}},
+      .candidate = {
+          {.input = "sample x[0]", .step_error = 0, .output_error = 0.01, .output_bound = 0.03, .output = "scores"}}};
   return r;
 }
 
@@ -106,6 +119,97 @@ TEST(Checks, EdgeCaseLoss) {
   });
   EXPECT_EQ(j.verdict, Verdict::kFail);
   EXPECT_NE(j.reason.find("dark"), std::string::npos);
+}
+
+TEST(Checks, AModelThatIsNoBetterThanChanceFails) {
+  for (const bool original : {false, true}) {
+    const auto set = [&](double p) {
+      return [=](Report& r) { (original ? r.accuracy.reference : r.accuracy.candidate).chance_p = p; };
+    };
+    for (const double p : {0.5, 0.01, std::nan("")}) {
+      const Judged j = judged("accuracy.chance", set(p));
+      EXPECT_EQ(j.verdict, Verdict::kFail) << p;
+      EXPECT_NE(j.reason.find(original ? "The original" : "The candidate"), std::string::npos) << j.reason;
+      EXPECT_NE(j.reason.find("label map"), std::string::npos) << j.reason;
+    }
+    EXPECT_EQ(judged("accuracy.chance", set(1e-4)).verdict, Verdict::kPass);
+  }
+  const auto hopeless = [](Report& r) { r.accuracy.candidate.chance_p = 1; };
+  Report few = good_report();
+  hopeless(few);
+  few.accuracy.samples = 50;
+  judge(few);
+  EXPECT_EQ(check(few, "accuracy.chance").verdict, Verdict::kInconclusive);
+  EXPECT_EQ(judged("accuracy.chance",
+                   [&](Report& r) {
+                     hopeless(r);
+                     r.accuracy.candidate.chance_known = false;
+                   })
+                .verdict,
+            Verdict::kInconclusive);
+  Report waived = good_report();
+  hopeless(waived);
+  waived.policy.accuracy.require_better_than_chance = false;
+  judge(waived);
+  EXPECT_EQ(waived.verdict, Verdict::kPass) << waived.reason;
+}
+
+TEST(Checks, TopOneHasAFloor) {
+  const auto floor = [](double percent) {
+    return judged("accuracy.top1", [=](Report& r) { r.policy.accuracy.min_top1_percent = percent; }).verdict;
+  };
+  EXPECT_EQ(floor(94.7), Verdict::kPass);
+  EXPECT_EQ(floor(94.8), Verdict::kFail);
+}
+
+TEST(Checks, ChanceWarning) {
+  EXPECT_EQ(chance_warning(0.9, {0.5, 1e-9, true}), "");
+  EXPECT_NE(chance_warning(0.0967, {0.1, 0.9, true}).find("near chance (9.67 % right, 10.00 % by chance)"),
+            std::string::npos);
+  EXPECT_NE(chance_warning(0.15, {0.1, 1e-9, true}), "") << "significant, and of no use";
+  EXPECT_EQ(chance_warning(1, {1, 1, false}), "");
+}
+
+TEST(Checks, TheEngineIsSuspectedToo) {
+  const auto step = [](bool candidate, double error) {
+    return judged("engine.steps", [=](Report& r) {
+      EngineRun& run = (candidate ? r.engine.candidate : r.engine.reference)[0];
+      run.step_error = error;
+      run.step = "conv7";
+    });
+  };
+  for (const double error : {2e-4, static_cast<double>(INFINITY), std::nan("")})
+    for (const bool candidate : {false, true}) {
+      const Judged j = step(candidate, error);
+      EXPECT_EQ(j.verdict, Verdict::kFail) << error;
+      for (const char* part : {"conv7", candidate ? "candidate" : "original", "sample x[0]"})
+        EXPECT_NE(j.reason.find(part), std::string::npos) << j.reason;
+    }
+  EXPECT_EQ(step(true, 9e-5).verdict, Verdict::kPass);
+  const auto output = [](double error) {
+    return judged("engine.outputs", [=](Report& r) { r.engine.candidate[0].output_error = error; }).verdict;
+  };
+  EXPECT_EQ(output(0.031), Verdict::kFail);
+  EXPECT_EQ(output(INFINITY), Verdict::kFail);
+  EXPECT_EQ(output(std::nan("")), Verdict::kFail);
+  EXPECT_EQ(output(0.029), Verdict::kPass);
+}
+
+TEST(Checks, NaNWhereTheOriginalHasNoneFailsAndSharedOnesAreSaid) {
+  const auto set = [](int64_t all, int64_t fresh, int64_t lost) {
+    return [=](Report& r) {
+      r.outputs[0].reference_nonfinite = r.outputs[0].candidate_nonfinite = all;
+      r.outputs[0].new_nonfinite = fresh;
+      r.outputs[0].lost_nonfinite = lost;
+    };
+  };
+  EXPECT_EQ(judged("output.finite", set(4, 1, 1)).verdict, Verdict::kFail);
+  Report shared = good_report();
+  set(4, 0, 2)(shared);
+  judge(shared);
+  EXPECT_EQ(shared.verdict, Verdict::kPass);
+  EXPECT_NE(check(shared, "output.finite").sentence.find("so in the original too"), std::string::npos);
+  EXPECT_NE(check(shared, "output.finite").sentence.find("2 that are so"), std::string::npos);
 }
 
 TEST(Checks, CosineNamesTheLayerAndNaNFails) {
@@ -282,6 +386,39 @@ TEST(Report, FromBeforeThereWasASimulationIsRead) {
   const Report back = report_from_json(j, "r.json");
   EXPECT_FALSE(back.simulation.done);
   EXPECT_EQ(back.policy, Policy());
+}
+
+TEST(Report, FromBeforeTheEngineWasCheckedIsRead) {
+  nlohmann::json j = to_json(good_report());
+  j.erase("engine");
+  for (const char* side : {"reference", "candidate"})
+    for (const char* key : {"chance", "chance_p", "chance_known"}) j["accuracy"][side].erase(key);
+  for (const char* key : {"new_nonfinite", "lost_nonfinite"}) j["outputs"][0].erase(key);
+  for (const char* key : {"speedup", "speed_note", "integer_note"}) j["performance"].erase(key);
+  for (const char* key : {"require_better_than_chance", "min_top1_percent"}) j["policy"]["accuracy"].erase(key);
+  j["policy"]["stability"].erase("max_engine_error");
+  j["performance"]["throughput"] = {{{"batch", 1}, {"reference_per_s", 2.0}, {"candidate_per_s", 3.0}}};
+  const Report back = report_from_json(j, "r.json");
+  EXPECT_FALSE(back.engine.done);
+  EXPECT_FALSE(back.policy.accuracy.require_better_than_chance) << "nobody asked then";
+  EXPECT_FALSE(back.performance.throughput.at(0).steady);
+}
+
+TEST(Report, WarningsAndSpeedAreShown) {
+  Report r = good_report();
+  r.data.warnings = {"the model's input: values are <odd>"};
+  r.performance.speed_note = "the rounds are too unsteady";
+  r.performance.integer_note = "INT8 gains less than 10 % here: fc stayed float.";
+  judge(r);
+  const std::string page = report_html(r), text = report_text(r);
+  EXPECT_NE(page.find("Warning: the model's input: values are &lt;odd&gt;"), std::string::npos);
+  EXPECT_NE(page.find("<p class=\"note\">INT8 gains"), std::string::npos);
+  for (const std::string& part :
+       {"warning: " + r.data.warnings[0], r.performance.speed_note, r.performance.integer_note})
+    EXPECT_NE(text.find(part), std::string::npos) << part;
+  EXPECT_EQ(text.find("as fast"), std::string::npos);
+  r.performance.speedup = 1.9;
+  EXPECT_NE(report_text(r).find("1.90x as fast"), std::string::npos);
 }
 
 TEST(Report, TextShowsTheSimulation) {

@@ -53,7 +53,9 @@ struct Gap {
   int64_t wrong = 0;
 };
 
-Gap gap_of(const Tensor& expected, const Tensor& got) {
+/// `scale` is the largest magnitude that this value had so far, a real sample's at first: what cancels out on an even
+/// input is no smaller error than on a sample.
+Gap gap_of(const Tensor& expected, const Tensor& got, double& scale) {
   if (expected.dtype() != got.dtype() || expected.dims() != got.dims()) return {INFINITY, expected.elements()};
   Gap gap;
   if (!is_float(expected.dtype())) {
@@ -65,21 +67,22 @@ Gap gap_of(const Tensor& expected, const Tensor& got) {
     return gap;
   }
   const std::vector<double> e = to_doubles(expected), g = to_doubles(got);
-  double largest = kNoise, off = 0;
+  double off = 0;
+  scale = std::max(scale, kNoise);
   for (size_t i = 0; i < e.size(); ++i) {
-    if (std::isfinite(e[i])) largest = std::max(largest, std::abs(e[i]));
+    if (std::isfinite(e[i])) scale = std::max(scale, std::abs(e[i]));
     if (std::isfinite(e[i]) && std::isfinite(g[i]))
       off = std::max(off, std::abs(e[i] - g[i]));
     else
       gap.wrong += e[i] != g[i] && !(std::isnan(e[i]) && std::isnan(g[i]));
   }
-  gap.error = gap.wrong > 0 ? INFINITY : off / largest;
+  gap.error = gap.wrong > 0 ? INFINITY : off / scale;
   return gap;
 }
 
 /// The same for outputs of the whole model, whose integers may differ a little: see above.
-Gap output_gap(const Tensor& expected, const Tensor& got) {
-  const Gap strict = gap_of(expected, got);
+Gap output_gap(const Tensor& expected, const Tensor& got, double& scale) {
+  const Gap strict = gap_of(expected, got, scale);
   if (strict.wrong == 0 || !is_integer(expected.dtype()) || expected.dims() != got.dims()) return strict;
   if (bits_of(expected.dtype()) > 16)
     return {static_cast<double>(strict.wrong) / static_cast<double>(expected.elements()), strict.wrong};
@@ -93,8 +96,9 @@ Gap output_gap(const Tensor& expected, const Tensor& got) {
 /// (views that need no step) the reference computes.
 class StepCheck {
  public:
-  StepCheck(const Side& side, const Graph& graph, const Tensor& input, EngineRun& run)
-      : side_(side), graph_(graph), readers_(static_cast<size_t>(graph.value_limit())), run_(run) {
+  using Scales = std::map<ValueId, double>;
+  StepCheck(const Side& side, const Graph& graph, const Tensor& input, Scales& scales, EngineRun& run)
+      : side_(side), graph_(graph), readers_(static_cast<size_t>(graph.value_limit())), scales_(scales), run_(run) {
     for (ValueId id = 0; id < graph.value_limit(); ++id) readers_[at(id)] = graph.value(id).uses.size();
     for (const ValueId id : graph.outputs()) ++readers_[at(id)];
     values_[graph.inputs()[0]] = input;
@@ -110,7 +114,7 @@ class StepCheck {
     }
     if (const auto it = expected_.find(id); it != expected_.end()) {
       ++run_.values;
-      judge(name, gap_of(it->second, got));
+      judge(name, gap_of(it->second, got, scales_[id]));
     }
     if (readers_[at(id)] > 0) values_[id] = got;
   }
@@ -118,7 +122,7 @@ class StepCheck {
   void finish(const std::vector<Tensor>& outputs) {
     for (size_t i = 0; i < outputs.size(); ++i)
       if (const Tensor* made = value(graph_.outputs()[i]); made != nullptr)
-        judge(graph_.value(graph_.outputs()[i]).name, gap_of(*made, outputs[i]));
+        judge(graph_.value(graph_.outputs()[i]).name, gap_of(*made, outputs[i], scales_[graph_.outputs()[i]]));
   }
 
  private:
@@ -168,6 +172,7 @@ class StepCheck {
   std::map<ValueId, Tensor> values_;    ///< that somebody will read
   std::map<ValueId, Tensor> expected_;  ///< of the step that is being shown
   std::set<NodeId> done_;
+  Scales& scales_;
   EngineRun& run_;
 };
 
@@ -262,8 +267,49 @@ std::vector<EngineInput> inputs_of(const Trial& trial, const DataFacts& data) {
 
 /// How far the candidate's outputs lie from the original's, each by the reference: what quantising did.
 double distance_from_original(const std::vector<Tensor>& original, const std::vector<Tensor>& candidate, size_t i) {
-  const double error = i < original.size() ? gap_of(original[i], candidate[i]).error : 0;
+  double scale = 0;
+  const double error = i < original.size() ? gap_of(original[i], candidate[i], scale).error : 0;
   return std::isfinite(error) ? error : 0;
+}
+
+/// A model under suspicion.
+struct Suspect {
+  Suspect(const Trial& trial, const Side& which, std::vector<EngineRun>& results)
+      : side(which),
+        graph(optimised(trial, which)),
+        traits(traits_of(which.graph, trial.policy)),
+        output_scales(which.graph.outputs().size()),
+        runs(results) {}
+  const Side& side;
+  Graph graph;
+  Traits traits;
+  StepCheck::Scales step_scales;
+  std::vector<double> output_scales;
+  std::vector<EngineRun>& runs;
+};
+
+/// One run; returns what the reference makes of the model as its file has it, nothing for a random one. `original`:
+/// that of the original, none for itself.
+std::vector<Tensor> examine(Suspect& suspect, const EngineInput& input, const std::vector<Tensor>& original,
+                            const PlanRunner& run) {
+  EngineRun& result = suspect.runs.emplace_back(EngineRun{.input = input.name});
+  StepCheck steps(suspect.side, suspect.graph, input.tensor, suspect.step_scales, result);
+  const std::vector<Tensor> got =
+      run(suspect.side, input.tensor, [&](const std::string& name, const Tensor& value) { steps.add(name, value); });
+  steps.finish(got);
+  if (suspect.traits.random) return {};
+  const Graph& model = suspect.side.graph;
+  std::vector<Tensor> expected = evaluate(model, std::span(&input.tensor, 1));
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double error = output_gap(expected[i], got[i], suspect.output_scales[i]).error;
+    const double moved = suspect.traits.quantized ? distance_from_original(original, expected, i) : 0;
+    const double bound = std::max(suspect.traits.bound, moved);
+    if (i > 0 && error / bound <= result.output_error / result.output_bound) continue;
+    result.output_error = error;
+    result.output_bound = bound;
+    result.output = model.value(model.outputs()[i]).name;
+  }
+  return expected;
 }
 
 }  // namespace
@@ -275,39 +321,17 @@ std::vector<Tensor> run_plan(const Side& side, const Tensor& input, const Sessio
 void check_engine(Trial& trial, Report& report, const PlanRunner& run) {
   const int64_t start = now_ns();
   EngineFigures& figures = report.engine;
-  const Traits traits[] = {traits_of(trial.reference.graph, trial.policy),
-                           traits_of(trial.candidate.graph, trial.policy)};
-  const Graph graphs[] = {optimised(trial, trial.reference), optimised(trial, trial.candidate)};
+  Suspect reference(trial, trial.reference, figures.reference), candidate(trial, trial.candidate, figures.candidate);
   std::vector<EngineInput> inputs = inputs_of(trial, report.data);
-  const double flops = 2 * (flops_of(graphs[0]) + flops_of(graphs[1]));  // by steps and as a whole
+  const double flops = 2 * (flops_of(reference.graph) + flops_of(candidate.graph));  // by steps and as a whole
   const double affordable = kFlopsPerSecond * trial.options.seconds / std::max(flops, 1.0);
   if (affordable < static_cast<double>(inputs.size()))
     inputs.resize(std::min(inputs.size(), std::max(kLeastInputs, static_cast<size_t>(affordable))));
   Progress progress("engine against reference", static_cast<int64_t>(inputs.size()), trial.options.quiet);
   for (const EngineInput& input : inputs) {
     figures.samples += input.is_sample;
-    std::vector<Tensor> original;
-    for (const bool second : {false, true}) {
-      const Side& side = second ? trial.candidate : trial.reference;
-      EngineRun& result = (second ? figures.candidate : figures.reference).emplace_back();
-      result.input = input.name;
-      StepCheck steps(side, graphs[second], input.tensor, result);
-      const std::vector<Tensor> got =
-          run(side, input.tensor, [&](const std::string& name, const Tensor& value) { steps.add(name, value); });
-      steps.finish(got);
-      if (traits[second].random) continue;
-      std::vector<Tensor> expected = evaluate(side.graph, std::span(&input.tensor, 1));
-      for (size_t i = 0; i < expected.size(); ++i) {
-        const double error = output_gap(expected[i], got[i]).error;
-        const double allowed = std::max(traits[second].bound,
-                                        traits[second].quantized ? distance_from_original(original, expected, i) : 0);
-        if (result.output_bound > 0 && error / allowed <= result.output_error / result.output_bound) continue;
-        result.output_error = error;
-        result.output_bound = allowed;
-        result.output = side.graph.value(side.graph.outputs()[i]).name;
-      }
-      if (!second) original = std::move(expected);
-    }
+    const std::vector<Tensor> original = examine(reference, input, {}, run);
+    examine(candidate, input, original, run);
     progress.step();
   }
   figures.done = true;

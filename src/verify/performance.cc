@@ -144,7 +144,7 @@ void measure_performance(Trial& trial, Report& report) {
   measure_warm(trial, p);
   const double unit = 1e3 * static_cast<double>(trial.unit);
   p.throughput.push_back({trial.unit, unit / p.reference.warm.p50_ms, unit / p.candidate.warm.p50_ms, p.speedup > 0});
-  if (!trial.free_batch) return;
+  if (!trial.batchable) return;
   Progress progress("measuring throughput", std::size(kBatches) - 1, trial.options.quiet);
   for (const int64_t batch : kBatches) {
     if (batch == trial.unit) continue;

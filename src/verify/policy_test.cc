@@ -14,9 +14,11 @@ std::string refusal(const std::string& text) {
 TEST(Policy, TemplateHoldsTheDefaults) {
   const std::string text = policy_template();
   EXPECT_EQ(parse_policy(text, "p.yaml"), Policy());
-  for (const char* part : {"max_drop_points: 1", "min_cosine: 0.99", "max_latency_ratio: 1.05",
-                           "max_memory_increase_percent: 5", "max_p99_ratio: 2", "# max_memory_slope_mib_per_hour:",
-                           "# max_kl:", "  #", "# time_budget_minutes:", "accuracy_critical: false", "weight_bits: 8"})
+  for (const char* part :
+       {"max_drop_points: 1", "require_better_than_chance: true", "# min_top1_percent:", "max_engine_error: 0.0001",
+        "min_cosine: 0.99", "max_latency_ratio: 1.05", "max_memory_increase_percent: 5", "max_p99_ratio: 2",
+        "# max_memory_slope_mib_per_hour:", "# max_kl:", "  #", "# time_budget_minutes:", "accuracy_critical: false",
+        "weight_bits: 8"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 }
 
@@ -27,7 +29,8 @@ TEST(Policy, EmptyFileMeansDefaults) {
 
 TEST(Policy, ReadsEveryKindOfValue) {
   const Policy p = parse_policy(
-      "accuracy: {max_drop_points: 0.5, min_agreement: 0.98, min_samples: 10}\n"
+      "accuracy: {max_drop_points: 0.5, min_agreement: 0.98, min_samples: 10, min_top1_percent: 80,\n"
+      "  require_better_than_chance: no}\n"
       "output: {max_kl: 0.01}\n"
       "stability: {require_reproducible: false}\n"
       "simulation: {max_error_rate: 0.02, max_memory_slope_mib_per_hour: 40}\n",
@@ -38,6 +41,8 @@ TEST(Policy, ReadsEveryKindOfValue) {
   EXPECT_EQ(p.accuracy.max_drop_points, 0.5);
   EXPECT_EQ(p.accuracy.min_agreement, 0.98);
   EXPECT_EQ(p.accuracy.min_samples, 10);
+  EXPECT_EQ(p.accuracy.min_top1_percent, 80);
+  EXPECT_FALSE(p.accuracy.require_better_than_chance);
   EXPECT_EQ(p.output.max_kl, 0.01);
   EXPECT_EQ(p.output.max_mse, std::nullopt);
   EXPECT_FALSE(p.stability.require_reproducible);
@@ -70,12 +75,12 @@ TEST(Policy, DigestFollowsTheValuesNotTheText) {
 }
 
 TEST(Policy, DigestOfPoliciesWithoutQuantizationStaysAsReportsHoldIt) {
-  EXPECT_EQ(policy_digest(Policy()), "60af264593bfc25a3c13e714e4a333d9ec5407016b791ecd6fc9de2c860e3526");
+  EXPECT_EQ(policy_digest(Policy()), "5757c4001cda32ab208eebc83fd4fdbf4c4e2d8df549b133f8d7784cf2bba839");
   const std::string old =
       "accuracy: {max_drop_points: 0.5, min_agreement: 0.98, min_samples: 10}\noutput: {max_kl: 0.01}\n"
       "stability: {require_reproducible: false}\n"
       "simulation: {max_error_rate: 0.02, max_memory_slope_mib_per_hour: 40}\n";
-  const std::string digest = "3178d407c9f74d50ef88d5bae1c25e3ad40b1703300132e54d14771cbd7bdaa8";
+  const std::string digest = "39df7083fcbf916d5f82738d4846433f448621d089d8e526748fee028d52c3ed";
   EXPECT_EQ(policy_digest(parse_policy(old, "p.yaml")), digest);
   EXPECT_EQ(policy_digest(parse_policy(old + "quantization: {weight_bits: 8, accuracy_critical: false}", "p.yaml")),
             digest);

@@ -185,7 +185,7 @@ void examine_variations(const Trial& trial, Session& reference, Session& candida
     y.add(b, run_samples(other_b, samples, trial.unit));
     add(fmt::format("{} thread{}", threads, threads == 1 ? "" : "s"), x, y);
   }
-  if (trial.free_batch && trial.unit == 1)
+  if (trial.batchable)
     add(fmt::format("every place in a batch of {}", kBatch), at_places(trial, trial.reference, samples, a),
         at_places(trial, trial.candidate, samples, b));
 }

@@ -24,8 +24,9 @@ struct Codes {
 /// One of the two models.
 struct Side {
   Side(const VerifySubject& subject, std::string how)
-      : graph(subject.graph), path(subject.path), role(std::move(how)) {}
+      : graph(subject.graph), identity(subject.identity), path(subject.path), role(std::move(how)) {}
   const Graph& graph;
+  const ModelIdentity& identity;
   std::string path, role;                                     ///< "original" or "candidate", for messages
   std::string plan_path;                                      ///< the plan for Trial::unit samples, saved
   std::shared_ptr<const Plan> plan;                           ///< the same, opened
@@ -39,7 +40,7 @@ struct Trial {
   const VerifyOptions& options;
   std::vector<int64_t> samples;        ///< indices in the test split
   Dims sample_dims;                    ///< without the batch axis
-  bool free_batch = true;              ///< both models take any number of samples
+  bool batchable = true;               ///< both models' batch is free and their rows are proven independent
   int64_t unit = 1;                    ///< samples a run of the plans takes
   std::string folder;                  ///< for temporary files
   std::map<std::string, Codes> codes;  ///< of the candidate, by name of the integer value

@@ -13,8 +13,9 @@
 #include "base/cpu.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/hash.h"
+#include "base/file_reader.h"
 #include "data/preview.h"
+#include "model/rows.h"
 #include "verify/checks.h"
 #include "verify/trial.h"
 
@@ -91,14 +92,24 @@ void choose_batch(Trial& trial) {
   if (a != 0 && b != 0 && a != b)
     fail(ErrorCode::kInvalidArgument, "The models have different fixed batches; export both with a free one: {} and {}",
          a, b);
-  trial.free_batch = a == 0 && b == 0;
-  trial.unit = trial.free_batch ? 1 : std::max(a, b);
+  trial.unit = std::max<int64_t>({a, b, 1});
+  bool proven = true;
+  for (const Side* side : {&trial.reference, &trial.candidate}) {
+    const RowIndependence rows = prove_row_independence(side->graph);
+    proven &= rows.proven;
+    if (trial.unit > 1 && !rows.proven)
+      fail(ErrorCode::kUnsupported,
+           "The models compute {} samples at once and the {}'s rows are not proven independent, so no sample has a "
+           "result of its own; export both with a batch of 1 or a free one: {}",
+           trial.unit, side->role, rows.reason);
+  }
+  trial.batchable = a == 0 && b == 0 && proven;
 }
 
 ModelFacts facts_of(const Side& side) {
   ModelFacts facts{.path = side.path,
-                   .sha256 = sha256_of_file(side.path),
-                   .file_bytes = file_bytes(side.path),
+                   .sha256 = side.identity.sha256,
+                   .file_bytes = side.identity.bytes,
                    .nodes = static_cast<int64_t>(side.graph.node_count())};
   for (ValueId id = 0; id < side.graph.value_limit(); ++id)
     if (const Value& v = side.graph.value(id); v.alive && v.is_constant()) {
@@ -188,7 +199,7 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
   examine_stability(trial, report);
   check_engine(trial, report);
   record_probes(trial, report);
-  if (!options.save_plan.empty()) write_file(options.save_plan, MappedFile(trial.candidate.plan_path).bytes());
+  if (!options.save_plan.empty()) copy_file(trial.candidate.plan_path, options.save_plan);
   judge(report);
   report.seconds = static_cast<double>(now_ns() - start) * 1e-9;
   return report;

@@ -5,6 +5,7 @@
 
 #include "data/dataset.h"
 #include "model/graph.h"
+#include "model/onnx/identity.h"
 #include "verify/policy.h"
 #include "verify/report.h"
 
@@ -32,10 +33,11 @@ struct VerifyExtent {
 /// With these numbers; `quick` takes no fewer samples than the policy wants.
 VerifyOptions verify_options(const VerifyExtent& extent, const Policy& policy);
 
-/// A model and the ONNX file that it came from, whose bytes and digest the Report records.
+/// A model and the ONNX file that it came from, whose size and digest the Report records.
 struct VerifySubject {
   const Graph& graph;
   std::string path;
+  ModelIdentity identity = identify_model(path);  ///< of the bytes that `graph` was read from
 };
 
 /// Judges a candidate against the original it was made from: performance, accuracy, distances by output and by layer,

@@ -139,6 +139,117 @@ TEST(Verify, NaNOutputsFailAndAreLocated) {
   EXPECT_EQ(to_json(report_from_json(to_json(r), "r")), to_json(r));
 }
 
+/// Log of the scores' distance from a threshold: NaN on one side of it.
+Graph with_nan(const Graph& graph, bool above) {
+  Graph g = graph;
+  const ValueId threshold = g.add_constant("threshold", Tensor::of<float>({1}, {0.05f}));
+  const ValueId scores = g.outputs()[0];
+  const ValueId difference =
+      g.add_node({.op_type = "Sub",
+                  .name = "difference",
+                  .inputs = above ? std::vector<ValueId>{threshold, scores} : std::vector<ValueId>{scores, threshold}},
+                 "difference");
+  g.set_output(0, g.add_node({.op_type = "Log", .name = "log", .inputs = {difference}}, "logged"));
+  infer_shapes(g);
+  return g;
+}
+
+TEST(Verify, NaNInTheSamePlacesIsSaidAndInOthersFails) {
+  Bench bench(120);
+  const Graph original = with_nan(bench.original, false);
+  const std::string path = save_model(original, bench.folder, "nan.onnx");
+  const auto run = [&](const Graph& candidate) {
+    return verify({original, path}, {candidate, save_model(candidate, bench.folder, "candidate.onnx")}, bench.data,
+                  patient_policy(), quick_options());
+  };
+  const Report same = run(original);
+  ASSERT_GT(same.outputs[0].reference_nonfinite, 0);
+  EXPECT_EQ(same.outputs[0].new_nonfinite, 0);
+  EXPECT_NEAR(same.outputs[0].cosine_mean, 1, 1e-6);
+  EXPECT_EQ(find_check(same, "output.finite")->verdict, Verdict::kPass);
+  EXPECT_NE(find_check(same, "output.finite")->sentence.find("in the original too"), std::string::npos);
+  const Report other = run(with_nan(bench.original, true));
+  EXPECT_GT(other.outputs[0].new_nonfinite, 0);
+  EXPECT_GT(other.outputs[0].lost_nonfinite, 0);
+  EXPECT_EQ(find_check(other, "output.finite")->verdict, Verdict::kFail);
+  EXPECT_EQ(find_check(other, "output.cosine")->verdict, Verdict::kFail);
+}
+
+TEST(Verify, AModelThatOnlyGuessesIsRefusedThoughTheCandidateEqualsIt) {
+  const Bench bench;
+  SmallNet stranger;
+  stranger.conv1 = SmallNet::random(stranger.conv1.size(), 71);
+  stranger.conv2 = SmallNet::random(stranger.conv2.size(), 72);
+  stranger.conv3 = SmallNet::random(stranger.conv3.size(), 73);
+  const Graph guess = stranger.graph();
+  const std::string path = save_model(guess, bench.folder, "guess.onnx");
+  const Report r = verify({guess, path}, {guess, path}, bench.data, patient_policy(), quick_options());
+  EXPECT_EQ(r.accuracy.drop_points, 0);
+  EXPECT_EQ(find_check(r, "accuracy.chance")->verdict, Verdict::kFail) << r.accuracy.candidate.accuracy;
+  const auto warns = [&](const char* who) {
+    return std::any_of(r.data.warnings.begin(), r.data.warnings.end(), [&](const std::string& w) {
+      return w.find(who) != std::string::npos && w.find("near chance") != std::string::npos;
+    });
+  };
+  EXPECT_TRUE(warns("original"));
+  EXPECT_TRUE(warns("candidate"));
+}
+
+TEST(Verify, TokenIdsAreNotSpoiled) {
+  TestFolder folder;
+  Graph g;
+  g.opsets[""] = 13;
+  const ValueId ids = g.add_input("ids", DType::kInt64, Shape({Dim("N"), Dim(5)}));
+  const ValueId table = g.add_constant("table", Tensor::of<float>({7, 3}, SmallNet::random(21, 5)));
+  const ValueId rows = g.add_node({.op_type = "Gather", .name = "embed", .inputs = {table, ids}}, "rows");
+  g.add_output(g.add_node({.op_type = "ReduceMean",
+                           .name = "mean",
+                           .inputs = {rows},
+                           .attributes = {{"axes", std::vector<int64_t>{1}}, {"keepdims", int64_t{0}}}},
+                          "scores"));
+  infer_shapes(g);
+  Random random(3);
+  std::vector<int64_t> words(60 * 5), labels(60);
+  for (int64_t& w : words) w = static_cast<int64_t>(random.below(7));
+  for (int64_t& l : labels) l = static_cast<int64_t>(random.below(3));
+  write_npy(folder.path("x.npy"), Tensor::of<int64_t>({60, 5}, words));
+  write_npy(folder.path("y.npy"), Tensor::of<int64_t>({60}, labels));
+  const Dataset data = Dataset::open(
+      folder.write("data.yaml", "format: npy\ntest: {images: x.npy, labels: y.npy}\npreprocess: {dtype: i64}\n"));
+  EXPECT_FALSE(data.is_continuous());
+  const std::string path = save_model(g, folder, "ids.onnx");
+  const Report r = verify({g, path}, {g, path}, data, patient_policy(), quick_options());
+  EXPECT_TRUE(r.accuracy.classifier);
+  EXPECT_TRUE(r.accuracy.edge_cases.empty());
+  EXPECT_EQ(find_check(r, "engine.steps")->verdict, Verdict::kPass) << find_check(r, "engine.steps")->sentence;
+  for (const EngineRun& run : r.engine.candidate) EXPECT_EQ(run.input.find("NaN"), std::string::npos) << run.input;
+}
+
+TEST(Verify, QuickOverridesNothingThatWasAskedFor) {
+  Policy policy;
+  const VerifyOptions plain = verify_options({}, policy), quick = verify_options({.quick = true}, policy);
+  EXPECT_EQ(plain.max_samples, -1);
+  EXPECT_EQ(plain.edge_case_samples, 1000);
+  EXPECT_EQ(plain.seconds, 4);
+  EXPECT_EQ(quick.max_samples, 1000);
+  EXPECT_EQ(quick.edge_case_samples, 200);
+  EXPECT_EQ(quick.seconds, 1);
+  const VerifyOptions asked =
+      verify_options({.quick = true, .samples = 5000, .edge_case_samples = 700, .seconds = 9}, policy);
+  EXPECT_EQ(asked.max_samples, 5000);
+  EXPECT_EQ(asked.edge_case_samples, 700);
+  EXPECT_EQ(asked.seconds, 9);
+  policy.accuracy.min_samples = 3000;
+  EXPECT_EQ(verify_options({.quick = true}, policy).max_samples, 3000);
+}
+
+TEST(Verify, AsManyRoundsAsThePolicyWants) {
+  const Bench bench(20);
+  Policy policy = patient_policy();
+  policy.performance.min_rounds = 50;
+  EXPECT_EQ(bench.run(bench.original, policy).performance.rounds, 50);
+}
+
 TEST(Verify, WithoutLabelsDistancesDecide) {
   const Bench bench(120, false);
   SmallNet spoiled;

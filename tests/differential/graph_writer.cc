@@ -126,6 +126,28 @@ ValueId GraphWriter::given(Tensor t, double constant_chance) {
   return style.is_body || chance(constant_chance) ? constant(std::move(t)) : input(std::move(t));
 }
 
+ValueId GraphWriter::fresh(DType dtype, const Dims& dims, double constant_chance) {
+  if (chance(0.12)) {
+    std::vector<ValueId> fitting;
+    for (ValueId id = 0; id < graph.value_limit(); ++id)
+      if (graph.value(id).is_constant() && tensor(id).dtype() == dtype && tensor(id).dims() == dims)
+        fitting.push_back(id);
+    if (!fitting.empty()) return any(fitting);
+  }
+  return given(random_tensor(dtype, dims), constant_chance);
+}
+
+ValueId GraphWriter::apply(std::string_view op, std::vector<ValueId> inputs, Attributes attributes) {
+  const OpSpec* spec = find_op("", op, style.opset);
+  if (spec == nullptr) return kNoValue;
+  const Call call{.writer = *this,
+                  .spec = *spec,
+                  .signature = {},
+                  .inputs = std::move(inputs),
+                  .attributes = std::move(attributes)};
+  return accept(call) ? pool_.back() : kNoValue;
+}
+
 ValueId GraphWriter::weight(DType dtype, const Dims& dims, int64_t channel_axis) {
   if (!style.quantised || dtype != DType::kFloat32 || style.opset < 13 || chance(0.15)) return fresh(dtype, dims, 0.9);
   const bool each = chance(0.7);
@@ -137,15 +159,16 @@ ValueId GraphWriter::weight(DType dtype, const Dims& dims, int64_t channel_axis)
   const bool zero_points = codes == DType::kUint8 || chance(0.3);
   if (codes == DType::kUint8)
     for (double& z : zero) z = 128;
-  Call call{.writer = *this, .spec = *find_op("", "DequantizeLinear", style.opset), .signature = {}};
   Tensor q(codes, dims);
   std::vector<double> values(static_cast<size_t>(q.elements()));
   for (double& v : values)
     v = codes == DType::kUint8 ? static_cast<double>(between(0, 255)) : static_cast<double>(between(-127, 127));
-  call.inputs = {constant(from_doubles(codes, dims, values)), constant(from_doubles(DType::kFloat32, scales, s))};
-  if (zero_points) call.inputs.push_back(constant(from_doubles(codes, scales, zero)));
-  if (each) call.attributes["axis"] = channel_axis;
-  return accept(call) ? pool_.back() : fresh(dtype, dims, 0.9);
+  std::vector<ValueId> operands = {constant(from_doubles(codes, dims, values)),
+                                   constant(from_doubles(DType::kFloat32, scales, s))};
+  if (zero_points) operands.push_back(constant(from_doubles(codes, scales, zero)));
+  const Attributes axis = each ? Attributes{{"axis", channel_axis}} : Attributes{};
+  const ValueId result = apply("DequantizeLinear", std::move(operands), axis);
+  return result != kNoValue ? result : fresh(dtype, dims, 0.9);
 }
 
 ValueId GraphWriter::like(DType dtype, const Dims& dims, double pool_chance) {
@@ -184,13 +207,19 @@ bool GraphWriter::accept(const Call& call) {
     for (const Tensor& t : results)
       if (t.elements() > kMostElements || t.dtype() == DType::kString) return false;
     std::vector<std::string> names;
-    for (size_t i = 0; i < call.outputs; ++i) names.push_back(fmt::format("{}v{}", style.prefix, names_++));
+    const std::vector<bool>& optional = call.signature.optional_results;
+    for (size_t i = 0; i < call.outputs; ++i) {
+      const bool left_out = call.outputs > 1 && i < optional.size() && optional[i] && chance(0.2) &&
+                            (i + 1 < call.outputs || names != std::vector<std::string>(i));
+      names.push_back(left_out ? "" : fmt::format("{}v{}", style.prefix, names_++));
+    }
     const std::string name = chance(0.8) ? fmt::format("{}n{}", style.prefix, names_++) : "";
     const NodeId node = graph.add_node(
         {std::string(call.spec.name), std::string(call.spec.domain), name, call.inputs, call.attributes}, names);
     graph.set_captures(node, call.captures);
     for (size_t i = 0; i < results.size(); ++i) {
       const ValueId id = graph.node(node).outputs[i];
+      if (id == kNoValue) continue;
       set_tensor(id, std::move(results[i]));
       publish(id);
     }
@@ -292,9 +321,7 @@ bool GraphWriter::add(std::string_view op, int attempts) {
 }
 
 ValueId GraphWriter::quantise(ValueId id) {
-  const OpSpec *quantize = find_op("", "QuantizeLinear", style.opset),
-               *dequantize = find_op("", "DequantizeLinear", style.opset);
-  if (quantize == nullptr || tensor(id).dtype() != DType::kFloat32) return id;
+  if (tensor(id).dtype() != DType::kFloat32) return id;
   float low = 0, high = 0;
   for (const float v : tensor(id).values<float>())
     if (std::isfinite(v) && std::fabs(v) < 1e6f) {
@@ -309,10 +336,9 @@ ValueId GraphWriter::quantise(ValueId id) {
   const ValueId s = constant(Tensor::scalar(scale));
   const ValueId z = is_signed ? constant(Tensor::scalar<int8_t>(chance(0.8) ? int8_t{0} : int8_t{-7}))
                               : constant(Tensor::scalar<uint8_t>(chance(0.8) ? zero : uint8_t{0}));
-  const Call q{.writer = *this, .spec = *quantize, .signature = {}, .inputs = {id, s, z}};
-  if (!accept(q)) return id;
-  const Call dq{.writer = *this, .spec = *dequantize, .signature = {}, .inputs = {pool_.back(), s, z}};
-  return accept(dq) ? pool_.back() : id;
+  const ValueId codes = apply("QuantizeLinear", {id, s, z});
+  const ValueId result = codes == kNoValue ? kNoValue : apply("DequantizeLinear", {codes, s, z});
+  return result == kNoValue ? id : result;
 }
 
 }  // namespace slipway

@@ -77,10 +77,8 @@ class GraphWriter {
   ValueId capture(int index, const Tensor& t);
   /// A constant by this chance and in a subgraph, else an input.
   ValueId given(Tensor t, double constant_chance = 0.75);
-  /// The same with random contents.
-  ValueId fresh(DType dtype, const Dims& dims, double constant_chance = 0.7) {
-    return given(random_tensor(dtype, dims), constant_chance);
-  }
+  /// The same with random contents, or a constant that is there already.
+  ValueId fresh(DType dtype, const Dims& dims, double constant_chance = 0.7);
   /// A constant that may have DequantizeLinear between in a quantised graph, scales one a channel or one.
   ValueId weight(DType dtype, const Dims& dims, int64_t channel_axis);
   /// A value of these dims from the pool or a fresh one.
@@ -91,6 +89,8 @@ class GraphWriter {
 
   /// Adds the node when inference and the reference take it and it is small enough; its outputs join the pool.
   bool accept(const Call& call);
+  /// Adds exactly this node; its first result, or kNoValue when it was not taken.
+  ValueId apply(std::string_view op, std::vector<ValueId> inputs, Attributes attributes = {});
   /// Proposes nodes of the operator, up to `attempts` times; false when none was taken.
   bool add(std::string_view op, int attempts = 4);
   /// Operands and attributes by signature and chance, then by the operator's hint.

@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "random_graph.h"
 
@@ -88,17 +89,17 @@ void check_range(uint64_t first, uint64_t end, int seconds, CheckOptions options
     progress->seed = seed;
     note(progress, "writing");
     ::alarm(static_cast<unsigned>(seconds));
-    const RandomGraph random = random_graph(seed);
-    note(progress, "reference");
-    options.seed = seed;
     std::vector<Finding> findings;
+    std::set<std::string> operators;
+    options.seed = seed;
     try {
+      const RandomGraph random = random_graph(seed);
+      for (const NodeId id : random.graph.topological_order()) operators.insert(random.graph.node(id).op_type);
+      note(progress, "reference");
       findings = check(random.graph, random.inputs, options);
     } catch (const Error& error) {
-      findings.push_back({"reference", "refused", error.what()});
+      findings.push_back({progress->way, "refused", error.what()});
     }
-    std::set<std::string> operators;
-    for (const NodeId id : random.graph.topological_order()) operators.insert(random.graph.node(id).op_type);
     write_all(fd, line({seed, to_json(findings), operators}));
   }
   ::_exit(0);
@@ -120,6 +121,7 @@ void check_seeds(const SeedRange& range, const CheckOptions& options,
   for (Child& child : children) child.progress = shared_progress();
   uint64_t next = range.first;
   const uint64_t end = range.first + range.count;
+  const int64_t start_ns = now_ns();
   const auto start = [&](Child& child) {
     int ends[2];
     SLIPWAY_CHECK(::pipe(ends) == 0);
@@ -135,7 +137,8 @@ void check_seeds(const SeedRange& range, const CheckOptions& options,
   };
   const auto start_next = [&](Child& child) {
     if (child.next >= child.end) {
-      if (next >= end) return;
+      const bool late = range.seconds > 0 && now_ns() - start_ns > range.seconds * 1'000'000'000;
+      if (next >= end || late) return;
       child.next = next;
       child.end = next = std::min(end, next + kSeedsEach);
     }

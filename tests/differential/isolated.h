@@ -20,6 +20,7 @@ struct SeedRange {
   uint64_t first = 1, count = 1000;
   int jobs = 1;
   int seconds_each = 30;  ///< a seed that takes longer hangs
+  int64_t seconds = 0;    ///< no seed is begun later than this; 0: all are
 };
 /// Writes and checks the random graph of every seed in child processes, some dozens a process; a crash or a hang is a
 /// finding of its seed. `done` is called here, in no particular order.

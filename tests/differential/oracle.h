@@ -25,6 +25,7 @@ class Oracle {
  private:
   std::string first_beyond(std::span<const Tensor> actual) const;
   void evaluate_again();
+  std::vector<Tensor> operands_of(const Node& node) const;
 
   const Graph& graph_;
   std::vector<Tensor> inputs_, outputs_, values_;

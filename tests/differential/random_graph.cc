@@ -127,6 +127,23 @@ void quantise_newest(GraphWriter& w) {
   if (w.style.quantised && !w.pool().empty() && w.chance(0.7)) w.quantise(w.pool().back());
 }
 
+// Exporters' way to keep the batch: its size is read from a shape and put before the others.
+void reshape_by_shape(GraphWriter& w) {
+  const ValueId x = w.from_pool({w.style.dtype}, 2, 4);
+  if (x == kNoValue) return;
+  const ValueId shape = w.apply("Shape", {x});
+  const ValueId zero = w.constant(w.chance(0.5) ? Tensor::scalar<int64_t>(0) : Tensor::of<int64_t>({1}, {0}));
+  ValueId first = shape == kNoValue ? kNoValue : w.apply("Gather", {shape, zero}, {{"axis", int64_t{0}}});
+  if (first != kNoValue && w.tensor(zero).rank() == 0)
+    first = w.style.opset >= 13 ? w.apply("Unsqueeze", {first, w.constant_ints({0})})
+                                : w.apply("Unsqueeze", {first}, {{"axes", std::vector<int64_t>{0}}});
+  if (first == kNoValue) return;
+  std::vector<int64_t> rest = {-1};
+  if (w.tensor(x).rank() == 4 && w.chance(0.5)) rest = {w.tensor(x).dims()[1], -1};
+  const ValueId to = w.apply("Concat", {first, w.constant_ints(rest)}, {{"axis", int64_t{0}}});
+  if (to != kNoValue) w.apply("Reshape", {x, to});
+}
+
 GraphWriter::Style style_of(Random& random) {
   const auto chance = [&](double p) { return random.uniform() < p; };
   constexpr int64_t kOpsets[] = {7,  8,  9,  10, 11, 12, 13, 13, 13, 13, 14, 15, 16,
@@ -137,6 +154,7 @@ GraphWriter::Style style_of(Random& random) {
   style.batch = kBatches[random.below(std::size(kBatches))];
   style.free_batch = chance(0.25);
   style.quantised = style.opset >= 10 && chance(0.3);
+  if (chance(0.1)) style.prefix = "layer/1:";
   if (chance(0.2)) style.special = chance(0.5) ? 0.01 : 0.2;
   if (!style.quantised && chance(0.12))
     style.dtype = chance(0.4)                        ? DType::kFloat16
@@ -154,6 +172,9 @@ void choose_outputs(GraphWriter& w) {
     if (w.graph.value(id).uses.empty() ? !w.chance(0.06) : w.chance(0.07)) w.graph.add_output(id);
   if (w.graph.outputs().empty() && !made.empty()) w.graph.add_output(made.back());
   if (w.chance(0.03) && !w.graph.inputs().empty()) w.graph.add_output(w.any(w.graph.inputs()));
+  if (w.chance(0.02))
+    for (ValueId id = 0; id < w.graph.value_limit(); ++id)
+      if (w.graph.value(id).is_constant()) return w.graph.add_output(id);
 }
 
 }  // namespace
@@ -179,7 +200,9 @@ RandomGraph random_graph(uint64_t seed) {
                             w.random_dims(w.any({0, 1, 2, 2, 3, 4, 4, 4, 4, 4, 5}))));
   quantise_newest(w);
   for (int tries = 0; tries < 60 && static_cast<int64_t>(w.graph.node_count()) < nodes; ++tries) {
-    if (w.chance(0.4)) {
+    if (w.chance(0.03)) {
+      reshape_by_shape(w);
+    } else if (w.chance(0.4)) {
       for (const std::string_view op : w.any(kMotifs))
         if (w.add(op)) quantise_newest(w);
     } else if (add_some_node(w)) {
@@ -191,6 +214,7 @@ RandomGraph random_graph(uint64_t seed) {
   RandomGraph result;
   for (const ValueId id : w.graph.inputs()) result.inputs.push_back(w.tensor(id));
   result.graph = std::move(w.graph);
+  infer_shapes(result.graph);
   return result;
 }
 

@@ -74,6 +74,7 @@ class Reduction {
     for (ValueId id = 0; id < c.graph.value_limit(); ++id)
       if (c.graph.value(id).alive && c.graph.value(id).producer != kNoNode)
         c.graph.set_type(id, DType::kUndefined, Shape());
+    verify(c.graph);
     infer_shapes(c.graph);
   }
 

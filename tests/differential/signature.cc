@@ -84,6 +84,8 @@ Signature signature_of(const OpSpec& spec, int64_t opset) {
   for (const auto& [name, attribute] : schema->attributes())
     signature.parameters.push_back({name, kind_of(attribute.type), attribute.required,
                                     attribute.type == onnx::AttributeProto::STRING ? attribute.default_value.s() : ""});
+  for (const auto& output : schema->outputs())
+    signature.optional_results.push_back(output.GetOption() == onnx::OpSchema::Optional);
   return signature;
 }
 

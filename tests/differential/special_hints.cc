@@ -173,10 +173,7 @@ struct Body {
       if (writer.graph.value(id).producer != kNoNode && found.dtype() == t.dtype() && found.dims() == t.dims())
         return id;
     }
-    Call call{
-        .writer = writer, .spec = *find_op("", "Identity", writer.style.opset), .signature = {}, .inputs = {fallback}};
-    writer.accept(call);
-    return writer.pool().back();
+    return writer.apply("Identity", {fallback});
   }
   void grow() {
     static const std::vector<std::string_view> simple = {"Add", "Mul",     "Relu", "Neg", "Sub",
@@ -239,27 +236,16 @@ void loop(Call& c) {
   const ValueId carried = body.writer.input(w.tensor(state));
   body.grow();
   const ValueId next = body.value_like(w.tensor(state), carried);
-  ValueId again = go;
-  if (!counted || w.chance(0.2)) {
-    Call less{.writer = body.writer,
-              .spec = *find_op("", "Less", w.style.opset),
-              .signature = {},
-              .inputs = {trip, body.writer.constant(Tensor::scalar<int64_t>(w.between(0, 3)))}};
-    body.writer.accept(less);
-    again = body.writer.pool().back();
-  } else {
-    Call same{.writer = body.writer, .spec = *find_op("", "Identity", w.style.opset), .signature = {}, .inputs = {go}};
-    body.writer.accept(same);
-    again = body.writer.pool().back();
-  }
+  const bool ends = !counted || w.chance(0.2);
+  const ValueId again =
+      ends ? body.writer.apply("Less", {trip, body.writer.constant(Tensor::scalar<int64_t>(w.between(0, 3)))})
+           : body.writer.apply("Identity", {go});
+  if (again == kNoValue) return;
   body.writer.graph.add_output(again);
   body.writer.graph.add_output(next);
   c.outputs = 1;
   if (w.chance(0.4)) {
-    Call scanned{
-        .writer = body.writer, .spec = *find_op("", "Identity", w.style.opset), .signature = {}, .inputs = {next}};
-    body.writer.accept(scanned);
-    body.writer.graph.add_output(body.writer.pool().back());
+    body.writer.graph.add_output(body.writer.apply("Identity", {next}));
     c.outputs = 2;
   }
   c.attributes["body"] = body.finish();
@@ -286,12 +272,7 @@ void scan(Call& c) {
   const ValueId part = body.writer.input(slice);
   body.grow();
   if (has_state) body.writer.graph.add_output(body.value_like(slice, carried));
-  Call scanned{.writer = body.writer,
-               .spec = *find_op("", "Identity", w.style.opset),
-               .signature = {},
-               .inputs = {body.value_like(slice, part)}};
-  body.writer.accept(scanned);
-  body.writer.graph.add_output(body.writer.pool().back());
+  body.writer.graph.add_output(body.writer.apply("Identity", {body.value_like(slice, part)}));
   c.outputs = has_state ? 2 : 1;
   c.attributes["body"] = body.finish();
 }

@@ -12,7 +12,7 @@ namespace slipway {
 /// Something that disagreed with the reference.
 struct Finding {
   std::string way;      ///< how the graph was run
-  std::string kind;     ///< "difference", "refused", "crash" or "hang"
+  std::string kind;     ///< "difference", "special value", "names", "refused", "crash" or "hang"
   std::string message;  ///< the first output that differs, the error, the signal
   /// Of two findings that are likely one fault: way and kind, for a refusal also its sentence.
   std::string signature() const;

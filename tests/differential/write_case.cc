@@ -11,15 +11,22 @@
 
 namespace slipway {
 
+namespace {
+
+void write_tensors(const std::vector<Tensor>& tensors, const Graph& graph, const std::vector<ValueId>& ids,
+                   const std::string& folder, std::string_view kind) {
+  for (size_t i = 0; i < tensors.size(); ++i)
+    save_tensor_pb(tensors[i], graph.value(ids[i]).name, join_path(folder, fmt::format("{}_{}.pb", kind, i)));
+}
+
+}  // namespace
+
 void write_case(const Graph& graph, const std::vector<Tensor>& inputs, const std::string& folder) {
   const std::string data = join_path(folder, "test_data_set_0");
   make_folders(data);
   save_onnx(graph, join_path(folder, "model.onnx"));
-  const std::vector<Tensor> outputs = evaluate(graph, inputs);
-  for (size_t i = 0; i < inputs.size(); ++i)
-    save_tensor_pb(inputs[i], graph.value(graph.inputs()[i]).name, join_path(data, fmt::format("input_{}.pb", i)));
-  for (size_t i = 0; i < outputs.size(); ++i)
-    save_tensor_pb(outputs[i], graph.value(graph.outputs()[i]).name, join_path(data, fmt::format("output_{}.pb", i)));
+  write_tensors(inputs, graph, graph.inputs(), data, "input");
+  write_tensors(evaluate(graph, inputs), graph, graph.outputs(), data, "output");
 }
 
 void export_seeds(const SeedRange& range, const std::string& folder) {
@@ -32,7 +39,10 @@ void export_seeds(const SeedRange& range, const std::string& folder) {
       run_passes(optimised, {.standard_onnx = true});
       save_onnx(optimised, join_path(to, "optimized.onnx"));
       const CalibrationSource source{.count = 1, .read = [&](int64_t, int64_t) { return random.inputs; }};
-      save_onnx(quantize(random.graph, source, {}, {.engine = "reference"}).graph, join_path(to, "quantized.onnx"));
+      const Graph quantised = quantize(random.graph, source, {}, {.engine = "reference"}).graph;
+      save_onnx(quantised, join_path(to, "quantized.onnx"));
+      write_tensors(evaluate(quantised, random.inputs), quantised, quantised.outputs(),
+                    join_path(to, "test_data_set_0"), "quantized");
     } catch (const Error&) {
       // What can't be quantised has no such file; `check` tells what can't be optimised.
     }

@@ -30,6 +30,18 @@ inline Floats scale(Floats x, Floats n) {  // in two steps, of which only the se
   const Ints whole = (Ints)_mm256_cvtps_epi32(n), half = whole >> 1;
   return x * (Floats)((half + 127) << 23) * (Floats)((whole - half + 127) << 23);
 }
+inline float largest(Floats x) {
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+inline __m256d halves(Floats x) {
+  return _mm256_cvtps_pd(_mm256_castps256_ps128(x)) + _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+}
+inline double total(Floats a, Floats b) {
+  const __m256d sum = halves(a) + halves(b);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
 
 }  // namespace
 }  // namespace slipway

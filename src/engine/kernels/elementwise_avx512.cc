@@ -24,6 +24,11 @@ inline Floats below(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Floats root(Floats x) { return _mm512_sqrt_ps(x); }
 inline Floats nearest(Floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline Floats scale(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
+inline float largest(Floats x) { return _mm512_reduce_max_ps(x); }
+inline __m512d halves(Floats x) {
+  return _mm512_cvtps_pd(_mm512_castps512_ps256(x)) + _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+}
+inline double total(Floats a, Floats b) { return _mm512_reduce_add_pd(halves(a) + halves(b)); }
 
 }  // namespace
 }  // namespace slipway

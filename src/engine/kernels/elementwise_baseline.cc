@@ -41,6 +41,14 @@ inline Floats scale(Floats x, Floats n) {  // in two steps, of which only the se
   const Ints whole = (Ints)_mm_cvtps_epi32(n), half = whole >> 1;
   return x * (Floats)((half + 127) << 23) * (Floats)((whole - half + 127) << 23);
 }
+inline float largest(Floats x) {
+  const __m128 two = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return two[0] > two[1] ? two[0] : two[1];
+}
+inline double total(Floats a, Floats b) {
+  const Doubles sum = __builtin_convertvector(a, Doubles) + __builtin_convertvector(b, Doubles);
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
 
 }  // namespace
 }  // namespace slipway

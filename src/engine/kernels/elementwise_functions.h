@@ -6,6 +6,8 @@
 //   above(a, b)           a > b ? a : b, and below: the second operand when one is NaN or both are zero
 //   root, nearest         the square root; the nearest integer, halves to even, −0 kept
 //   scale(x, n)           x·2^n, rounded once, for integers |n| ≤ 250
+//   largest(x)            over all elements, if none is NaN
+//   total(a, b)           of all elements of both, in double
 // Comparisons, selections and conversions are those of GCC's vector extensions.
 //
 // Methods: exp by Cody and Waite's reduction ("Software Manual for the Elementary Functions", 1980), where the power of
@@ -247,10 +249,15 @@ inline Floats take(const float* x, int32_t step) { return step ? load(x) : splat
 inline Floats take(const float* x, int32_t step, int64_t n) { return step ? load(x, n, 0) : splat(*x); }
 
 template <Floats (*kFunction)(Floats, Floats), int32_t kStepA, int32_t kStepB>
-void combine_rows(const BinaryBlock& block) {
+void combine_rows(BinaryBlock block) {
   const int64_t count = block.count;
-  for (int64_t r = 0; r < block.rows; ++r) {
-    const float *a = block.a + r * block.a_pitch, *b = block.b + r * block.b_pitch;
+  const float *a = block.a, *b = block.b;
+  if (count == kLanes) {  // a block of channels
+    for (int64_t r = 0; r < block.rows; ++r, a += block.a_pitch, b += block.b_pitch)
+      store(block.y + r * block.y_pitch, kFunction(take(a, kStepA), take(b, kStepB)));
+    return;
+  }
+  for (int64_t r = 0; r < block.rows; ++r, a += block.a_pitch, b += block.b_pitch) {
     float* y = block.y + r * block.y_pitch;
     int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes)
@@ -287,26 +294,21 @@ inline Shifted shift(Floats x, Floats peak) {
 // The sum of exp(x − peak): how often the peak itself occurs, and the others by Knuth's exact addition ("The Art of
 // Computer Programming" 2, 4.2.2) with what that rounds off, so that neither length nor a peak far above the others
 // costs digits of the logarithm.
-template <typename T>
 struct Sum {
-  T peaks = {}, rest = {}, low = {};
-  void add(T v, T v_low) {
-    const T next = rest + v, rounded = next - rest;
-    low += v_low + ((rest - (next - rounded)) + (v - rounded));
-    rest = next;
-  }
+  Floats peaks = {}, rest = {}, low = {};
 };
-inline Sum<float> lane(const Sum<Floats>& sum, int64_t k, float peak) {  // NaN when the peak is no number
-  return {sum.peaks[k] + (peak - peak), sum.rest[k], sum.low[k]};
-}
-inline float total(const Sum<float>& s) { return (float)((double)s.peaks + ((double)s.rest + (double)s.low)); }
 
-struct Logarithm {
-  float high, low;
-};
-inline Logarithm log_of(const Sum<float>& s) {
-  const double exact = log1p(((double)s.peaks - 1) + ((double)s.rest + (double)s.low));
-  return {(float)exact, (float)(exact - (double)(float)exact)};
+// exp(x − peak), added to the sum.
+inline Floats add_exp(Sum& sum, Floats x, Floats peak) {
+  const Shifted s = shift(x, peak);
+  const Power p = exp_parts(s.x, s.tail);
+  const Floats e = scale(p.m, p.n);
+  const Ints at_peak = x == peak;
+  const Floats v = select(at_peak, Floats{}, e), next = sum.rest + v, rounded = next - sum.rest;
+  sum.peaks += select(at_peak, splat(1), Floats{});
+  sum.low += (sum.rest - (next - rounded)) + (v - rounded);
+  sum.rest = next;
+  return e;
 }
 
 // step(i, n): the vector that starts at i has n of its elements left.
@@ -317,44 +319,31 @@ inline void for_vectors(int64_t count, const Step& step) {
 inline Floats load_some(const float* x, int64_t n, float rest) { return n < kLanes ? load(x, n, rest) : load(x); }
 inline void store_some(float* y, Floats v, int64_t n) { n < kLanes ? store(y, v, n) : store(y, v); }
 
-// exp(x − peak), added to the sum.
-inline Floats add_exp(Sum<Floats>& sum, Floats x, Floats peak) {
-  const Shifted s = shift(x, peak);
-  const Power p = exp_parts(s.x, s.tail);
-  const Floats e = scale(p.m, p.n);
-  const Ints at_peak = x == peak;
-  sum.peaks += select(at_peak, splat(1), Floats{});
-  sum.add(select(at_peak, Floats{}, e), Floats{});
-  return e;
-}
+// −(log(sum) − (x − peak)) with sum = peaks + rest.
+inline Floats log_quotient(const Shifted& s, Floats high, Floats low) { return -((high - s.x) + (low - s.tail)); }
 
 template <bool kLog>
 void softmax_row(const float* x, float* y, int64_t count) {
   const float nothing = -__builtin_inff();
   Floats highest = splat(nothing);
   for_vectors(count, [&](int64_t i, int64_t n) { highest = above(load_some(x + i, n, nothing), highest); });
-  float peak = nothing;
-  for (int64_t k = 0; k < kLanes; ++k) peak = highest[k] > peak ? highest[k] : peak;
-  Sum<Floats> sums;
+  const float peak = largest(highest);
+  Sum sum;
   for_vectors(count, [&](int64_t i, int64_t n) {
-    const Floats e = add_exp(sums, load_some(x + i, n, nothing), splat(peak));
+    const Floats e = add_exp(sum, load_some(x + i, n, nothing), splat(peak));
     if (!kLog) store_some(y + i, e, n);
   });
-  Sum<float> sum = lane(sums, 0, peak);
-  for (int64_t k = 1; k < kLanes; ++k) {
-    sum.peaks += sums.peaks[k];
-    sum.add(sums.rest[k], sums.low[k]);
+  const double peaks = total(sum.peaks, Floats{}) + (double)(peak - peak), rest = total(sum.rest, sum.low);
+  if (kLog) {
+    const double logarithm = log1p((peaks - 1) + rest);
+    const Floats high = splat((float)logarithm), low = splat((float)(logarithm - (double)(float)logarithm));
+    for_vectors(count, [&](int64_t i, int64_t n) {
+      store_some(y + i, log_quotient(shift(load_some(x + i, n, nothing), splat(peak)), high, low), n);
+    });
+  } else {
+    const float inverse = (float)(1 / (peaks + rest));
+    for_vectors(count, [&](int64_t i, int64_t n) { store_some(y + i, load_some(y + i, n, 0) * inverse, n); });
   }
-  const Logarithm l = log_of(sum);
-  const float inverse = 1 / total(sum);
-  for_vectors(count, [&](int64_t i, int64_t n) {
-    if (kLog) {
-      const Shifted s = shift(load_some(x + i, n, nothing), splat(peak));
-      store_some(y + i, -((l.high - s.x) + (l.low - s.tail)), n);
-    } else {
-      store_some(y + i, load_some(y + i, n, 0) * inverse, n);
-    }
-  });
 }
 
 // As many distributions as a vector has lanes, side by side.
@@ -362,29 +351,24 @@ template <bool kLog>
 void softmax_columns(const float* x, float* y, int64_t count, int64_t step, int64_t n) {
   Floats peak = splat(-__builtin_inff());
   for (int64_t i = 0; i < count; ++i) peak = above(load_some(x + i * step, n, 0), peak);
-  Sum<Floats> sums;
+  Sum sum;
   for (int64_t i = 0; i < count; ++i) {
-    const Floats e = add_exp(sums, load_some(x + i * step, n, 0), peak);
+    const Floats e = add_exp(sum, load_some(x + i * step, n, 0), peak);
     if (!kLog) store_some(y + i * step, e, n);
   }
-  Floats high = {}, low = {}, inverse = {};
-  for (int64_t k = 0; k < kLanes; ++k) {
-    const Sum<float> sum = lane(sums, k, peak[k]);
-    if (kLog) {
-      const Logarithm l = log_of(sum);
-      high[k] = l.high;
-      low[k] = l.low;
-    } else {
-      inverse[k] = 1 / total(sum);
+  sum.peaks += peak - peak;
+  if (kLog) {
+    Floats high = {}, low = {};
+    for (int64_t k = 0; k < kLanes; ++k) {
+      const double exact = log1p(((double)sum.peaks[k] - 1) + ((double)sum.rest[k] + (double)sum.low[k]));
+      high[k] = (float)exact;
+      low[k] = (float)(exact - (double)(float)exact);
     }
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    if (kLog) {
-      const Shifted s = shift(load_some(x + i * step, n, 0), peak);
-      store_some(y + i * step, -((high - s.x) + (low - s.tail)), n);
-    } else {
-      store_some(y + i * step, load_some(y + i * step, n, 0) * inverse, n);
-    }
+    for (int64_t i = 0; i < count; ++i)
+      store_some(y + i * step, log_quotient(shift(load_some(x + i * step, n, 0), peak), high, low), n);
+  } else {
+    const Floats inverse = 1.0f / (sum.peaks + (sum.rest + sum.low));
+    for (int64_t i = 0; i < count; ++i) store_some(y + i * step, load_some(y + i * step, n, 0) * inverse, n);
   }
 }
 

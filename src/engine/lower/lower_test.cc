@@ -20,16 +20,20 @@ namespace {
 constexpr std::byte kCanary{0xa5};
 constexpr size_t kGuardBytes = 64;
 
-/// Bytes with a guard behind them.
+/// Bytes with a guard behind them, `shift` bytes behind an aligned address.
 struct Buffer {
-  explicit Buffer(size_t n) : bytes(n), data(allocate_aligned(round_up(n, kAlignment) + kGuardBytes)) {
-    std::fill_n(data.get(), round_up(n, kAlignment) + kGuardBytes, kCanary);
+  explicit Buffer(size_t n, size_t shift = 0)
+      : bytes(n),
+        storage(allocate_aligned(shift + round_up(n, kAlignment) + kGuardBytes)),
+        data(storage.get() + shift) {
+    std::fill_n(data, round_up(n, kAlignment) + kGuardBytes, kCanary);
   }
   bool intact() const {
-    return std::all_of(data.get() + bytes, data.get() + bytes + kGuardBytes, [](std::byte b) { return b == kCanary; });
+    return std::all_of(data + bytes, data + bytes + kGuardBytes, [](std::byte b) { return b == kCanary; });
   }
   size_t bytes;
-  AlignedBytes data;
+  AlignedBytes storage;
+  std::byte* data;
 };
 
 class CandidateCheck {
@@ -59,14 +63,19 @@ class CandidateCheck {
     for (const Candidate& candidate : propose_candidates(build)) {
       if (!candidate.rejected.empty()) continue;
       run(build, step, candidate, false);
+      run(build, step, candidate, false, true);
       if (candidate.inplace_input >= 0) run(build, step, candidate, true);
       ++runs[candidate.tactic];
     }
   }
 
-  void run(const LowerContext& build, const LowerContext& step, const Candidate& candidate, bool inplace) {
+  void run(const LowerContext& build, const LowerContext& step, const Candidate& candidate, bool inplace,
+           bool shifted = false) {
     SCOPED_TRACE(fmt::format("{} by {} {} threads {}{}", build.node.label(), candidate.tactic, candidate.variant,
-                             threads_, inplace ? " in place" : ""));
+                             threads_,
+                             inplace   ? " in place"
+                             : shifted ? " unaligned"
+                                       : ""));
     const Tactic& tactic = tactic_named(candidate.tactic);
     std::vector<Blob> blobs;
     if (tactic.pack != nullptr) blobs = tactic.pack(build, candidate);
@@ -74,22 +83,27 @@ class CandidateCheck {
     for (const Blob& blob : blobs) views.emplace_back(blob.data.get(), blob.bytes);
     const auto kernel = tactic.create(step, candidate, views);
     const auto state = kernel->make_state();
+    // What is plain may be the caller's, which lies anywhere.
+    const auto shift = [&](Layout layout, DType dtype) {
+      return shifted && layout == Layout::kPlain ? bytes_of(dtype, 1) : 0;
+    };
     std::vector<Buffer> buffers;
     buffers.reserve(build.node.inputs.size() + build.node.outputs.size() + 1);
     std::vector<const void*> inputs(build.node.inputs.size(), nullptr);
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (!build.has_input(i) || build.is_constant(i)) continue;
       const Tensor& t = values_.at(build.node.inputs[i]);
-      buffers.emplace_back(layout_bytes(candidate.inputs[i], t.dtype(), t.dims()));
-      convert_layout(Layout::kPlain, t.raw(), candidate.inputs[i], buffers.back().data.get(), t.dtype(), t.dims(), 1);
-      inputs[i] = buffers.back().data.get();
+      buffers.emplace_back(layout_bytes(candidate.inputs[i], t.dtype(), t.dims()),
+                           shift(candidate.inputs[i], t.dtype()));
+      convert_layout(Layout::kPlain, t.raw(), candidate.inputs[i], buffers.back().data, t.dtype(), t.dims(), 1);
+      inputs[i] = buffers.back().data;
     }
     std::vector<void*> outputs(build.node.outputs.size(), nullptr);
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (build.node.outputs[i] == kNoValue) continue;
       const size_t bytes = layout_bytes(candidate.outputs[i], build.output_dtype(i), build.output_dims(i));
-      buffers.emplace_back(bytes);
-      outputs[i] = buffers.back().data.get();
+      buffers.emplace_back(bytes, shift(candidate.outputs[i], build.output_dtype(i)));
+      outputs[i] = buffers.back().data;
     }
     if (inplace) {
       const auto shared = static_cast<size_t>(candidate.inplace_input);
@@ -100,7 +114,7 @@ class CandidateCheck {
       outputs[0] = const_cast<void*>(inputs[shared]);
     }
     buffers.emplace_back(kernel->scratch_bytes());
-    kernel->run({inputs.data(), outputs.data(), buffers.back().data.get(), state.get(), threads_});
+    kernel->run({inputs.data(), outputs.data(), buffers.back().data, state.get(), threads_});
     for (const Buffer& buffer : buffers) EXPECT_TRUE(buffer.intact()) << "wrote behind a buffer";
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (outputs[i] == nullptr) continue;

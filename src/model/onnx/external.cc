@@ -2,6 +2,7 @@
 // may not leave it, neither by name nor through a symbolic link; offset and length are checked against the file's size.
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -35,38 +36,52 @@ bool has_parent_step(const std::string& path) {
   return false;
 }
 
+std::string entry_of(const onnx::TensorProto& proto, std::string_view key) {
+  std::string value;
+  for (const auto& entry : proto.external_data())
+    if (entry.key() == key) value = entry.value();
+  return value;
+}
+
 }  // namespace
+
+std::string external_location(const onnx::TensorProto& proto) {
+  const std::string location = entry_of(proto, "location");
+  if (location.empty() || location[0] == '/' || location.find('\0') != std::string::npos || has_parent_step(location))
+    fail(ErrorCode::kInvalidModel,
+         "A tensor's external file must lie in the model's folder; put it there and save the model again: '{}' of '{}'",
+         location, proto.name());
+  return std::filesystem::path(location).lexically_normal().string();
+}
+
+std::string external_path(const std::string& folder, const std::string& location) {
+  const std::string path = join_path(folder, location), root = real_path(folder), real = real_path(path);
+  if (real.empty())
+    fail(ErrorCode::kNotFound, "The model's external data is missing; copy it beside the model: {}", path);
+  if (!real.starts_with(root == "/" ? root : root + "/"))
+    fail(ErrorCode::kInvalidModel,
+         "A tensor's external file leads out of the model's folder; put the file itself there: '{}' in {}", location,
+         folder);
+  return real;
+}
+
+std::shared_ptr<const FileContents> ExternalData::open(const std::string& location) {
+  auto& file = files_[location];
+  if (file == nullptr) file = std::make_shared<const FileContents>(read_contents(external_path(folder_, location)));
+  return file;
+}
 
 std::pair<std::span<const std::byte>, std::shared_ptr<const void>> ExternalData::find(const onnx::TensorProto& proto,
                                                                                       size_t bytes) {
   const std::string& name = proto.name();
-  std::string location;
-  uint64_t offset = 0, length = bytes;
-  for (const auto& entry : proto.external_data()) {
-    if (entry.key() == "location") location = entry.value();
-    if (entry.key() == "offset") offset = parse_number(entry.value(), "offset", name);
-    if (entry.key() == "length") length = parse_number(entry.value(), "length", name);
-  }
+  const std::string given_offset = entry_of(proto, "offset"), given_length = entry_of(proto, "length");
+  const uint64_t offset = given_offset.empty() ? 0 : parse_number(given_offset, "offset", name);
+  const uint64_t length = given_length.empty() ? bytes : parse_number(given_length, "length", name);
   if (folder_.empty())
     fail(ErrorCode::kInvalidModel, "The model keeps tensors in other files; open it from its folder: '{}' in '{}'",
-         name, location);
-  if (location.empty() || location[0] == '/' || location.find('\0') != std::string::npos || has_parent_step(location))
-    fail(ErrorCode::kInvalidModel,
-         "A tensor's external file must lie in the model's folder; put it there and save the model again: '{}' of '{}'",
-         location, name);
-  auto& file = files_[location];
-  if (file == nullptr) {
-    const std::string path = join_path(folder_, location);
-    const std::string root = real_path(folder_), real = real_path(path);
-    if (real.empty())
-      fail(ErrorCode::kNotFound, "The model's external data is missing; copy it beside the model: {} (tensor '{}')",
-           path, name);
-    if (!real.starts_with(root == "/" ? root : root + "/"))
-      fail(ErrorCode::kInvalidModel,
-           "A tensor's external file leads out of the model's folder; put the file itself there: '{}' of '{}'",
-           location, name);
-    file = std::make_shared<const MappedFile>(real);
-  }
+         name, entry_of(proto, "location"));
+  const std::string location = external_location(proto);
+  const auto file = open(location);
   const auto data = file->bytes();
   if (length != bytes)
     fail(ErrorCode::kInvalidModel,

@@ -1,13 +1,11 @@
 // ONNX → Graph. Two passes over a graph's nodes: the first declares every value, so that names resolve in any order;
 // the second connects inputs and imports subgraphs. A name that a subgraph does not declare is looked up outward; each
 // level that it passes on the way gets a capture. Cycles and arity are verify()'s business, types infer_shapes()'s.
-#include <fcntl.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <exception>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -20,6 +18,7 @@
 namespace slipway {
 namespace {
 
+constexpr int kStreamBlockBytes = 256 * 1024;
 constexpr int kRecursionLimit = 100;  // of protobuf messages inside messages
 
 std::string canonical_domain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
@@ -308,29 +307,40 @@ void check_versions(const Graph& graph) {
          kMinOpset, kMaxOpset, opset);
 }
 
-Graph import_model(onnx::ModelProto& proto, const std::string& folder) {
-  Graph graph;
-  graph.doc = proto.doc_string();
-  graph.producer_name = proto.producer_name();
-  graph.producer_version = proto.producer_version();
-  graph.ir_version = proto.ir_version();
-  for (const auto& import : proto.opset_import()) graph.opsets[canonical_domain(import.domain())] = import.version();
-  for (const auto& entry : proto.metadata_props()) graph.metadata[entry.key()] = entry.value();
-  check_versions(graph);
-  inline_functions(proto);
-  for (const auto& import : proto.opset_import())
-    graph.opsets.emplace(canonical_domain(import.domain()), import.version());
-  Model model{ExternalData(folder), graph.ir_version, graph.opsets};
-  GraphImporter(model, graph, nullptr, 0).run(*proto.mutable_graph());
-  verify(graph);
-  infer_shapes(graph);
-  return graph;
-}
-
 bool parse(google::protobuf::io::ZeroCopyInputStream& stream, onnx::ModelProto& model) {
   google::protobuf::io::CodedInputStream coded(&stream);
   coded.SetRecursionLimit(kRecursionLimit);
   return model.ParseFromCodedStream(&coded) && coded.ConsumedEntireMessage() && model.has_graph();
+}
+
+/// A file's bytes in order for protobuf, which takes no exceptions: an error is kept.
+class FileStream : public google::protobuf::io::CopyingInputStream {
+ public:
+  FileStream(const FileReader& file, Sha256* hash) : file_(file), hash_(hash) {}
+  int Read(void* buffer, int size) override {
+    const auto bytes = static_cast<size_t>(std::min<uint64_t>(static_cast<uint64_t>(size), file_.size() - at_));
+    try {
+      file_.read(at_, buffer, bytes);
+    } catch (const Error&) {
+      error_ = std::current_exception();
+      return -1;
+    }
+    if (hash_ != nullptr) hash_->add(buffer, bytes);
+    at_ += bytes;
+    return static_cast<int>(bytes);
+  }
+  std::exception_ptr error() const { return error_; }
+
+ private:
+  const FileReader& file_;
+  Sha256* hash_;
+  uint64_t at_ = 0;
+  std::exception_ptr error_;
+};
+
+[[noreturn]] void reject(std::span<const std::byte> bytes, const std::string& path) {
+  reject_other_formats(bytes, path);
+  reject_unparsed(bytes, path);
 }
 
 void check_size(size_t bytes, const std::string& path) {
@@ -342,29 +352,49 @@ void check_size(size_t bytes, const std::string& path) {
 
 }  // namespace
 
+Graph import_model(onnx::ModelProto& proto, ExternalData external) {
+  Graph graph;
+  graph.doc = proto.doc_string();
+  graph.producer_name = proto.producer_name();
+  graph.producer_version = proto.producer_version();
+  graph.ir_version = proto.ir_version();
+  for (const auto& import : proto.opset_import()) graph.opsets[canonical_domain(import.domain())] = import.version();
+  for (const auto& entry : proto.metadata_props()) graph.metadata[entry.key()] = entry.value();
+  check_versions(graph);
+  inline_functions(proto);
+  for (const auto& import : proto.opset_import())
+    graph.opsets.emplace(canonical_domain(import.domain()), import.version());
+  Model model{std::move(external), graph.ir_version, graph.opsets};
+  GraphImporter(model, graph, nullptr, 0).run(*proto.mutable_graph());
+  verify(graph);
+  infer_shapes(graph);
+  return graph;
+}
+
+uint64_t read_model(const std::string& path, onnx::ModelProto& proto, Sha256* hash) {
+  if (is_folder(path)) reject_folder(path);
+  const FileReader file(path);
+  check_size(file.size(), path);
+  FileStream stream(file, hash);
+  google::protobuf::io::CopyingInputStreamAdaptor blocks(&stream, kStreamBlockBytes);
+  const bool parsed = parse(blocks, proto);
+  if (stream.error()) std::rethrow_exception(stream.error());
+  if (!parsed) reject(read_file(path), path);
+  return file.size();
+}
+
 Graph load_onnx(const std::string& path) {
   onnx::ModelProto model;
-  if (is_folder(path)) reject_folder(path);
-  {
-    const MappedFile file(path);
-    check_size(file.bytes().size(), path);
-    reject_other_formats(file.bytes(), path);
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) fail(ErrorCode::kIo, "The file can't be opened ({}): {}", std::strerror(errno), path);
-    google::protobuf::io::FileInputStream stream(fd);  // reads in blocks: the file's pages do not stay resident
-    stream.SetCloseOnDelete(true);
-    if (!parse(stream, model)) reject_unparsed(file.bytes(), path);
-  }
-  return import_model(model, parent_folder(path));
+  read_model(path, model);
+  return import_model(model, ExternalData(parent_folder(path)));
 }
 
 Graph parse_onnx(std::span<const std::byte> bytes, const std::string& folder) {
   check_size(bytes.size(), "");
-  reject_other_formats(bytes, "");
   onnx::ModelProto model;
   google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
-  if (!parse(stream, model)) reject_unparsed(bytes, "");
-  return import_model(model, folder);
+  if (!parse(stream, model)) reject(bytes, "");
+  return import_model(model, ExternalData(folder));
 }
 
 }  // namespace slipway

@@ -3,11 +3,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/onnx/external_testing.h"
 #include "model/onnx/proto.h"
 
 namespace slipway {
@@ -457,21 +460,7 @@ TEST(OnnxFunctions, OtherOpsetsMustMeanTheSame) {
   expect_rejected(m, ErrorCode::kUnsupported, "another opset than the model");
 }
 
-void make_external(TensorProto& t, const std::string& location, const std::string& offset = "",
-                   const std::string& length = "") {
-  t.clear_raw_data();
-  t.clear_external_data();
-  t.set_data_location(TensorProto::EXTERNAL);
-  for (const auto& [key, value] :
-       {std::pair("location", location), std::pair("offset", offset), std::pair("length", length)}) {
-    if (value.empty() && std::string(key) != "location") continue;
-    auto* entry = t.add_external_data();
-    entry->set_key(key);
-    entry->set_value(value);
-  }
-}
-
-TEST(OnnxExternalData, IsMappedAndStaysAlive) {
+TEST(OnnxExternalData, IsReadAtItsPlace) {
   const Folder folder;
   const float values[] = {0, 1.5f, 2.5f, 3};
   folder.file("w.bin", {reinterpret_cast<const char*>(values), sizeof values});
@@ -487,6 +476,23 @@ TEST(OnnxExternalData, IsMappedAndStaysAlive) {
   const std::string shifted = "x" + std::string(reinterpret_cast<const char*>(values), sizeof values);
   folder.file("w.bin", shifted);
   EXPECT_EQ(contents("5", "8"), (std::vector<float>{1.5f, 2.5f}));  // not aligned: copied
+}
+
+// A mapping would end the process, or show other weights.
+TEST(OnnxExternalData, StaysWhateverBecomesOfTheFile) {
+  const Folder folder;
+  ModelProto m = small_model();
+  make_external(*m.mutable_graph()->mutable_initializer(0), "w.bin");
+  const std::string path = folder.file("m.onnx", m.SerializeAsString());
+  for (const bool truncates : {true, false}) {
+    const std::string data = folder.file("w.bin", {"12345678", 8});
+    const Graph g = load_onnx(path);
+    if (truncates)
+      fs::resize_file(data, 0);
+    else
+      std::ofstream(data, std::ios::in | std::ios::binary) << "abcdefgh";
+    EXPECT_EQ(std::memcmp(g.constant(g.find("w"))->raw(), "12345678", 8), 0);
+  }
 }
 
 TEST(OnnxExternalData, MayNotLeaveTheFolderOrTheFile) {

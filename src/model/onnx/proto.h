@@ -20,6 +20,8 @@
 #include <string>
 #include <vector>
 
+#include "base/file_reader.h"
+#include "base/hash.h"
 #include "model/dtype.h"
 #include "model/graph.h"
 #include "model/tensor.h"
@@ -40,19 +42,32 @@ std::string overload_of(const onnx::NodeProto& node);
 /// The element type by number, up to INT4; fails with kUnsupported naming `where` for what came later.
 DType element_type(int number, const std::string& where);
 
-/// External data files of one model, each mapped once (external.cc).
+/// A tensor's external file by its plain name, relative to the model's folder ("a/b", not "./a//b"). Fails with
+/// kInvalidModel for one that leaves the folder (external.cc).
+std::string external_location(const onnx::TensorProto& proto);
+/// Its path. Fails with kNotFound when it is missing, kInvalidModel when a link leads out of the folder.
+std::string external_path(const std::string& folder, const std::string& location);
+
+/// External data files of one model, each read once, whole, into memory of our own (external.cc).
 class ExternalData {
  public:
   /// `folder` holds the model; empty: every reference is refused.
   explicit ExternalData(std::string folder) : folder_(std::move(folder)) {}
-  /// The tensor's `bytes` bytes and what keeps them mapped. Fails with kInvalidModel for a path that leaves the folder,
-  /// an offset or length outside the file; kNotFound when the file is missing.
+  /// The file of a plain name; fails as external_path() and read_contents() do.
+  std::shared_ptr<const FileContents> open(const std::string& location);
+  /// The tensor's `bytes` bytes and what keeps them. Fails with kInvalidModel for a path that leaves the folder, an
+  /// offset or length outside the file; kNotFound when the file is missing.
   std::pair<std::span<const std::byte>, std::shared_ptr<const void>> find(const onnx::TensorProto& proto, size_t bytes);
 
  private:
   std::string folder_;
-  std::map<std::string, std::shared_ptr<const class MappedFile>> files_;
+  std::map<std::string, std::shared_ptr<const FileContents>> files_;
 };
+
+/// Parses a file, digesting its bytes as they pass where `hash` is given; returns their number. Fails with a sentence
+/// that says what the file is when it is no ONNX model (import.cc).
+uint64_t read_model(const std::string& path, onnx::ModelProto& proto, Sha256* hash = nullptr);
+Graph import_model(onnx::ModelProto& proto, ExternalData external);
 
 /// Sizes are checked against the data present before anything is allocated. Takes large raw data out of `proto`.
 /// Fails with kInvalidModel or kUnsupported (tensor_proto.cc).

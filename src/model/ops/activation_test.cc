@@ -38,10 +38,30 @@ TEST(Activation, NanPassesAndIntegersStayExact) {
   EXPECT_TRUE(OpCall{"Relu"}.run({big})[0].identical(Tensor::of<int64_t>({2}, {(int64_t{1} << 60) + 1, 0})));
 }
 
+// As doubles, so that rounding to float hides nothing.
+TEST(Activation, TailsKeepTheirDigits) {
+  const auto of = [](const OpCall& call, double x) { return to_doubles(call.run({Tensor::scalar(x)})[0])[0]; };
+  const auto near = [](double got, double expected) { EXPECT_NEAR(got / expected, 1, 1e-12) << got; };
+  near(of({"Gelu", 20}, -10), -7.619853024160527e-23);
+  near(of({"Gelu", 20, {{"approximate", std::string("tanh")}}}, -6), -6 / (1 + std::exp(24.987255044516038)));
+  near(of({"Softplus"}, -50), std::exp(-50.0));
+  const Tensor logits = Tensor::of<double>({2}, {0, -60});
+  near(to_doubles(OpCall{"LogSoftmax", 13}.run({logits})[0])[0], -std::exp(-60.0));
+}
+
+TEST(Activation, ZeroKeepsItsSign) {
+  for (const char* op : {"Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Tanh", "Gelu", "HardSwish", "Mish", "Clip"}) {
+    EXPECT_TRUE(std::signbit(to_doubles(OpCall{op, 20}.run({Tensor::scalar(-0.0f)})[0])[0])) << op;
+    EXPECT_FALSE(std::signbit(to_doubles(OpCall{op, 20}.run({Tensor::scalar(0.0f)})[0])[0])) << op;
+  }
+}
+
 TEST(Activation, ClipBoundsAreAttributesBeforeOpset11) {
   const Tensor x = Tensor::of<float>({3}, {-2, 0, 9});
   expect_near(OpCall{"Clip", 10, {{"min", -1.0f}, {"max", 6.0f}}}.run({x})[0], {3}, {-1, 0, 6});
   expect_near(OpCall{"Clip", 11}.run({x, Tensor(), Tensor::scalar(6.0f)})[0], {3}, {-2, 0, 6});
+  const Tensor crossed = OpCall{"Clip", 13}.run({x, Tensor::scalar(3.0f), Tensor::scalar(1.0f)})[0];
+  expect_near(crossed, {3}, {1, 1, 1}, 0);  // the maximum, where the minimum is above it
   const Tensor codes = Tensor::of<int8_t>({2}, {-7, 7});
   const Tensor clipped = OpCall{"Clip", 12}.run({codes, Tensor::scalar<int8_t>(0)})[0];
   EXPECT_TRUE(clipped.identical(Tensor::of<int8_t>({2}, {0, 7})));

@@ -12,6 +12,14 @@ TEST(Elementwise, RoundsHalvesToEven) {
   expect_near(OpCall{.op = "Round"}.run({x})[0], {5}, {0, 2, 2, 0, -2}, 0);
 }
 
+TEST(Elementwise, SignOfZeroAndNan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<double> y = to_doubles(OpCall{.op = "Sign"}.run({Tensor::of<float>({2}, {-0.0f, nan})})[0]);
+  EXPECT_EQ(y[0], 0);
+  EXPECT_FALSE(std::signbit(y[0]));
+  EXPECT_TRUE(std::isnan(y[1]));
+}
+
 TEST(Elementwise, IntegersStayIntegers) {
   constexpr int64_t kLowest = std::numeric_limits<int64_t>::min();
   const Tensor x = Tensor::of<int64_t>({3}, {kLowest, -3, (int64_t{1} << 53) + 1});

@@ -47,6 +47,8 @@ TEST(Fused, ActivationsAreTheirDefinitions) {
   EXPECT_FLOAT_EQ(apply(R"(activation = "SiLU")", 2), 2 / (1 + std::exp(-2.0f)));
   EXPECT_FLOAT_EQ(apply(R"(activation = "HardSwish")", 1), 1 * (1 + 3) / 6.0f);
   EXPECT_FLOAT_EQ(apply(R"(activation = "HardSigmoid", alpha = 0.25, beta = 0.5)", 1), 0.75f);
+  EXPECT_EQ(apply(R"(activation = "Sigmoid")", -17), static_cast<float>(1 / (1 + std::exp(17.0))));
+  EXPECT_EQ(apply(R"(activation = "HardSwish")", -2.99999f), static_cast<float>(-2.99999f * (-2.99999f / 6.0 + 0.5)));
   EXPECT_THROW(apply(R"(activation = "Nothing")", 1), Error);
 }
 

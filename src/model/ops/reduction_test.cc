@@ -66,6 +66,26 @@ TEST(Reduce, EmptyGivesTheNeutralValue) {
   EXPECT_THROW(OpCall{.op = "ArgMax"}.run({Tensor(DType::kFloat32, {0, 2})}), Error);
 }
 
+TEST(Reduce, NanIsFoundAndStays) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor x = Tensor::of<float>({5}, {3, nan, 9, nan, 1});
+  for (const char* op : {"ReduceMax", "ReduceMin", "ReduceSum", "ReduceLogSumExp"})
+    EXPECT_TRUE(std::isnan(to_doubles(OpCall{.op = op}.run({x})[0])[0])) << op;
+  for (const char* op : {"ArgMax", "ArgMin"}) {
+    EXPECT_EQ(to_ints(OpCall{.op = op}.run({x})[0]), Ints{1}) << op;
+    EXPECT_EQ(to_ints(OpCall{.op = op, .attributes = {{"select_last_index", int64_t{1}}}}.run({x})[0]), Ints{3}) << op;
+  }
+  const auto unique = OpCall{.op = "Unique", .outputs = 4}.run({x});
+  EXPECT_EQ(unique[0].dims(), (Dims{4}));
+  EXPECT_TRUE(std::isnan(to_doubles(unique[0])[3]));
+  EXPECT_EQ(to_ints(unique[2]), (Ints{1, 3, 2, 3, 0}));
+  for (const char* how : {"max", "min"}) {
+    const OpCall scatter{.op = "ScatterElements", .opset = 18, .attributes = {{"reduction", std::string(how)}}};
+    const Tensor y = scatter.run({x, ints({0, 1}), Tensor::of<float>({2}, {nan, 7})})[0];
+    EXPECT_TRUE(std::isnan(to_doubles(y)[0]) && std::isnan(to_doubles(y)[1])) << how;
+  }
+}
+
 TEST(TopK, TakesKAsAttributeOrInput) {
   const Tensor x = Tensor::of<int32_t>({4}, {3, 9, 3, 1});
   const OpCall old{.op = "TopK", .opset = 9, .attributes = {{"k", int64_t{3}}}, .outputs = 2};

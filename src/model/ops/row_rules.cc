@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "model/ops/shape_rules.h"
 
 namespace slipway {
 
@@ -167,17 +168,24 @@ void rows_reshaped(RowsContext& ctx) {
       fmt::format("from {} to {} it does not keep rows whole", to_string(ctx.in.shape(0)), to_string(ctx.output())));
 }
 
+bool sizes_are_fixed(const RowsContext& ctx, size_t axis) {
+  const Shape& shape = ctx.output();
+  const auto asked = contents(ctx.in, ctx.input_count() - 1);
+  if (!asked || asked->size() > shape.rank()) return false;
+  for (size_t i = 0; i < asked->size(); ++i) {
+    const bool follows = (*asked)[i].is_unknown() || ctx.block_in((*asked)[i]) != nullptr;
+    const size_t place = shape.rank() - asked->size() + i;
+    if (follows && place != axis && !shape[place].is_known()) return false;
+  }
+  return true;
+}
+
 void rows_filled(RowsContext& ctx) {
   if (ctx.any_along()) return ctx.mixes("its shape depends on what the rows hold");
   const Shape& shape = ctx.output();
-  std::optional<size_t> axis;
-  for (size_t i = 0; i < shape.rank(); ++i) {
-    if (shape[i].is_unknown()) return;
-    if (ctx.block_in(shape[i]) == nullptr) continue;
-    if (axis) return;
-    axis = i;
-  }
-  if (axis) ctx.set_along(*axis, *ctx.block_in(shape[*axis]));
+  for (size_t axis = 0; axis < shape.rank(); ++axis)
+    if (const Extent* block = ctx.block_in(shape[axis]); block != nullptr && sizes_are_fixed(ctx, axis))
+      return ctx.set_along(axis, *block);
 }
 
 void rows_of_product(RowsContext& ctx, size_t a, size_t b) {

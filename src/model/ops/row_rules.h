@@ -96,6 +96,9 @@ void rows_first_axis(RowsContext& ctx);
 void rows_unless(RowsContext& ctx, bool (*goes_along)(const RowsContext& ctx, size_t axis));
 /// The same elements in the same order under another shape.
 void rows_reshaped(RowsContext& ctx);
+/// Whether the result's sizes besides that of `axis` are free of the number of rows, given that the last input asks for
+/// them.
+bool sizes_are_fixed(const RowsContext& ctx, size_t axis);
 /// An output that repeats what does not depend on the rows as often as a shape operand says: along the one axis that
 /// has the batch's size.
 void rows_filled(RowsContext& ctx);

@@ -285,9 +285,9 @@ void rows_of_expand(RowsContext& ctx) {
   const RowFacts& x = ctx.rows(0);
   const Shape& to = ctx.output();
   if (to.rank() < ctx.rank(0)) return ctx.mixes("its result's rank is not known");
-  for (size_t i = 0; i < to.rank(); ++i)
-    if (to[i].is_unknown()) return ctx.mixes("its result's sizes are not known");
-  ctx.set_along(to.rank() - ctx.rank(0) + x.axis, x.block);
+  const size_t axis = to.rank() - ctx.rank(0) + x.axis;
+  if (to[axis].is_unknown() || !sizes_are_fixed(ctx, axis)) return ctx.mixes("its result's sizes are not known");
+  ctx.set_along(axis, x.block);
 }
 
 constexpr uint32_t kReshapes = kViews | kMovesOnly;

@@ -14,19 +14,6 @@
 namespace slipway {
 namespace {
 
-/// The first dimension that the inputs fix: 0 when it is free in all of them, 1 when they share none.
-int64_t fixed_batch(const Graph& graph) {
-  int64_t fixed = 0;
-  for (const ValueId id : graph.inputs()) {
-    const Shape& shape = graph.value(id).shape;
-    if (!shape.has_rank() || shape.rank() == 0) return 1;
-    if (!shape[0].is_known()) continue;
-    if (fixed != 0 && fixed != shape[0].value()) return 1;
-    fixed = shape[0].value();
-  }
-  return fixed;
-}
-
 Tensor stack(const std::vector<Tensor>& parts) {
   if (parts.size() == 1) return parts.front();
   Dims dims = parts.front().dims();
@@ -92,11 +79,10 @@ Calibration calibrate(const Graph& graph, const CalibrationSource& source, std::
          "Calibration needs at least one sample and a shard below the number of shards: {} samples, shard {} of {}",
          options.samples, options.shard, options.shards);
   const int64_t chosen = std::min(options.samples, source.count);
-  const int64_t fixed = fixed_batch(graph);
-  const int64_t batch = std::max<int64_t>(1, fixed != 0 ? fixed : options.batch);
+  const int64_t fixed = batch_of_samples(graph, 1), batch = batch_of_samples(graph, options.batch);
   const int64_t begin = chosen * options.shard / options.shards;
   int64_t end = chosen * (options.shard + 1) / options.shards;
-  if (fixed != 0) end -= (end - begin) % batch;
+  if (fixed > 1) end -= (end - begin) % batch;
   if (end <= begin)
     fail(ErrorCode::kInvalidArgument,
          "There are too few samples to calibrate with; give a larger calibration split: {} of {}, batch {}", chosen,

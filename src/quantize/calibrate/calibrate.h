@@ -24,7 +24,7 @@ CalibrationSource samples_of(const Dataset& dataset, Split split, int threads = 
 
 struct CalibrateOptions {
   int64_t samples = 500;  ///< at most; the source may have fewer. Spread evenly over the source
-  int64_t batch = 16;     ///< samples at once; 1 where the model's first dimension is fixed
+  int64_t batch = 16;     ///< samples at once, where the model's rows are proven independent
   int threads = 1;
   int64_t shard = 0, shards = 1;   ///< only samples [n·shard/shards, n·(shard+1)/shards) of the chosen n
   std::string engine = "slipway";  ///< of make_executor
