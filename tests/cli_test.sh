@@ -177,6 +177,8 @@ if [ -d $data_set ]; then
   refuses "quantize: output is the model" "replace" quantize "$model" --data data.yaml -o "$model"
   refuses "quantize: output is the model's data" "replace" quantize parts/model.onnx --data data.yaml -o parts/weights.bin
   refuses "quantize: calibration is the model's data" "replace" quantize parts/model.onnx --data data.yaml -o gone.onnx --save-calibration link.bin
+  refuses "ship: report is the model's data" "replace" ship parts/model.onnx --data data.yaml --report link.bin
+  refuses "data preview: page is the model's data" "replace" data preview parts/model.onnx data.yaml -o link.bin
   refuses "verify: report is the candidate's data" "replace" verify "$model" parts/model.onnx --data data.yaml --report link.bin
   echo "quantization: {weight_bits: 5}" >bits.yaml
   refuses "quantize: a policy with bits that are not to be had" "bits.yaml:1" quantize "$model" --data data.yaml -o gone.onnx --strategy auto --policy bits.yaml

@@ -39,8 +39,11 @@ uint64_t model_bytes(const std::string& path) {
 void require_replaces_nothing(const std::vector<std::string>& written, const std::vector<std::string>& models,
                               const std::vector<std::string>& others) {
   std::vector<std::string> read = others;
+  const bool writes =
+      std::any_of(written.begin(), written.end(), [](const std::string& name) { return !name.empty(); });
   for (const std::string& model : models)
-    for (std::string& file : files_of(model)) read.push_back(std::move(file));
+    if (writes && !model.empty())
+      for (std::string& file : files_of(model)) read.push_back(std::move(file));
   for (const std::string& output : written)
     for (const std::string& file : read)
       if (!output.empty() && !file.empty() && is_same_file(output, file))

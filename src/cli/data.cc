@@ -56,6 +56,7 @@ int64_t predicted_class(const Tensor& scores) { return argmax(to_floats(scores))
 
 void preview(const PreviewOptions& o) {
   const std::string output = o.output.empty() ? file_name(o.data) + ".preview.html" : o.output;
+  require_replaces_nothing({output}, {o.model}, {o.data});
   require_writable(output);
   const Graph model = load_model(o.model);
   const Dataset data = Dataset::open(o.data);
@@ -120,6 +121,7 @@ struct ExportOptions {
 };
 
 void export_inputs(const ExportOptions& o) {
+  require_replaces_nothing({o.output}, {}, {o.data});
   require_writable(o.output);
   const Dataset data = Dataset::open(o.data);
   if (o.split != "test" && o.split != "calibration")

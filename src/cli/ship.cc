@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_reader.h"
 #include "cli/cli.h"
 
 namespace slipway {
@@ -73,6 +74,8 @@ int run(Options& o) {
   o.ship.traffic = o.traffic == "live" ? CanaryTraffic::kLive : CanaryTraffic::kReplay;
   o.ship.strategy = parse_strategy(o.strategy);
   o.ship.quiet = o.json;
+  require_replaces_nothing({o.html, o.report}, {o.ship.model, o.ship.candidate},
+                           {o.ship.data, o.ship.policy, o.ship.plan, o.ship.recording});
   for (const std::string* path : {&o.html, &o.report})
     if (!path->empty()) require_writable(*path);
   const bool terminal = ::isatty(STDERR_FILENO) != 0;
@@ -86,8 +89,7 @@ int run(Options& o) {
                                            std::fflush(stdout);
                                          }});
   for (const auto& [to, from] : {std::pair(&o.html, "report.html"), std::pair(&o.report, "report.json")})
-    if (const std::string made = join_path(r.work, from); !to->empty() && file_exists(made))
-      write_file(*to, MappedFile(made).bytes());
+    if (const std::string made = join_path(r.work, from); !to->empty() && file_exists(made)) copy_file(made, *to);
   if (o.json) {
     print_json(json_of(r));
   } else if (!r.road.passed) {

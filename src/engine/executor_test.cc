@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdio>
+#include <functional>
 #include <set>
 
 #include "base/error.h"
@@ -138,6 +139,62 @@ TEST(Engine, ExecutorCutsAnyNumberOfSamplesIntoBatches) {
     }
   EXPECT_THROW(make_executor(graph, {.engine = "magic"}), Error);
   EXPECT_THROW(make_executor(graph)->run(std::vector<Tensor>{}), Error);
+}
+
+// x − mean over axis 0: what one row gives depends on the others.
+Graph mixing_rows(const std::string& rows) {
+  Graph graph = parse_text("graph \"g\" ir 8 opset {\"\": 17} {\ninput %x : f32[" + rows + R"(,3]
+    %m = ReduceMean(%x) {axes = [0], keepdims = 1}
+    %y = Sub(%x, %m)
+    output %y
+  })");
+  infer_shapes(graph);
+  return graph;
+}
+
+std::string refusal(const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Engine, ExecutorRunsWhatItIsGivenInOnePiece) {
+  const Graph graph = mixing_rows("N");
+  const std::vector<Tensor> x = {Tensor::of<float>({2, 3}, {1, 2, 3, 3, 4, 7})};
+  const Tensor whole = Tensor::of<float>({2, 3}, {-1, -1, -2, 1, 1, 2}), alone(DType::kFloat32, {2, 3});
+  for (const char* engine : {"slipway", "reference"})
+    for (const bool optimize : {true, false}) {
+      const auto executor = make_executor(graph, {.engine = engine, .batch = 2, .optimize = optimize});
+      EXPECT_EQ(difference(executor->run(x)[0], whole), "") << engine;
+      EXPECT_EQ(difference(executor->run_samples(x)[0], alone), "") << engine << ": samples are requests of their own";
+    }
+}
+
+TEST(Engine, ExecutorRefusesSamplesThatAFixedBatchWouldMix) {
+  const Tensor x(DType::kFloat32, {4, 3});
+  for (const char* engine : {"slipway", "reference"}) {
+    const auto executor = make_executor(mixing_rows("2"), {.engine = engine});
+    EXPECT_NE(refusal([&] { executor->run_samples(std::span(&x, 1)); }).find("ReduceMean"), std::string::npos);
+    EXPECT_NE(refusal([&] { executor->run(std::span(&x, 1)); }).find("wrong shape"), std::string::npos);
+    EXPECT_EQ(executor->run(std::vector<Tensor>{Tensor(DType::kFloat32, {2, 3})})[0].dims(), (Dims{2, 3}));
+  }
+  const Tensor none(DType::kFloat32, {0, 3});
+  const auto executor = make_executor(mixing_rows("N"));
+  EXPECT_NE(refusal([&] { executor->run(std::span(&none, 1)); }).find("'x' is [0,3]"), std::string::npos);
+  EXPECT_NE(refusal([&] { executor->run_samples(std::span(&none, 1)); }).find("at least one"), std::string::npos);
+}
+
+TEST(Engine, ExecutorTakesAScalarBeforeAVector) {
+  Graph graph = parse_text(
+      "graph \"g\" ir 8 opset {\"\": 17} {\ninput %s : f32[]\ninput %v : f32[4]\n%y = Mul(%s, %v)\noutput %y\n}");
+  infer_shapes(graph);
+  const std::vector<Tensor> inputs = {Tensor::scalar(2.0f), Tensor::of<float>({4}, {1, 2, 3, 4})};
+  for (const char* engine : {"slipway", "reference"})
+    EXPECT_EQ(
+        difference(make_executor(graph, {.engine = engine})->run(inputs)[0], Tensor::of<float>({4}, {2, 4, 6, 8})), "");
 }
 
 std::vector<Tensor> load_tensors(const std::string& folder, std::string_view kind) {

@@ -45,7 +45,7 @@ ModelConfig load_model_config(const std::string& repository, const std::string& 
 std::string model_config_template() {
   return R"(# How Slipway serves this model; every key may be left out. NAME/config.yaml in the repository.
 batching:
-  max_rows: 16       # rows of a batch, where the model's first axis is free; plans that do not pay are dropped
+  max_rows: 16       # rows of a batch, where rows are proven independent; plans that do not pay are dropped
   delay_us: 0        # how long an idle instance waits for more requests
   max_queue: 256     # requests waiting; beyond, they are refused (503)
 instances: 1         # batches computed at the same time

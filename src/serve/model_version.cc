@@ -1,6 +1,7 @@
 // A version at work: each instance is a thread with a Session per plan size. It takes batches from the queue, gathers
 // their rows (a request that fills a plan is computed where it lies), and answers each request as soon as its last row
-// is there. One more thread answers requests whose deadline passes, computed or not.
+// is there. Where rows are not proven independent, or a plan contradicts that proof, each request is a batch of its own
+// and needs a plan for exactly its rows. One more thread answers requests whose deadline passes, computed or not.
 #include "serve/model_version.h"
 
 #include <algorithm>
@@ -12,11 +13,12 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "engine/session.h"
 #include "model/evaluate.h"
-#include "model/infer.h"
 #include "serve/batch_queue.h"
+#include "serve/batching.h"
 #include "serve/wire.h"
 
 namespace slipway {
@@ -25,15 +27,17 @@ namespace {
 constexpr int64_t kTimingBudgetNs = 50'000'000;
 constexpr double kBatchMustGain = 0.97;  ///< time a row, over that of the next smaller plan: else the plan is dropped
 
+// `last` is the plan for the most rows: what differs from `bound`, that for the fewest, follows the rows.
 std::vector<Port> read_ports(const Graph& graph, const std::vector<ValueId>& ids, const std::vector<PortInfo>* bound,
-                             bool batches) {
+                             const std::vector<PortInfo>* last, bool batches) {
   std::vector<Port> ports;
   for (size_t i = 0; i < ids.size(); ++i) {
     const Value& v = graph.value(ids[i]);
     Port port{v.name, v.dtype, {}};
     if (bound != nullptr) {
       port.dims = (*bound)[i].dims;
-      if (batches) port.dims.front() = -1;
+      for (size_t axis = 0; axis < port.dims.size(); ++axis)
+        if ((batches && axis == 0) || port.dims[axis] != (*last)[i].dims[axis]) port.dims[axis] = -1;
     } else {
       for (size_t axis = 0; axis < v.shape.rank(); ++axis)
         port.dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : -1);
@@ -59,39 +63,6 @@ const char* to_string(Proof proof) {
   return names[static_cast<int>(proof)];
 }
 
-bool takes_batches(const Graph& graph, const std::map<std::string, int64_t>& dims) {
-  try {
-    for (const int64_t rows : {2, 3}) {
-      Graph bound = graph;
-      bind_batch(bound, rows, dims);
-      for (const auto& ids : {bound.inputs(), bound.outputs()})
-        for (const ValueId id : ids) {
-          const Shape& shape = bound.value(id).shape;
-          if (!shape.has_rank() || shape.rank() == 0 || !shape[0].is_known() || shape[0].value() != rows) return false;
-        }
-    }
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
-std::vector<int64_t> plan_sizes(const Graph& graph, const ModelConfig& config) {
-  std::vector<int64_t> sizes;
-  const int64_t max_rows = takes_batches(graph, config.dims) ? config.batching.max_rows : 1;
-  for (int64_t rows = 1; rows < max_rows; rows *= 4) sizes.push_back(rows);
-  sizes.push_back(max_rows);
-  return sizes;
-}
-
-int64_t plan_batch(const Graph& graph, int64_t rows) {
-  for (const ValueId id : graph.inputs()) {
-    const Shape& shape = graph.value(id).shape;
-    if (shape.has_rank() && shape.rank() > 0) return shape[0].is_known() ? shape[0].value() : rows;
-  }
-  return rows;
-}
-
 struct ModelVersion::Engine {
   Engine(ModelVersion& owner, BatchingOptions batching) : owner_(owner), queue_(batching) {}
   ~Engine() {
@@ -115,6 +86,7 @@ struct ModelVersion::Engine {
   void work(Instance& instance);
   void watch_deadlines();
   void compute(Instance& instance, BatchQueue::Batch& batch);
+  void compute_alone(Instance& instance, PendingRequest& pending);
   void compute_by_reference(BatchQueue::Batch& batch);
   void answer(PendingRequest& pending, InferResponse&& response);
   void answer_error(PendingRequest& pending, ErrorCode code, std::string message, int64_t retry_after_s = 0);
@@ -199,7 +171,7 @@ void ModelVersion::Engine::time_plans() {
       const double us = static_cast<double>(now_ns() - start) / 1000;
       best_us = run == 0 ? us : std::min(best_us, us);
     }
-    const bool pays = time_us_.empty() ||
+    const bool pays = time_us_.empty() || !owner_.batching_.proven ||
                       best_us / static_cast<double>(rows) <
                           kBatchMustGain * time_us_.rbegin()->second / static_cast<double>(time_us_.rbegin()->first);
     if (pays) time_us_[rows] = best_us;
@@ -212,7 +184,7 @@ void ModelVersion::Engine::start() {
   instances_.resize(static_cast<size_t>(std::max(owner_.config().instances, 1)));
   for (Instance& instance : instances_) {
     for (const auto& [rows, plan] : plans) instance.sessions.emplace(rows, Session(plan));
-    if (plans.size() < 2) continue;
+    if (plans.size() < 2 || !owner_.batching_.proven) continue;
     const auto& [rows, plan] = *plans.rbegin();
     for (const PortInfo& port : plan->inputs())
       instance.inputs.push_back(allocate_aligned(bytes_of(port.dtype, element_count(port.dims))));
@@ -247,7 +219,12 @@ void ModelVersion::Engine::work(Instance& instance) {
                                                           : owner_.metrics_.closed_by_idle;
     counter.fetch_add(1, std::memory_order_relaxed);
     try {
-      owner_.source_.plans.empty() ? compute_by_reference(batch) : compute(instance, batch);
+      if (owner_.source_.plans.empty())
+        compute_by_reference(batch);
+      else if (owner_.request_rows_.empty())
+        compute(instance, batch);
+      else
+        for (const PendingPtr& pending : batch.requests) compute_alone(instance, *pending);
     } catch (const Error& error) {
       for (const PendingPtr& pending : batch.requests) answer_error(*pending, error.code(), error.what());
     } catch (const std::exception& error) {
@@ -389,6 +366,42 @@ void ModelVersion::Engine::compute(Instance& instance, BatchQueue::Batch& batch)
   owner_.metrics_.compute_ns.fetch_add(now_ns() - started, std::memory_order_relaxed);
 }
 
+void ModelVersion::Engine::compute_alone(Instance& instance, PendingRequest& pending) {
+  const int64_t started = now_ns();
+  const Plan& plan = *owner_.source_.plans.at(pending.rows);
+  std::vector<const void*> in;
+  for (const WireTensor& t : pending.request.inputs) in.push_back(t.bytes.data());
+  std::vector<size_t> at;
+  size_t bytes = 0;
+  for (const PortInfo& port : plan.outputs()) {
+    at.push_back(bytes);
+    bytes += round_up(bytes_of(port.dtype, element_count(port.dims)), kAlignment);
+  }
+  const std::shared_ptr<std::byte> block(allocate_aligned(bytes).release(), AlignedFree());
+  std::vector<void*> out;
+  for (const size_t a : at) out.push_back(block.get() + a);
+  instance.sessions.at(pending.rows).run(in, out);
+  InferResponse response;
+  response.queue_ns = started - pending.queued_ns;
+  response.compute_ns = now_ns() - started;
+  response.batch_rows = pending.rows;
+  response.owner = block;
+  const auto add = [&](size_t i) {
+    const PortInfo& port = plan.outputs()[i];
+    response.outputs.push_back(
+        {port.name, port.dtype, port.dims, {block.get() + at[i], bytes_of(port.dtype, element_count(port.dims))}});
+  };
+  if (pending.request.outputs.empty())
+    for (size_t i = 0; i < at.size(); ++i) add(i);
+  for (const std::string& name : pending.request.outputs)
+    for (size_t i = 0; i < at.size(); ++i)
+      if (owner_.outputs_[i].name == name) add(i);
+  owner_.metrics_.executions.fetch_add(1, std::memory_order_relaxed);
+  owner_.metrics_.batch_rows.add(pending.rows);
+  owner_.metrics_.compute_ns.fetch_add(response.compute_ns, std::memory_order_relaxed);
+  answer(pending, std::move(response));
+}
+
 void ModelVersion::Engine::compute_by_reference(BatchQueue::Batch& batch) {
   for (const PendingPtr& pending : batch.requests) {
     const int64_t started = now_ns();
@@ -420,11 +433,26 @@ void ModelVersion::Engine::compute_by_reference(BatchQueue::Batch& batch) {
 
 ModelVersion::ModelVersion(VersionSource source) : source_(std::move(source)) {
   const Graph& graph = source_.graph;
-  const bool batches = !source_.plans.empty() && takes_batches(graph, source_.config.dims);
   const Plan* plan = source_.plans.empty() ? nullptr : source_.plans.begin()->second.get();
-  inputs_ = read_ports(graph, graph.inputs(), plan != nullptr ? &plan->inputs() : nullptr, batches);
-  outputs_ = read_ports(graph, graph.outputs(), plan != nullptr ? &plan->outputs() : nullptr, batches);
+  const Plan* last = plan == nullptr ? nullptr : source_.plans.rbegin()->second.get();
+  batching_ = plan == nullptr ? RowIndependence{false, "it has strings, which only the reference computes"}
+                              : batching_of(graph, source_.config.dims);
+  if (batching_.proven)
+    if (std::string why = batching_contradiction(source_.plans); !why.empty()) {
+      log_warning("{}/{}: its rows are proven independent, yet {}", source_.model, source_.version, why);
+      batching_ = {false, std::move(why)};
+    }
+  log_info("{}/{}: {}", source_.model, source_.version,
+           batching_.proven ? "rows are independent, requests are batched"
+                            : "requests are not batched: " + batching_.reason);
+  const bool batches = batching_.proven;
+  inputs_ = read_ports(graph, graph.inputs(), plan != nullptr ? &plan->inputs() : nullptr,
+                       last != nullptr ? &last->inputs() : nullptr, batches);
+  outputs_ = read_ports(graph, graph.outputs(), plan != nullptr ? &plan->outputs() : nullptr,
+                        last != nullptr ? &last->outputs() : nullptr, batches);
   max_rows_ = batches ? std::max<int64_t>(source_.config.batching.max_rows, 1) : 0;
+  if (!batches && plan != nullptr && takes_any_rows(graph, source_.config.dims))
+    for (const auto& [rows, of_rows] : source_.plans) request_rows_.push_back(rows);
   Preprocess how;
   if (load_preprocess(graph, how, labels_))
     preprocess_ = how;
@@ -438,7 +466,7 @@ ModelVersion::ModelVersion(VersionSource source) : source_(std::move(source)) {
     engine_->time_plans();
     source_.graph = Graph();  // the plans hold what is needed of it
   }
-  batching.max_rows = source_.plans.empty() ? 1 : source_.plans.rbegin()->first;
+  batching.max_rows = batches ? source_.plans.rbegin()->first : 1;
   engine_->queue_ = BatchQueue(batching);
   engine_->start();
 }

@@ -9,6 +9,7 @@
 #include "data/preprocess.h"
 #include "engine/plan.h"
 #include "model/graph.h"
+#include "model/rows.h"
 #include "serve/metrics.h"
 #include "serve/protocol.h"
 
@@ -49,13 +50,6 @@ enum class Proof : uint8_t {
 };
 const char* to_string(Proof proof);
 
-/// Whether the first axis of every input and output is free and the same, so that requests can be batched.
-bool takes_batches(const Graph& graph, const std::map<std::string, int64_t>& dims);
-/// Rows that plans are made for: 1, 4, 16, … and the most that the configuration allows; 1 for a model of fixed shapes.
-std::vector<int64_t> plan_sizes(const Graph& graph, const ModelConfig& config);
-/// BuildOptions::batch of a plan for `rows`: the model's own first dimension where that is fixed.
-int64_t plan_batch(const Graph& graph, int64_t rows);
-
 /// Everything needed to make a version warm.
 struct VersionSource {
   std::string model;
@@ -85,8 +79,12 @@ class ModelVersion {
   const ModelConfig& config() const { return source_.config; }
   const std::vector<Port>& inputs() const { return inputs_; }
   const std::vector<Port>& outputs() const { return outputs_; }
-  /// Rows of the largest batch that the configuration allows; 0 when the model takes fixed shapes only.
+  /// Rows of the largest batch that the configuration allows; 0 where requests are not batched.
   int64_t max_rows() const { return max_rows_; }
+  /// Whether requests are batched, or why not.
+  const RowIndependence& batching() const { return batching_; }
+  /// Rows that a request may have where the first axis is free and requests are computed as they are sent; else empty.
+  const std::vector<int64_t>& request_rows() const { return request_rows_; }
   /// Null when pictures are not what it takes.
   const Preprocess* preprocess() const { return preprocess_ ? &*preprocess_ : nullptr; }
   const std::vector<std::string>& labels() const { return labels_; }
@@ -105,6 +103,8 @@ class ModelVersion {
   VersionSource source_;
   std::vector<Port> inputs_, outputs_;
   int64_t max_rows_ = 0;
+  RowIndependence batching_;
+  std::vector<int64_t> request_rows_;
   std::optional<Preprocess> preprocess_;
   std::vector<std::string> labels_;
   mutable VersionMetrics metrics_;

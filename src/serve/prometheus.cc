@@ -145,6 +145,10 @@ void versions(Text& text, const std::vector<Seen>& all) {
     text.sample(s.labels + ",reason=\"delay\"", m.closed_by_delay.load());
     text.sample(s.labels + ",reason=\"idle\"", m.closed_by_idle.load());
   }
+  text.family(
+      "slipway_batching", "gauge",
+      "1 when requests are batched, for the model's rows are proven independent; 0 when they are computed alone.");
+  for (const Seen& s : all) text.sample(s.labels, s.version->batching().proven ? 1 : 0);
   text.family("slipway_queue_depth", "gauge", "Requests waiting.");
   for (const Seen& s : all) text.sample(s.labels, s.version->metrics().queue_depth.load());
   text.family("slipway_version_memory_bytes", "gauge", "Weights and buffers of a version that is warm.");

@@ -45,6 +45,7 @@ TEST(Prometheus, CountsExactlyAndStartsAtZero) {
   EXPECT_TRUE(bucket("+Inf", 6));
   EXPECT_TRUE(has(text, R"(slipway_batch_rows_bucket{model="a\"b\\c",version="3",le="4"} 2)"));
   EXPECT_TRUE(has(text, R"(slipway_batches_closed_total{model="a\"b\\c",version="3",reason="delay"} 1)"));
+  EXPECT_TRUE(has(text, R"(slipway_batching{model="a\"b\\c",version="3"} 1)"));
   EXPECT_NE(text.find("\nprocess_memory_limit_bytes "), std::string::npos);
   EXPECT_TRUE(text.ends_with("\n"));
 }

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <functional>
+#include <limits>
 
 #include "base/base64.h"
 #include "base/cpu.h"
@@ -17,6 +17,7 @@
 #include "engine/session.h"
 #include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
+#include "serve/batching.h"
 #include "verify/trial.h"
 
 namespace slipway {
@@ -36,20 +37,6 @@ Tensor probe_tensor(const std::string& text) {
   if (!bytes) fail(ErrorCode::kInvalidArgument, "The probes of a report are damaged; verify the model again.");
   const auto owner = std::make_shared<std::vector<std::byte>>(*bytes);
   return parse_npy({owner, *owner}, "the report's probes");
-}
-
-/// The largest difference over the expected tensor's largest magnitude; infinite where shapes differ or NaN appears.
-double relative_difference(const Tensor& expected, const Tensor& got) {
-  if (expected.dims() != got.dims()) return std::numeric_limits<double>::infinity();
-  const std::vector<double> a = to_doubles(expected), b = to_doubles(got);
-  double largest = 0, difference = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (std::isnan(a[i]) && std::isnan(b[i])) continue;
-    const double d = a[i] == b[i] ? 0 : std::abs(a[i] - b[i]);
-    if (!std::isnan(difference) && !(d <= difference)) difference = d;
-    if (std::isfinite(a[i])) largest = std::max(largest, std::abs(a[i]));
-  }
-  return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference / std::max(largest, 1e-30);
 }
 
 struct ProbeSet {
@@ -208,7 +195,9 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
     probes->max_variation = report->policy.stability.max_variation;
   }
   PlanSource plans(options, source, folder);
+  const bool batches = batching_of(source.graph, source.config.dims).proven;
   for (const int64_t rows : plan_sizes(source.graph, source.config)) {
+    if (probes && !batches && rows > 1) break;  // what was verified are single samples
     source.plans[rows] = plans.get(rows, probes.has_value(), [&](const std::shared_ptr<const Plan>& plan) {
       if (probes)
         require_probes(*probes, plan, plan_batch(source.graph, rows),

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "model/infer.h"
+#include "serve/batching.h"
 #include "serve/server.h"
 #include "serve/wire.h"
 

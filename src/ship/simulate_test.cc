@@ -95,8 +95,10 @@ TEST(Simulate, AModelThatCantBeServedSaysWhy) {
   TestFolder folder;
   const std::string original = save_model(SmallNet().graph(), folder, "a.onnx");
   const Dataset data = labelled_by(SmallNet().graph(), folder, 20);
-  const std::string text = error_of(
-      [&] { simulate(original, folder.write("b.onnx", "no model"), data, simulation_policy(), quick_simulation()); });
+  save_external(SmallNet().graph(), folder.path("b.onnx"), "b.data");
+  folder.write("b.data", "too short");
+  const std::string text =
+      error_of([&] { simulate(original, folder.path("b.onnx"), data, simulation_policy(), quick_simulation()); });
   EXPECT_NE(text.find("served"), std::string::npos) << text;
 }
 

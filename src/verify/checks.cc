@@ -11,7 +11,6 @@ namespace slipway {
 namespace {
 
 constexpr double kSignificant = 0.05, kMiB = 1024 * 1024;
-constexpr double kCrowded = 30;  ///< preemptions a second and thread; an idle machine shows a few
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
 std::string mebibytes(double bytes) { return fmt::format("{:.2f} MiB", bytes / kMiB); }
@@ -87,7 +86,7 @@ class Judge {
     const AccuracyFigures& a = r_.accuracy;
     if (p_.accuracy.require_better_than_chance) {
       const double p = a.reference.chance_p, q = a.candidate.chance_p;
-      const bool original = std::isnan(p) || (!std::isnan(q) && p > q);
+      const bool original = std::isnan(p) || (!std::isnan(q) && p >= q);
       const ClassifierScore& s = original ? a.reference : a.candidate;
       const bool good = s.chance_p < kSure;
       std::string sentence = fmt::format(

@@ -6,6 +6,9 @@
 
 namespace slipway {
 
+/// Preemptions a second and thread above which a machine is busy with other work; an idle one shows a few.
+inline constexpr double kCrowded = 30;
+
 /// Judges the Report's figures by its policy: fills in checks, verdict and reason. A pure function of the figures.
 void judge(Report& report);
 

@@ -279,12 +279,14 @@ struct Suspect {
         graph(optimised(trial, which)),
         traits(traits_of(which.graph, trial.policy)),
         output_scales(which.graph.outputs().size()),
+        moved(which.graph.outputs().size()),
         runs(results) {}
   const Side& side;
   Graph graph;
   Traits traits;
   StepCheck::Scales step_scales;
   std::vector<double> output_scales;
+  std::vector<double> moved;  ///< each output, by quantising, on samples
   std::vector<EngineRun>& runs;
 };
 
@@ -302,7 +304,9 @@ std::vector<Tensor> examine(Suspect& suspect, const EngineInput& input, const st
   std::vector<Tensor> expected = evaluate(model, std::span(&input.tensor, 1));
   for (size_t i = 0; i < expected.size(); ++i) {
     const double error = output_gap(expected[i], got[i], suspect.output_scales[i]).error;
-    const double moved = suspect.traits.quantized ? distance_from_original(original, expected, i) : 0;
+    double& moved = suspect.moved[i];
+    if (suspect.traits.quantized && input.is_sample)
+      moved = std::max(moved, distance_from_original(original, expected, i));
     const double bound = std::max(suspect.traits.bound, moved);
     if (i > 0 && error / bound <= result.output_error / result.output_bound) continue;
     result.output_error = error;

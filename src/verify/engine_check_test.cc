@@ -57,15 +57,16 @@ struct Suspect {
   Policy policy = patient_policy();
   VerifyOptions options = quick_options();
   Graph candidate;
+  VerifySubject subjects[2] = {{original, "original.onnx", {}}, {candidate, "candidate.onnx", {}}};
 
   explicit Suspect(bool quantized = false) : candidate(original) {
     options.seconds = 4;  // reference runs for every input
     if (quantized) candidate = quantize(original, samples_of(data, Split::kCalibration), {}, {.samples = 60}).graph;
   }
 
-  EngineFigures check(const PlanRunner& run, const std::optional<Graph>& planned = std::nullopt) const {
-    Trial trial{.reference = Side({original, "original.onnx"}, "original"),
-                .candidate = Side({candidate, "candidate.onnx"}, "candidate"),
+  Trial trial_with_plans(const std::optional<Graph>& planned = std::nullopt) const {
+    Trial trial{.reference = Side(subjects[0], "original"),
+                .candidate = Side(subjects[1], "candidate"),
                 .data = data,
                 .policy = policy,
                 .options = options,
@@ -78,6 +79,11 @@ struct Suspect {
                                build_options(trial, *side, trial.unit, 1));
       name_layers(*side, original);
     }
+    return trial;
+  }
+
+  EngineFigures check(const PlanRunner& run, const std::optional<Graph>& planned = std::nullopt) const {
+    Trial trial = trial_with_plans(planned);
     Report report;
     report.data.maximum = 1;
     check_engine(trial, report, run);
@@ -232,6 +238,24 @@ TEST(EngineCheck, LittleTimeStillBuysASampleAndSpecialValues) {
   ASSERT_EQ(e.candidate.size(), 2u);
   EXPECT_EQ(e.samples, 1);
   EXPECT_NE(e.candidate[1].input.find("NaN"), std::string::npos);
+}
+
+TEST(Performance, SmallGainsOfIntegersAreSaid) {
+  const auto note = [](bool quantized, double ratio, const char* precision) {
+    const Suspect suspect(quantized);
+    Report report;
+    report.reference.precision = "fp32";
+    report.candidate.precision = precision;
+    report.performance.ratio = ratio;
+    note_small_gain(suspect.trial_with_plans(), report);
+    return report.performance.integer_note;
+  };
+  EXPECT_NE(note(true, 0.97, "int8").find("takes 0.97 of the original's time. All its weighted layers"),
+            std::string::npos);
+  EXPECT_NE(note(false, 1.2, "mixed").find("3 of its layers stayed float: conv1, conv2, conv3."), std::string::npos)
+      << note(false, 1.2, "mixed");
+  EXPECT_EQ(note(true, 0.5, "int8"), "");
+  EXPECT_EQ(note(false, 0.97, "fp32"), "");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "metrics/latency.h"
+#include "verify/checks.h"
 #include "verify/measure.h"
 #include "verify/trial.h"
 
@@ -111,17 +112,19 @@ Throughput measure_throughput(const Trial& trial, int64_t batch) {
   MeasuredPlan::Round a, b;
   pair.round(0, 0, 1, a, b);
   std::vector<double> times_a, times_b, medians_a, medians_b;
+  double preempted = 0;
   for (int i = 0; i < kThroughputRounds; ++i) {
     pair.round(i, trial.options.seconds / (8 * kThroughputRounds), 1, a, b);
     times_a.insert(times_a.end(), a.times_ms.begin(), a.times_ms.end());
     times_b.insert(times_b.end(), b.times_ms.begin(), b.times_ms.end());
     medians_a.push_back(quantile(a.times_ms, 0.5));
     medians_b.push_back(quantile(b.times_ms, 0.5));
+    preempted = std::max({preempted, a.preemptions_per_s, b.preemptions_per_s});
   }
   const double samples = 1e3 * static_cast<double>(batch), time_a = quantile(times_a, 0.5),
                time_b = quantile(times_b, 0.5);
   const SpeedUp fast = speed_up(time_a, time_b, median_ratio_interval(medians_a, medians_b));
-  return {batch, samples / time_a, samples / time_b, fast.value > 0};
+  return {batch, samples / time_a, samples / time_b, fast.value > 0 && preempted <= kCrowded * trial.options.threads};
 }
 
 }  // namespace

@@ -12,10 +12,12 @@
 namespace slipway {
 namespace {
 
-int64_t some_axis(Call& c, int64_t rank) {
-  const int64_t axis = c.writer.between(0, rank - 1);
-  return c.writer.chance(0.3) ? axis - rank : axis;
+// Counted from the end now and then, which opset 11 brought to all operators.
+int64_t as_axis(Call& c, int64_t axis, int64_t rank) {
+  return c.writer.style.opset >= 11 && c.writer.chance(0.3) ? axis - rank : axis;
 }
+
+int64_t some_axis(Call& c, int64_t rank) { return as_axis(c, c.writer.between(0, rank - 1), rank); }
 
 void axis_only(Call& c) {
   if (c.rank(0) > 0) c.attributes["axis"] = some_axis(c, c.rank(0));
@@ -24,7 +26,7 @@ void axis_only(Call& c) {
 std::vector<int64_t> some_axes(Call& c, int64_t rank, double share) {
   std::vector<int64_t> axes;
   for (int64_t a = 0; a < rank; ++a)
-    if (c.writer.chance(share)) axes.push_back(c.writer.chance(0.3) ? a - rank : a);
+    if (c.writer.chance(share)) axes.push_back(as_axis(c, a, rank));
   return axes;
 }
 
@@ -40,7 +42,7 @@ void transpose(Call& c) {
 
 void concat(Call& c) {
   const int64_t rank = c.rank(0), axis = c.writer.between(0, std::max<int64_t>(rank - 1, 0));
-  c.attributes["axis"] = c.writer.chance(0.2) ? axis - rank : axis;
+  c.attributes["axis"] = as_axis(c, axis, rank);
   c.inputs.resize(1);
   for (int64_t n = c.writer.any({0, 1, 1, 1, 2, 3}); n > 0; --n) {
     Dims dims = c.dims(0);
@@ -52,7 +54,7 @@ void concat(Call& c) {
 
 void split(Call& c) {
   const int64_t axis = c.writer.between(0, c.rank(0) - 1), size = c.dims(0)[static_cast<size_t>(axis)];
-  c.attributes = {{"axis", c.writer.chance(0.2) ? axis - c.rank(0) : axis}};
+  c.attributes = {{"axis", as_axis(c, axis, c.rank(0))}};
   c.inputs.resize(1);
   const int64_t parts = std::min<int64_t>(std::max<int64_t>(size, 1), c.writer.any({1, 2, 2, 3, 4}));
   c.outputs = static_cast<size_t>(parts);
@@ -139,8 +141,7 @@ void reshape(Call& c) {
 void squeeze(Call& c) {
   std::vector<int64_t> axes;
   for (int64_t a = 0; a < c.rank(0); ++a)
-    if (c.dims(0)[static_cast<size_t>(a)] == 1 && c.writer.chance(0.7))
-      axes.push_back(c.writer.chance(0.3) ? a - c.rank(0) : a);
+    if (c.dims(0)[static_cast<size_t>(a)] == 1 && c.writer.chance(0.7)) axes.push_back(as_axis(c, a, c.rank(0)));
   c.inputs.resize(1);
   c.attributes.clear();
   if (!axes.empty()) c.ints("axes", 1, axes);
@@ -150,8 +151,7 @@ void unsqueeze(Call& c) {
   const int64_t added = c.writer.any({1, 1, 2}), rank = c.rank(0) + added;
   std::vector<int64_t> axes = {c.writer.between(0, rank - 1)};
   if (added == 2) axes.push_back((axes[0] + 1) % rank);
-  for (int64_t& a : axes)
-    if (c.writer.style.opset >= 11 && c.writer.chance(0.3)) a -= rank;
+  for (int64_t& a : axes) a = as_axis(c, a, rank);
   c.inputs.resize(1);
   c.ints("axes", 1, axes);
 }
@@ -351,7 +351,7 @@ void no_attributes(Call& c) { c.attributes.clear(); }
 void dropout(Call& c) {
   c.inputs.resize(1);
   c.attributes.clear();
-  if (c.writer.chance(0.2)) c.outputs = 2;
+  if (c.writer.style.opset >= 12 && c.writer.chance(0.2)) c.outputs = 2;  // before, the mask was undefined
 }
 
 constexpr CallHint kMovement[] = {
@@ -373,7 +373,7 @@ constexpr CallHint kMovement[] = {
     {"Scatter", 1, 4, scatter_elements},
     {"ScatterElements", 1, 4, scatter_elements},
     {"ScatterND", 1, 4, scatter_nd},
-    {"OneHot", 0, 2, one_hot},
+    {"OneHot", 1, 2, one_hot},
     {"Compress", 1, 4, compress},
     {"ReverseSequence", 2, 4, reverse_sequence},
     {"TopK", 1, 4, top_k},

@@ -98,25 +98,23 @@ bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
                     [](const Tensor& x, const Tensor& y) { return !y.defined() || x.dims() == y.dims(); });
 }
 
-/// Whether the node may overflow in one order of computing and not in another: a result became infinite, or large
-/// numbers are summed, or half precision, which the engine computes in single, is near its end.
+/// Whether the node may overflow in one order of computing and not in another: a result became infinite, in half
+/// precision, which the engine computes in single, perhaps by overflow, or large numbers are summed.
 bool may_overflow(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
-  bool was_infinite = false, large = false, half_end = false;
+  bool was_infinite = false, large = false;
   for (const Tensor& t : operands) {
     if (!is_float(t.dtype())) continue;
     for (const double v : to_doubles(t)) {
-      was_infinite |= std::isinf(v);
+      was_infinite |= std::isinf(v) && t.dtype() != DType::kFloat16;
       large |= std::isfinite(v) && std::fabs(v) > 1e18;
-      half_end |= t.dtype() == DType::kFloat16 && std::isfinite(v) && std::fabs(v) > 1e3;
     }
   }
-  if (half_end || (large && (spec == nullptr || !spec->has(kElementwise)))) return true;
-  for (const Tensor& t : results) {
-    if (!is_float(t.dtype()) || was_infinite) continue;
+  if (large && (spec == nullptr || !spec->has(kElementwise))) return true;
+  return !was_infinite && std::any_of(results.begin(), results.end(), [](const Tensor& t) {
+    if (!is_float(t.dtype())) return false;
     const std::vector<double> values = to_doubles(t);
-    if (std::any_of(values.begin(), values.end(), [](double v) { return std::isinf(v); })) return true;
-  }
-  return false;
+    return std::any_of(values.begin(), values.end(), [](double v) { return std::isinf(v); });
+  });
 }
 
 double distance(double a, double b) {

@@ -111,7 +111,7 @@ const std::vector<Names> kMotifs = {
 
 bool picks(const OpSpec& spec, int64_t opset) {
   return spec.domain.empty() && !spec.has(kNondeterministic) && spec.since <= opset && opset <= spec.until &&
-         spec.eval != nullptr;
+         spec.eval != nullptr && !signature_of(spec, opset).deprecated;
 }
 
 std::string_view any_op(GraphWriter& w) {

@@ -70,6 +70,7 @@ Signature signature_of(const OpSpec& spec, int64_t opset) {
       std::string(spec.name), static_cast<int>(std::min(opset, kLastKnownOpset)), std::string(spec.domain));
   if (schema == nullptr) return by_arity(spec);
   Signature signature;
+  signature.deprecated = schema->Deprecated();
   for (const auto& input : schema->inputs()) {
     Signature::Operand operand;
     operand.type_variable = input.GetTypeStr();

@@ -27,6 +27,7 @@ struct Signature {
   std::vector<Operand> operands;
   std::vector<Parameter> parameters;
   std::vector<bool> optional_results;
+  bool deprecated = false;
 };
 
 Signature signature_of(const OpSpec& spec, int64_t opset);

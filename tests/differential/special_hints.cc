@@ -226,7 +226,7 @@ void loop(Call& c) {
   if (c.writer.pool().empty()) return;
   GraphWriter& w = c.writer;
   const ValueId state = w.any(w.pool());
-  const bool counted = w.chance(0.85), asked = !counted || w.chance(0.5);
+  const bool counted = w.style.opset < 9 || w.chance(0.85), asked = !counted || w.chance(0.5);
   c.attributes.clear();
   c.inputs = {counted ? w.constant(Tensor::scalar<int64_t>(w.between(0, 4))) : kNoValue,
               asked ? w.constant(Tensor::scalar<bool>(true)) : kNoValue, state};
@@ -236,7 +236,7 @@ void loop(Call& c) {
   const ValueId carried = body.writer.input(w.tensor(state));
   body.grow();
   const ValueId next = body.value_like(w.tensor(state), carried);
-  const bool ends = !counted || w.chance(0.2);
+  const bool ends = w.style.opset >= 9 && (!counted || w.chance(0.2));
   const ValueId again =
       ends ? body.writer.apply("Less", {trip, body.writer.constant(Tensor::scalar<int64_t>(w.between(0, 3)))})
            : body.writer.apply("Identity", {go});

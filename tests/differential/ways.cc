@@ -231,7 +231,7 @@ std::string as_file(const Graph& written, Oracle& oracle) {
   const Graph graph = reread(written);
   if (std::string off = oracle.difference(evaluate(graph, oracle.inputs())); !off.empty()) return "reference: " + off;
   const auto off = oracle.difference(run(build(graph, oracle.inputs(), {}), oracle.inputs()));
-  return off.empty() ? names_twice(written) : "engine: " + off;
+  return off.empty() ? names_twice(graph) : "engine: " + off;
 }
 
 // NaN and infinity are told apart from numbers: the faults differ.

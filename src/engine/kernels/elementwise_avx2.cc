@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t kLanes = 8;
 typedef float Floats __attribute__((vector_size(32)));
 typedef int32_t Ints __attribute__((vector_size(32)));
+typedef double Doubles __attribute__((vector_size(32)));
 
 inline __m256i first(int64_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -35,13 +36,10 @@ inline float largest(Floats x) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
-inline __m256d halves(Floats x) {
+inline Doubles halves(Floats x) {
   return _mm256_cvtps_pd(_mm256_castps256_ps128(x)) + _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
 }
-inline double total(Floats a, Floats b) {
-  const __m256d sum = halves(a) + halves(b);
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
+inline double total(Doubles x) { return (x[0] + x[1]) + (x[2] + x[3]); }
 
 }  // namespace
 }  // namespace slipway

@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t kLanes = 16;
 typedef float Floats __attribute__((vector_size(64)));
 typedef int32_t Ints __attribute__((vector_size(64)));
+typedef double Doubles __attribute__((vector_size(64)));
 
 inline __mmask16 first(int64_t n) { return (__mmask16)((1u << n) - 1); }
 inline Floats load(const float* x) { return _mm512_loadu_ps(x); }
@@ -25,10 +26,10 @@ inline Floats root(Floats x) { return _mm512_sqrt_ps(x); }
 inline Floats nearest(Floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline Floats scale(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
 inline float largest(Floats x) { return _mm512_reduce_max_ps(x); }
-inline __m512d halves(Floats x) {
+inline Doubles halves(Floats x) {
   return _mm512_cvtps_pd(_mm512_castps512_ps256(x)) + _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
 }
-inline double total(Floats a, Floats b) { return _mm512_reduce_add_pd(halves(a) + halves(b)); }
+inline double total(Doubles x) { return _mm512_reduce_add_pd(x); }
 
 }  // namespace
 }  // namespace slipway

@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t kLanes = 4;
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(16)));
-typedef double Doubles __attribute__((vector_size(32)));
+typedef double Doubles __attribute__((vector_size(16)));
+typedef double Wide __attribute__((vector_size(32)));
 
 inline Floats load(const float* x) { return _mm_loadu_ps(x); }
 inline Floats load(const float* x, int64_t n, float rest) {
@@ -24,8 +25,7 @@ inline void store(float* y, Floats v, int64_t n) { memcpy(y, &v, (size_t)n * siz
 // The product is exact in double; the sum is rounded twice, which costs 2^-29 of a unit in the last place.
 inline Floats fma(Floats a, Floats b, Floats c) {
   return __builtin_convertvector(
-      __builtin_convertvector(a, Doubles) * __builtin_convertvector(b, Doubles) + __builtin_convertvector(c, Doubles),
-      Floats);
+      __builtin_convertvector(a, Wide) * __builtin_convertvector(b, Wide) + __builtin_convertvector(c, Wide), Floats);
 }
 inline Floats above(Floats a, Floats b) { return _mm_max_ps(a, b); }
 inline Floats below(Floats a, Floats b) { return _mm_min_ps(a, b); }
@@ -45,10 +45,8 @@ inline float largest(Floats x) {
   const __m128 two = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return two[0] > two[1] ? two[0] : two[1];
 }
-inline double total(Floats a, Floats b) {
-  const Doubles sum = __builtin_convertvector(a, Doubles) + __builtin_convertvector(b, Doubles);
-  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
+inline Doubles halves(Floats x) { return _mm_cvtps_pd(x) + _mm_cvtps_pd(_mm_movehl_ps(x, x)); }
+inline double total(Doubles x) { return x[0] + x[1]; }
 
 }  // namespace
 }  // namespace slipway

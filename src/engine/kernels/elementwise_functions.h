@@ -1,13 +1,13 @@
 #pragma once
 // The elementwise functions, written once over a vector type; included by the per-ISA files alone, after they have
-// defined in an anonymous namespace the vectors Floats and Ints of kLanes elements and
+// defined in an anonymous namespace the vectors Floats and Ints of kLanes elements, Doubles of half as many, and
 //   load, store           whole vectors, and the first n elements of one
 //   fma(a, b, c)          a·b + c, rounded once
 //   above(a, b)           a > b ? a : b, and below: the second operand when one is NaN or both are zero
 //   root, nearest         the square root; the nearest integer, halves to even, −0 kept
 //   scale(x, n)           x·2^n, rounded once, for integers |n| ≤ 250
 //   largest(x)            over all elements, if none is NaN
-//   total(a, b)           of all elements of both, in double
+//   halves(x)             the sum of x's two halves as Doubles; total(d) of all its elements
 // Comparisons, selections and conversions are those of GCC's vector extensions.
 //
 // Methods: exp by Cody and Waite's reduction ("Software Manual for the Elementary Functions", 1980), where the power of
@@ -243,6 +243,17 @@ inline Floats multiply(Floats a, Floats b) { return a * b; }
 inline Floats divide(Floats a, Floats b) { return a / b; }
 inline Floats maximum(Floats a, Floats b) { return select(b != b, b, above(b, a)); }
 inline Floats minimum(Floats a, Floats b) { return select(b != b, b, below(b, a)); }
+// By the library, in double, but for squares and square roots.
+inline Floats power(Floats x, Floats exponent) {
+  bool same = true;
+  for (int64_t k = 1; k < kLanes; ++k) same = same & (exponent[k] == exponent[0]);
+  if (same && exponent[0] == 2) return x * x;
+  if (same && exponent[0] == 0.5f) return select(x == -__builtin_inff(), -x, root(x) + 0.0f);  // pow(−0, ½) is +0
+  float parts[kLanes];
+  store(parts, x);
+  for (int64_t k = 0; k < kLanes; ++k) parts[k] = (float)pow((double)parts[k], (double)exponent[k]);
+  return load(parts);
+}
 inline Floats prelu(Floats x, Floats slope) { return select(x < 0.0f, x * slope, x); }
 
 inline Floats take(const float* x, int32_t step) { return step ? load(x) : splat(*x); }
@@ -278,7 +289,7 @@ void combine(const BinaryBlock* block) noexcept {
 
 constexpr BinaryRow kBinary[] = {
     {"Add", combine<add>},     {"Sub", combine<subtract>}, {"Mul", combine<multiply>}, {"Div", combine<divide>},
-    {"Max", combine<maximum>}, {"Min", combine<minimum>},  {"PRelu", combine<prelu>},
+    {"Max", combine<maximum>}, {"Min", combine<minimum>},  {"Pow", combine<power>},    {"PRelu", combine<prelu>},
 };
 
 // x − peak with the rest that it rounds off, where exp does not vanish.
@@ -291,25 +302,15 @@ inline Shifted shift(Floats x, Floats peak) {
   return {d, select(d < -125.0f, Floats{}, rest)};
 }
 
-// The sum of exp(x − peak): how often the peak itself occurs, and the others by Knuth's exact addition ("The Art of
-// Computer Programming" 2, 4.2.2) with what that rounds off, so that neither length nor a peak far above the others
-// costs digits of the logarithm.
-struct Sum {
-  Floats peaks = {}, rest = {}, low = {};
-};
-
-// exp(x − peak), added to the sum.
-inline Floats add_exp(Sum& sum, Floats x, Floats peak) {
-  const Shifted s = shift(x, peak);
+inline Floats exp_of(const Shifted& s) {
   const Power p = exp_parts(s.x, s.tail);
-  const Floats e = scale(p.m, p.n);
-  const Ints at_peak = x == peak;
-  const Floats v = select(at_peak, Floats{}, e), next = sum.rest + v, rounded = next - sum.rest;
-  sum.peaks += select(at_peak, splat(1), Floats{});
-  sum.low += (sum.rest - (next - rounded)) + (v - rounded);
-  sum.rest = next;
-  return e;
+  return scale(p.m, p.n);
 }
+
+// A softmax's sum is that of exp(x − peak). For its logarithm the 1 of the peak is kept apart, as often as it occurs:
+// beside it a peak far above the others would leave them no digits.
+inline Floats at_peak(Floats x, Floats peak) { return select(x == peak, splat(1), Floats{}); }
+inline Floats beside_peak(Floats e, Floats x, Floats peak) { return select(x == peak, Floats{}, e); }
 
 // step(i, n): the vector that starts at i has n of its elements left.
 template <typename Step>
@@ -319,7 +320,7 @@ inline void for_vectors(int64_t count, const Step& step) {
 inline Floats load_some(const float* x, int64_t n, float rest) { return n < kLanes ? load(x, n, rest) : load(x); }
 inline void store_some(float* y, Floats v, int64_t n) { n < kLanes ? store(y, v, n) : store(y, v); }
 
-// −(log(sum) − (x − peak)) with sum = peaks + rest.
+// −(log(sum) − (x − peak))
 inline Floats log_quotient(const Shifted& s, Floats high, Floats low) { return -((high - s.x) + (low - s.tail)); }
 
 template <bool kLog>
@@ -327,47 +328,57 @@ void softmax_row(const float* x, float* y, int64_t count) {
   const float nothing = -__builtin_inff();
   Floats highest = splat(nothing);
   for_vectors(count, [&](int64_t i, int64_t n) { highest = above(load_some(x + i, n, nothing), highest); });
-  const float peak = largest(highest);
-  Sum sum;
+  const float largest_x = largest(highest);
+  const Floats peak = splat(largest_x);
+  Doubles sum = {}, peaks = {};
   for_vectors(count, [&](int64_t i, int64_t n) {
-    const Floats e = add_exp(sum, load_some(x + i, n, nothing), splat(peak));
-    if (!kLog) store_some(y + i, e, n);
+    const Floats v = load_some(x + i, n, nothing), e = exp_of(shift(v, peak));
+    if (kLog) {
+      peaks += halves(at_peak(v, peak));
+      sum += halves(beside_peak(e, v, peak));
+    } else {
+      sum += halves(e);
+      store_some(y + i, e, n);
+    }
   });
-  const double peaks = total(sum.peaks, Floats{}) + (double)(peak - peak), rest = total(sum.rest, sum.low);
-  if (kLog) {
-    const double logarithm = log1p((peaks - 1) + rest);
+  if (kLog) {  // NaN when the peak is no number
+    const double logarithm = log1p((total(peaks) - 1 + (double)(largest_x - largest_x)) + total(sum));
     const Floats high = splat((float)logarithm), low = splat((float)(logarithm - (double)(float)logarithm));
     for_vectors(count, [&](int64_t i, int64_t n) {
-      store_some(y + i, log_quotient(shift(load_some(x + i, n, nothing), splat(peak)), high, low), n);
+      store_some(y + i, log_quotient(shift(load_some(x + i, n, nothing), peak), high, low), n);
     });
   } else {
-    const float inverse = (float)(1 / (peaks + rest));
+    const float inverse = (float)(1 / total(sum));
     for_vectors(count, [&](int64_t i, int64_t n) { store_some(y + i, load_some(y + i, n, 0) * inverse, n); });
   }
 }
 
-// As many distributions as a vector has lanes, side by side.
+// As many distributions as a vector has lanes, side by side; their sums are exact to twice the precision by Knuth's
+// addition ("The Art of Computer Programming" 2, 4.2.2).
 template <bool kLog>
 void softmax_columns(const float* x, float* y, int64_t count, int64_t step, int64_t n) {
   Floats peak = splat(-__builtin_inff());
   for (int64_t i = 0; i < count; ++i) peak = above(load_some(x + i * step, n, 0), peak);
-  Sum sum;
+  Floats sum = {}, rest = {}, peaks = peak - peak;
   for (int64_t i = 0; i < count; ++i) {
-    const Floats e = add_exp(sum, load_some(x + i * step, n, 0), peak);
+    const Floats v = load_some(x + i * step, n, 0), e = exp_of(shift(v, peak));
+    const Floats term = beside_peak(e, v, peak), next = sum + term, rounded = next - sum;
+    peaks += at_peak(v, peak);
+    rest += (sum - (next - rounded)) + (term - rounded);
+    sum = next;
     if (!kLog) store_some(y + i * step, e, n);
   }
-  sum.peaks += peak - peak;
   if (kLog) {
     Floats high = {}, low = {};
     for (int64_t k = 0; k < kLanes; ++k) {
-      const double exact = log1p(((double)sum.peaks[k] - 1) + ((double)sum.rest[k] + (double)sum.low[k]));
-      high[k] = (float)exact;
-      low[k] = (float)(exact - (double)(float)exact);
+      const double logarithm = log1p(((double)peaks[k] - 1) + ((double)sum[k] + (double)rest[k]));
+      high[k] = (float)logarithm;
+      low[k] = (float)(logarithm - (double)(float)logarithm);
     }
     for (int64_t i = 0; i < count; ++i)
       store_some(y + i * step, log_quotient(shift(load_some(x + i * step, n, 0), peak), high, low), n);
   } else {
-    const Floats inverse = 1.0f / (sum.peaks + (sum.rest + sum.low));
+    const Floats inverse = 1.0f / (peaks + (sum + rest));
     for (int64_t i = 0; i < count; ++i) store_some(y + i * step, load_some(y + i * step, n, 0) * inverse, n);
   }
 }

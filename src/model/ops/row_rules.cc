@@ -74,6 +74,12 @@ bool RowsContext::repeats(size_t i, size_t from_right) const {
   return true;
 }
 
+void RowsContext::name_size(size_t axis, const Extent& size) {
+  Dim& dim = in.results()[0].shape[axis];
+  if (size.symbols.empty()) dim = Dim(size.number);
+  if (size.symbols.size() == 1 && size.number == 1) dim = Dim(size.symbols[0]);
+}
+
 void RowsContext::set(size_t output, RowFacts facts) {
   if (output < outputs_.size()) outputs_[output] = std::move(facts);
 }
@@ -145,12 +151,12 @@ void rows_reshaped(RowsContext& ctx) {
   for (size_t j = 0; j < to.size() && before && row && skipped; skipped = multiply(*skipped, to[j++])) {
     if (*skipped != *before) continue;
     std::optional<Extent> behind = Extent();
-    size_t unknown = 0;
+    size_t unknown = 0, hole = 0;
     bool fixed = true;
     for (size_t i = j + 1; i < to.size(); ++i) {
       fixed &= ctx.block_in(to[i]) == nullptr;
       if (to[i].is_unknown())
-        ++unknown;
+        ++unknown, hole = i;
       else if (behind)
         behind = multiply(*behind, to[i]);
     }
@@ -159,10 +165,14 @@ void rows_reshaped(RowsContext& ctx) {
     const std::optional<Extent> block = named != nullptr ? *named : unknown == 0 ? divide(*row, *behind) : std::nullopt;
     if (!block) continue;
     bool fits = to[j].is_unknown();
-    if (named != nullptr) fits = unknown == 1 || multiply(*block, *behind) == row;
+    const std::optional<Extent> part = multiply(*block, *behind);
+    if (named != nullptr) fits = unknown == 1 || part == row;
     if (to[j].is_known() && ctx.count().is_known())
       fits = block->symbols.empty() && block->number * ctx.count().value() == to[j].value();
-    if (fits) return ctx.set_along(j, *block);
+    if (!fits) continue;
+    if (unknown == 1 && part)
+      if (const std::optional<Extent> rest = divide(*row, *part)) ctx.name_size(hole, *rest);
+    return ctx.set_along(j, *block);
   }
   ctx.mixes(
       fmt::format("from {} to {} it does not keep rows whole", to_string(ctx.in.shape(0)), to_string(ctx.output())));

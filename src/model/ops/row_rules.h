@@ -72,6 +72,8 @@ class RowsContext {
   /// last), broadcast included.
   bool repeats(size_t i, size_t from_right) const;
 
+  /// Says what inference could not tell of output 0's axis, where one dimension can say it.
+  void name_size(size_t axis, const Extent& size);
   void set(size_t output, RowFacts facts);
   /// Every output along that axis.
   void set_along(size_t axis, const Extent& block);

@@ -56,6 +56,16 @@ TEST(Calibrate, BatchShardsAndEngineDoNotMatter) {
   EXPECT_EQ(calibrate(network("1"), source, kNames, {.samples = 17}), whole);
 }
 
+// The mean over the batch is each sample's own only when it is alone.
+TEST(Calibrate, RowsThatMixAreObservedOneSampleAtATime) {
+  const Graph graph = graph_of(R"(input %x : f32[N,1,2,2]
+  %m = ReduceMean(%x) {axes = [0], keepdims = 1}
+  %r = Sub(%x, %m)
+  output %r)");
+  const Calibration c = calibrate(graph, numbered_samples(10), kNames, {.samples = 10, .batch = 4});
+  EXPECT_EQ(c.tensors.at("r").zeros(), 40u);
+}
+
 TEST(Calibrate, SamplesAreSpreadOverTheSource) {
   const Calibration c = calibrate(network("N"), numbered_samples(1000), kNames, {.samples = 4});
   EXPECT_EQ(c.tensors.at("x").min(), 0.0f);

@@ -118,7 +118,10 @@ json model_config_json(const Server& server, const std::string& model, const std
       {"input", config_ports_json(found->inputs(), batches, true)},
       {"output", config_ports_json(found->outputs(), batches, false)},
       {"instance_group", {{{"name", found->model() + "_0"}, {"kind", "KIND_CPU"}, {"count", config.instances}}}},
-      {"parameters", {{"threads", {{"string_value", std::to_string(config.threads)}}}}}};
+      {"parameters",
+       {{"threads", {{"string_value", std::to_string(config.threads)}}},
+        {"batching",
+         {{"string_value", found->batching().proven ? "rows are independent" : "off: " + found->batching().reason}}}}}};
   if (found->max_rows() > 1)
     document["dynamic_batching"] = {
         {"max_queue_delay_microseconds", config.batching.delay_us},

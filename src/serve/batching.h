@@ -1,0 +1,34 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/plan.h"
+#include "model/rows.h"
+#include "serve/model_version.h"
+
+namespace slipway {
+
+// Whether and how the rows of requests are put together.
+
+/// Whether requests can be batched: the first axis of every input is free and the rows along it are proven independent;
+/// else why not.
+RowIndependence batching_of(const Graph& graph, const std::map<std::string, int64_t>& dims);
+/// Rows that plans are made for: 1, 4, 16, … and the most that the configuration allows; 1 where the inputs' first axes
+/// are not free.
+std::vector<int64_t> plan_sizes(const Graph& graph, const ModelConfig& config);
+/// BuildOptions::batch of a plan for `rows`: the model's own first dimension where that is fixed.
+int64_t plan_batch(const Graph& graph, int64_t rows);
+/// Whether the first axis of every input is free and the same.
+bool takes_any_rows(const Graph& graph, const std::map<std::string, int64_t>& dims);
+
+/// Holds the proof against the plans, by rows: the first and the last of made-up rows, alone and among others, must
+/// give the same (floats within 1 % of the output's range, for kernels differ). "" or what differs.
+std::string batching_contradiction(const std::map<int64_t, std::shared_ptr<const Plan>>& plans);
+
+/// The largest difference over the expected tensor's largest magnitude; infinite where shapes differ or NaN appears.
+double relative_difference(const Tensor& expected, const Tensor& got);
+
+}  // namespace slipway

@@ -1,0 +1,107 @@
+#include "serve/batching.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/evaluate.h"
+#include "serve/serve_testing.h"
+
+namespace slipway {
+namespace {
+
+Graph graph_of(const std::string& statements) {
+  Graph graph = parse_text("graph \"g\" ir 8 opset {\"\": 17} {\n" + statements + "\n}");
+  infer_shapes(graph);
+  return graph;
+}
+
+/// Each row less the mean of all.
+Graph mixing() {
+  return graph_of(R"(
+    input %x : f32[N,3]
+    %m = ReduceMean(%x) {axes = [0], keepdims = 1}
+    %y = Sub(%x, %m)
+    output %y)");
+}
+
+Graph independent() {
+  return graph_of(R"(
+    input %x : f32[N,3]
+    %s = Softmax(%x)
+    %y = Sub(%x, %s)
+    output %y)");
+}
+
+std::map<int64_t, std::shared_ptr<const Plan>> plans_of(const Graph& graph) {
+  std::map<int64_t, std::shared_ptr<const Plan>> plans;
+  for (const int64_t rows : {1, 4}) plans[rows] = Plan::build(graph, {.batch = rows, .tune = false});
+  return plans;
+}
+
+Tensor rows_from(float start, int64_t rows) {
+  std::vector<float> values;
+  for (int64_t i = 0; i < 3 * rows; ++i) values.push_back(start + static_cast<float>(i * i % 7));
+  return Tensor::of<float>({rows, 3}, values);
+}
+
+TEST(Batching, TakesRowsThatAreProvenIndependentOnly) {
+  EXPECT_TRUE(batching_of(independent(), {}).proven);
+  EXPECT_NE(batching_of(mixing(), {}).reason.find("ReduceMean"), std::string::npos);
+  EXPECT_NE(batching_of(graph_of("input %x : f32[2,3]\n%y = Relu(%x)\noutput %y"), {}).reason.find("not free"),
+            std::string::npos);
+  EXPECT_NE(batching_of(graph_of("input %x : f32[N,3]\ninput %s : f32[]\n%y = Mul(%x, %s)\noutput %y"), {})
+                .reason.find("not free"),
+            std::string::npos);
+}
+
+TEST(Batching, PlansAreAskedWhetherTheProofHolds) {
+  EXPECT_EQ(batching_contradiction(plans_of(independent())), "");
+  EXPECT_NE(batching_contradiction(plans_of(mixing())).find("output 'y'"), std::string::npos);
+}
+
+TEST(Batching, WhatIsNotProvenIsComputedAsItIsSent) {
+  const Graph graph = mixing();
+  const auto version = make_version(graph, "m", 1, {.batching = {.max_rows = 4, .delay_us = 20'000}});
+  EXPECT_EQ(version->max_rows(), 0);
+  EXPECT_EQ(version->request_rows(), (std::vector<int64_t>{1, 4}));
+  EXPECT_EQ(version->inputs()[0].dims, (Dims{-1, 3}));
+  EXPECT_FALSE(version->batching().proven);
+  const auto server = make_server({version});
+  // Sent together: a batcher would take them as one batch.
+  std::vector<Tensor> inputs = {rows_from(0, 4), rows_from(5, 1), rows_from(9, 4), rows_from(-3, 1)};
+  std::vector<Answer> answers(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i)
+    server->infer(server->target("m", "", ""), request_of(inputs[i]), answers[i].done());
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const InferResponse& response = answers[i].wait();
+    ASSERT_FALSE(response.error) << response.message;
+    EXPECT_TRUE(to_tensor(response.outputs[0]).identical(evaluate(graph, std::span(&inputs[i], 1))[0])) << i;
+  }
+  const InferResponse refused = infer_and_wait(*server, request_of(rows_from(0, 3)));
+  ASSERT_TRUE(refused.error);
+  EXPECT_EQ(*refused.error, ErrorCode::kInvalidArgument);
+  EXPECT_NE(refused.message.find("send one of [1,4]"), std::string::npos) << refused.message;
+}
+
+TEST(Batching, OutputsMayFollowTheRowsInTheirOwnWay) {
+  const Graph graph = graph_of(R"(
+    input %x : f32[N,3]
+    const %pads : i64[4] = {1, 0, 2, 0}
+    %t = Transpose(%x)
+    %y = Pad(%x, %pads)
+    %z = MatMul(%x, %t)
+    output %y
+    output %z)");
+  const auto server = make_server({make_version(graph, "m", 1, {.batching = {.max_rows = 4}})});
+  for (const int64_t rows : {4, 1, 4}) {
+    const Tensor x = rows_from(static_cast<float>(rows), rows);
+    const InferResponse response = infer_and_wait(*server, request_of(x));
+    ASSERT_FALSE(response.error) << response.message;
+    const std::vector<Tensor> expected = evaluate(graph, std::span(&x, 1));
+    for (size_t i = 0; i < expected.size(); ++i)
+      EXPECT_TRUE(to_tensor(response.outputs[i]).identical(expected[i])) << rows << " rows, output " << i;
+  }
+}
+
+}  // namespace
+}  // namespace slipway
