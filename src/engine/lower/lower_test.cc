@@ -144,8 +144,8 @@ class CandidateCheck {
   void expect_zero_padding(Layout layout, const Tensor& plain, const void* made) {
     if (layout == Layout::kPlain || plain.bytes() == 0) return;
     Buffer again(layout_bytes(layout, plain.dtype(), plain.dims()));
-    convert_layout(Layout::kPlain, plain.raw(), layout, again.data.get(), plain.dtype(), plain.dims(), 1);
-    EXPECT_EQ(std::memcmp(again.data.get(), made, again.bytes), 0) << "the padding channels are not zero";
+    convert_layout(Layout::kPlain, plain.raw(), layout, again.data, plain.dtype(), plain.dims(), 1);
+    EXPECT_EQ(std::memcmp(again.data, made, again.bytes), 0) << "the padding channels are not zero";
   }
 
   const Graph& graph_;
