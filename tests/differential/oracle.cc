@@ -87,8 +87,11 @@ Tensor moved(const Tensor& t, Random& random) {
   if (!is_float(t.dtype()) || t.elements() == 0) return t;
   std::vector<double> values = to_doubles(t);
   const double step = rounding_of(t.dtype());
-  for (double& v : values)
-    if (v != 0) v += v * step * (2 * random.uniform() - 1);
+  for (double& v : values) {
+    v += v * step * (2 * random.uniform() - 1);
+    // What underflows in half precision, down to 0 and beyond, is a number in the engine's single.
+    if (t.dtype() == DType::kFloat16 && std::fabs(v) < 0x1p-14) v += 0x1p-24 * (2 * random.uniform() - 1);
+  }
   return from_doubles(t.dtype(), t.dims(), values);
 }
 
