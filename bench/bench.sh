@@ -4,7 +4,7 @@
 # Without models: the bundled one and, where the folder SLIPWAY_ASSETS (default ../shared/assets) is there, ResNet-20 and
 # ResNet-56 on CIFAR-10. --peers names a Python that has onnxruntime and numpy: ONNX Runtime is then timed in the same
 # rounds, its classes are compared with ours on every test image, and what we wrote of each case in SLIPWAY_CASES (default
-# ../shared/cases) it has to load and to compute alike (peers_load.py, which takes any folder of cases).
+# ../shared/cases) it has to load and to compute alike.
 set -euo pipefail
 program=$1
 shift
@@ -45,5 +45,11 @@ done
 cases=${SLIPWAY_CASES:-../shared/cases}
 if [ -n "$peers" ] && [ -d "$cases" ]; then
   printf '\n== files written, in ONNX Runtime\n'
-  "$peers" bench/peers_load.py "$cases" --program "$program"
+  for data in "$cases"/*/test_data_set_0; do
+    case=$work/cases/$(basename "$(dirname "$data")")
+    mkdir -p "$case"
+    cp -r "$data" "$data/../model.onnx" "$case"
+    "$program" optimize "$case/model.onnx" -o "$case/optimized.onnx" >"$work/optimize"
+  done
+  "$peers" bench/conformance.py "$work/cases"
 fi

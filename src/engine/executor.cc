@@ -71,14 +71,15 @@ class EngineExecutor : public Executor {
     std::optional<int64_t> batch;
     for (size_t i = 0; i < inputs.size(); ++i) {
       const Value& v = graph_.value(graph_.inputs()[i]);
-      if (inputs[i].elements() == 0)
-        fail(ErrorCode::kInvalidArgument,
-             "An input is empty, and plans are for at least one row; give more, or --engine reference: '{}' is {}",
-             v.name, to_string(inputs[i].dims()));
-      if (inputs[i].rank() > 0 && !batch) batch = inputs[i].dims()[0];
-      for (size_t axis = 0; axis < inputs[i].dims().size(); ++axis)
-        if (!v.shape.has_rank() || !v.shape[axis].is_known())
-          dims[fmt::format("{}.{}", v.name, axis)] = inputs[i].dims()[axis];
+      if (inputs[i].rank() > 0 && !batch) batch = std::max<int64_t>(inputs[i].dims()[0], 1);
+      for (size_t axis = 0; axis < inputs[i].dims().size(); ++axis) {
+        if (v.shape.has_rank() && v.shape[axis].is_known()) continue;
+        if (inputs[i].dims()[axis] == 0)
+          fail(ErrorCode::kInvalidArgument,
+               "An input is empty, and plans are for at least one row; give more, or --engine reference: '{}' is {}",
+               v.name, to_string(inputs[i].dims()));
+        dims[fmt::format("{}.{}", v.name, axis)] = inputs[i].dims()[axis];
+      }
     }
     Graph bound = graph_;
     bind_dims(bound, dims);

@@ -266,5 +266,17 @@ TEST(Engine, AgreesWithOnnxTestCases) {
   EXPECT_GE(passed, kPassedFloor);
 }
 
+TEST(Executor, RunsAModelWhoseOwnAxisIsEmpty) {
+  Graph graph = parse_text(R"(graph "empty" ir 8 opset {"": 13} {
+    input %x : f32[N,0,2]
+    %y = Relu(%x)
+    output %y
+  })");
+  infer_shapes(graph);
+  const std::vector<Tensor> outputs =
+      make_executor(graph)->run(std::vector<Tensor>{Tensor(DType::kFloat32, {3, 0, 2})});
+  EXPECT_EQ(outputs.at(0).dims(), (Dims{3, 0, 2}));
+}
+
 }  // namespace
 }  // namespace slipway

@@ -8,9 +8,8 @@
 //
 // Every byte is under one of the three digests: the model's goes on to where the blobs begin, with the padding on both
 // sides. The bytes are untrusted: every offset and size is checked against the file and against what the kernels,
-// created anew, need. Third-party structs are never stored. Which tensors a run must measure (guards) is
-// taken from the header: it follows from the weights as they were before packing, and whoever could change it could
-// change the weights.
+// created anew, need. Third-party structs are never stored. Which tensors a run must measure (guards) is taken from the
+// header: it follows from the weights as they were before packing, and whoever could change it could change the weights.
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -33,7 +32,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kMagic[8] = {'S', 'L', 'I', 'P', 'P', 'L', 'A', 'N'};
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersion = 2;
 constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
 constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 40;
 constexpr size_t kDigestDigits = 64;

@@ -459,6 +459,11 @@ TEST(Rows, NothingIsProvenOfRandomGraphsThatDoesNotHold) {
                                                               : random_tensor(DType::kFloat32, {3, 2, 3}, random));
     for (NodeId id : graph.topological_order()) ++operators[graph.node(id).op_type];
     try {
+      evaluate(graph, inputs);
+    } catch (const Error&) {
+      continue;  // indices that these inputs put out of range
+    }
+    try {
       EXPECT_EQ(broken_promise(graph, inputs, true), "") << to_text(graph);
     } catch (const Error& error) {
       ADD_FAILURE() << error.what() << "\n" << to_text(graph);

@@ -163,8 +163,7 @@ void note_small_gain(const Trial& trial, Report& report) {
   if (report.candidate.precision == "fp32" || report.reference.precision != "fp32" || p.ratio < kGain) return;
   std::vector<std::string> floats;
   for (const StepInfo& step : trial.candidate.plan->steps())
-    if (const auto op = trial.candidate.layer_ops.find(step.name);
-        op != trial.candidate.layer_ops.end() && step.op == op->second && is_weighted(step.op))
+    if (is_weighted(step.op.substr(step.op.rfind('.') + 1)))  // whatever it is fused with
       floats.push_back(layer_of(trial.candidate, step.name));
   p.integer_note =
       fmt::format("INT8 gains less than 10 % here: the candidate takes {:.2f} of the original's time.", p.ratio);

@@ -87,8 +87,7 @@ Tensor moved(const Tensor& t, Random& random) {
   if (!is_float(t.dtype()) || t.elements() == 0) return t;
   std::vector<double> values = to_doubles(t);
   const double step = rounding_of(t.dtype());
-  for (double& v : values)
-    if (v != 0) v += v * step * (2 * random.uniform() - 1);
+  for (double& v : values) v += v * step * (2 * random.uniform() - 1);
   return from_doubles(t.dtype(), t.dims(), values);
 }
 
@@ -98,9 +97,9 @@ bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
                     [](const Tensor& x, const Tensor& y) { return !y.defined() || x.dims() == y.dims(); });
 }
 
-/// Whether the node may overflow in one order of computing and not in another: a result became infinite, in half
-/// precision, which the engine computes in single, perhaps by overflow, or large numbers are summed.
-bool may_overflow(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
+/// Whether the node may leave the type's range in one order of computing and not in another: a result became infinite,
+/// large numbers are summed, or half precision, which the engine computes in single, became infinite or nearly 0.
+bool may_leave_range(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
   bool was_infinite = false, large = false;
   for (const Tensor& t : operands) {
     if (!is_float(t.dtype())) continue;
@@ -110,10 +109,12 @@ bool may_overflow(const OpSpec* spec, std::span<const Tensor> operands, std::spa
     }
   }
   if (large && (spec == nullptr || !spec->has(kElementwise))) return true;
-  return !was_infinite && std::any_of(results.begin(), results.end(), [](const Tensor& t) {
+  return std::any_of(results.begin(), results.end(), [&](const Tensor& t) {
     if (!is_float(t.dtype())) return false;
+    const bool half = t.dtype() == DType::kFloat16;
     const std::vector<double> values = to_doubles(t);
-    return std::any_of(values.begin(), values.end(), [](double v) { return std::isinf(v); });
+    return std::any_of(values.begin(), values.end(),
+                       [&](double v) { return (std::isinf(v) && !was_infinite) || (half && std::fabs(v) < 0x1p-20); });
   });
 }
 
@@ -155,7 +156,7 @@ void Oracle::evaluate_again() {
     std::vector<Tensor> expected;
     for (const ValueId out : node.outputs)
       expected.push_back(out == kNoValue ? Tensor() : values_[static_cast<size_t>(out)]);
-    if (!exact && may_overflow(find_op(graph_, node), operands_of(node), expected)) {
+    if (!exact && may_leave_range(find_op(graph_, node), operands_of(node), expected)) {
       derailed = true;
       break;
     }

@@ -3,6 +3,8 @@
 #include "signature.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #ifndef ONNX_ML
 #define ONNX_ML 1
@@ -63,9 +65,7 @@ Signature by_arity(const OpSpec& spec) {
   return signature;
 }
 
-}  // namespace
-
-Signature signature_of(const OpSpec& spec, int64_t opset) {
+Signature read_signature(const OpSpec& spec, int64_t opset) {
   const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(
       std::string(spec.name), static_cast<int>(std::min(opset, kLastKnownOpset)), std::string(spec.domain));
   if (schema == nullptr) return by_arity(spec);
@@ -88,6 +88,15 @@ Signature signature_of(const OpSpec& spec, int64_t opset) {
   for (const auto& output : schema->outputs())
     signature.optional_results.push_back(output.GetOption() == onnx::OpSchema::Optional);
   return signature;
+}
+
+}  // namespace
+
+const Signature& signature_of(const OpSpec& spec, int64_t opset) {
+  static std::map<std::pair<const OpSpec*, int64_t>, Signature> known;
+  const auto [it, is_new] = known.try_emplace({&spec, opset});
+  if (is_new) it->second = read_signature(spec, opset);
+  return it->second;
 }
 
 }  // namespace slipway

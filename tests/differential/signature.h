@@ -30,6 +30,6 @@ struct Signature {
   bool deprecated = false;
 };
 
-Signature signature_of(const OpSpec& spec, int64_t opset);
+const Signature& signature_of(const OpSpec& spec, int64_t opset);
 
 }  // namespace slipway

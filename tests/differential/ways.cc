@@ -258,10 +258,11 @@ bool is_finite(const Tensor& t) {
 
 std::string by_quantised_file(Case& c) {
   if (!std::all_of(c.oracle.values().begin(), c.oracle.values().end(), is_finite)) return "";
+  Random random(c.options.seed + 1);  // the same options whatever ran before
   QuantizeOptions how;
-  how.profile = c.random.below(2) == 0 ? QuantizeProfile::kPortable : QuantizeProfile::kCpu;
-  how.quantize_both_add_inputs = c.random.below(2) == 0;
-  how.integer_bias = c.random.below(4) != 0;
+  how.profile = random.below(2) == 0 ? QuantizeProfile::kPortable : QuantizeProfile::kCpu;
+  how.quantize_both_add_inputs = random.below(2) == 0;
+  how.integer_bias = random.below(4) != 0;
   CalibrationSource source{.count = 1, .read = [&](int64_t, int64_t) { return c.oracle.inputs(); }};
   Graph quantised;
   try {

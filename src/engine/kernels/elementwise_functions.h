@@ -227,14 +227,14 @@ constexpr UnaryRow kUnary[] = {
     {"HardSigmoid", 0.51f, {"alpha", "beta"}, {0.2f, 0.5f}, map<hard_sigmoid>},
     {"HardSwish", 2.5f, {}, {}, map<hard_swish>},
     {"Sigmoid", 2.5f, {}, {}, map<sigmoid>},
-    {"SiLU", 3, {}, {}, map<silu>},
-    {"Tanh", 2.5f, {}, {}, map<tanh_f>},
+    {"SiLU", 3.5f, {}, {}, map<silu>},
+    {"Tanh", 3, {}, {}, map<tanh_f>},
     {"Softplus", 2, {}, {}, map<softplus>},
     {"Softsign", 1.5f, {}, {}, map<softsign>},
-    {"Mish", 4, {}, {}, map<mish>},
+    {"Mish", 4.5f, {}, {}, map<mish>},
     {"Erf", 2, {}, {}, map<erf_f>},
-    {"Gelu", 4.5f, {}, {}, map<gelu>},
-    {"GeluTanh", 3, {}, {}, map<gelu_tanh>},
+    {"Gelu", 6, {}, {}, map<gelu>},
+    {"GeluTanh", 3.5f, {}, {}, map<gelu_tanh>},
 };
 
 inline Floats add(Floats a, Floats b) { return a + b; }

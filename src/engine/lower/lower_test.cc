@@ -38,6 +38,7 @@ struct Buffer {
 
 class CandidateCheck {
  public:
+  /// `special`: the inputs hold NaN and the like, so all is run faithfully.
   CandidateCheck(const Graph& graph, Random& random, int threads, bool special = false)
       : graph_(graph), threads_(threads), special_(special) {
     std::vector<Tensor> inputs = random_inputs(graph_, random);

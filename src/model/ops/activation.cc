@@ -267,6 +267,7 @@ std::span<const OpSpec> activation_ops() {
        .max_outputs = 2,
        .infer = infer_dropout,
        .eval = eval_dropout,
+       .rows = rows_stay,
        .traits = kElementwise | kMovesOnly},
   };
   return kOps;
