@@ -31,9 +31,8 @@ double activated(const Node& node, const std::string& name, double y) {
     const double low = node.real("alpha", 0), high = node.real("beta", 0);
     return std::min(std::max(alpha, beta), std::max({y, low, -high}));
   }
-  if (name == "Sigmoid" || name == "Tanh" || name == "HardSigmoid") return 1;
+  if (name == "Tanh" || name == "HardSigmoid") return 1;
   if (name == "LeakyRelu") return y * std::max(1.0, alpha);
-  if (name == "Elu") return std::max(y, alpha);
   return y;  // Relu, HardSwish, SiLU: |f(x)| ≤ |x|
 }
 

@@ -185,9 +185,12 @@ struct Body {
         add_some_node(writer);
     }
   }
-  GraphPtr finish() {
+  /// The body as an attribute; left out, so that the call is refused, where an output could not be made.
+  void finish(Call& c, const char* attribute) {
+    const std::vector<ValueId>& outputs = writer.graph.outputs();
+    if (std::find(outputs.begin(), outputs.end(), kNoValue) != outputs.end()) return;
     erase_unused(writer.graph, true);
-    return std::make_shared<Graph>(std::move(writer.graph));
+    c.attributes[attribute] = std::make_shared<Graph>(std::move(writer.graph));
   }
 };
 
@@ -218,7 +221,7 @@ void branch(Call& c) {
     const ValueId local = body.writer.pool().front();
     body.grow();
     body.writer.graph.add_output(body.value_like(c.writer.tensor(target), local));
-    c.attributes[name] = body.finish();
+    body.finish(c, name);
   }
 }
 
@@ -240,15 +243,12 @@ void loop(Call& c) {
   const ValueId again =
       ends ? body.writer.apply("Less", {trip, body.writer.constant(Tensor::scalar<int64_t>(w.between(0, 3)))})
            : body.writer.apply("Identity", {go});
-  if (again == kNoValue) return;
+  const ValueId scanned = w.chance(0.4) ? body.writer.apply("Identity", {next}) : kNoValue;
   body.writer.graph.add_output(again);
   body.writer.graph.add_output(next);
-  c.outputs = 1;
-  if (w.chance(0.4)) {
-    body.writer.graph.add_output(body.writer.apply("Identity", {next}));
-    c.outputs = 2;
-  }
-  c.attributes["body"] = body.finish();
+  if (scanned != kNoValue) body.writer.graph.add_output(scanned);
+  c.outputs = scanned != kNoValue ? 2 : 1;
+  body.finish(c, "body");
 }
 
 void scan(Call& c) {
@@ -274,7 +274,7 @@ void scan(Call& c) {
   if (has_state) body.writer.graph.add_output(body.value_like(slice, carried));
   body.writer.graph.add_output(body.writer.apply("Identity", {body.value_like(slice, part)}));
   c.outputs = has_state ? 2 : 1;
-  c.attributes["body"] = body.finish();
+  body.finish(c, "body");
 }
 
 constexpr CallHint kSpecial[] = {

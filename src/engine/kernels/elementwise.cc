@@ -39,8 +39,8 @@ Unary find_unary(std::string_view op) {
 const BinaryRow* find_binary(std::string_view op) { return find_row(binary_functions(), op); }
 
 Unary fused_activation(std::string_view name, float alpha, float beta) {
-  static constexpr std::string_view kNames[] = {"Relu",      "Clip",        "LeakyRelu", "Sigmoid", "Tanh",
-                                                "HardSwish", "HardSigmoid", "Elu",       "SiLU"};
+  static constexpr std::string_view kNames[] = {"Relu",      "Clip",        "LeakyRelu", "Tanh",
+                                                "HardSwish", "HardSigmoid", "SiLU"};
   if (std::find(std::begin(kNames), std::end(kNames), name) == std::end(kNames)) return {};
   return {find_row(unary_functions(), name), {alpha, beta}};
 }

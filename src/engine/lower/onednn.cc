@@ -75,7 +75,7 @@ class DnnlKernel : public Kernel {
     }
     if (residual_input_ >= 0 && call.inputs[residual_input_] != call.outputs[0])
       std::memcpy(call.outputs[0], call.inputs[residual_input_], output_bytes_);
-    const bool twin = call.faithful && faithful_ && faithful_->activation != nullptr;
+    const bool twin = call.faithful && faithful_ && faithful_->activation;
     const auto status = dnnl_primitive_execute(twin ? twin_primitive().get() : primitive_.get(), state.stream.get(),
                                                static_cast<int>(state.args.size()), state.args.data());
     if (status != dnnl_success)
@@ -93,19 +93,8 @@ class DnnlKernel : public Kernel {
 
   void finish(float* y, int threads) const {
     const Faithful& f = *faithful_;
-    const Dims physical = physical_dims(f.layout, f.dims);
-    const bool blocked = physical.size() == 5;
-    const int64_t block = blocked ? physical[4] : 1, pixels = blocked ? physical[2] * physical[3] * block : 1;
-    parallel_for(
-        element_count(physical), threads,
-        [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i)
-            if (blocked && i / pixels % physical[1] * block + i % block >= f.dims[1])
-              y[i] = 0;
-            else if (f.activation != nullptr)
-              y[i] = static_cast<float>(f.activation(y[i], f.alpha, f.beta));
-        },
-        1024);
+    if (f.activation) f.activation.run(y, y, element_count(physical_dims(f.layout, f.dims)), threads);
+    clear_padding(f.layout, y, f.dims);
   }
 
   dnnl::primitive primitive_;
@@ -220,14 +209,10 @@ bool append_activation(const Node& node, dnnl::post_ops& ops) {
     ops.append_eltwise(1, algorithm::eltwise_clip, alpha, beta);
   else if (name == "LeakyRelu")
     ops.append_eltwise(1, algorithm::eltwise_relu, alpha, 0);
-  else if (name == "Sigmoid")
-    ops.append_eltwise(1, algorithm::eltwise_logistic, 0, 0);
   else if (name == "Tanh")
     ops.append_eltwise(1, algorithm::eltwise_tanh, 0, 0);
   else if (name == "HardSwish")
     ops.append_eltwise(1, algorithm::eltwise_hardswish, 0, 0);
-  else if (name == "Elu")
-    ops.append_eltwise(1, algorithm::eltwise_elu, alpha, 0);
   else if (name == "SiLU")
     ops.append_eltwise(1, algorithm::eltwise_swish, 1, 0);
   else if (name == "HardSigmoid") {

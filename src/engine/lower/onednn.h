@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/kernels/elementwise.h"
 #include "engine/lower/lower.h"
-#include "model/ops/activation.h"
 #include "model/ops/window.h"
 
 namespace slipway {
@@ -42,22 +42,19 @@ struct DnnlArg {
 };
 
 /// How a kernel runs faithfully. A fused activation is left to a primitive with the same operands but without it, made
-/// at the first need, and then applied in place as the reference has it. Padded channels of the output are zero after
+/// at the first need, and then applied in place by our own kernel. Padded channels of the output are zero after
 /// that: their weights are zero too, which is no help once infinities are multiplied by them.
 struct Faithful {
   Layout layout;  ///< of the output
   Dims dims;
-  Activation activation = nullptr;
-  float alpha = 0, beta = 0;
+  Unary activation = {};
   std::function<dnnl::primitive()> make = {};
   dnnl::memory::desc scratchpad = {};
 };
 /// `plain`: of the primitive without the node's activation.
 template <typename Primitive>
 void leave_activation_to(const typename Primitive::primitive_desc& plain, const Node& node, Faithful& faithful) {
-  faithful.activation = activation_named(node.text("activation", ""));
-  faithful.alpha = node.real("alpha", 0);
-  faithful.beta = node.real("beta", 0);
+  faithful.activation = fused_activation(node.text("activation", ""), node.real("alpha", 0), node.real("beta", 0));
   faithful.make = [plain] { return Primitive(plain); };
   faithful.scratchpad = plain.scratchpad_desc();
 }

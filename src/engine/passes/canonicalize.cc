@@ -25,7 +25,7 @@ bool mean_to_pool(Graph& graph, NodeId id) {
   const std::vector<int64_t> axes = reduced_axes(graph, node, x.shape.rank());
   if (axes.size() != x.shape.rank() - 2) return false;
   for (size_t i = 0; i < axes.size(); ++i)
-    if (axes[i] != static_cast<int64_t>(i) + 2) return false;
+    if (axes[i] != static_cast<int64_t>(i) + 2 || x.shape[i + 2] == Dim(0)) return false;  // pools refuse nothing
   if (node.integer("keepdims", 1) != 0) {
     rewrite(graph, id, {.op_type = "GlobalAveragePool", .inputs = {node.inputs[0]}});
     return true;

@@ -1,6 +1,7 @@
-// An activation after a fused Conv or Gemm becomes its attribute: the operators Relu, Clip, LeakyRelu, Sigmoid, Tanh,
-// HardSwish, HardSigmoid and Elu, and the patterns x·Sigmoid(x) (SiLU), x·HardSigmoid(x; 1/6, 1/2) and
-// x·Clip(x+3, 0, 6)/6 (HardSwish, with the division anywhere).
+// An activation after a fused Conv or Gemm becomes its attribute: the operators Relu, Clip, LeakyRelu, Tanh, HardSwish
+// and HardSigmoid, and the patterns x·Sigmoid(x) (SiLU), x·HardSigmoid(x; 1/6, 1/2) and x·Clip(x+3, 0, 6)/6 (HardSwish,
+// with the division anywhere). Elu and Sigmoid stay alone: in oneDNN's epilogues small results of them lose their digits
+// or vanish.
 #include <algorithm>
 #include <cmath>
 
@@ -20,9 +21,8 @@ std::optional<Activation> single_op(const Graph& graph, const Node& node) {
   if (!node.domain.empty() || node.outputs.size() != 1) return std::nullopt;
   const std::string& op = node.op_type;
   const ValueId x = node.input(0);
-  if (op == "Relu" || op == "Sigmoid" || op == "Tanh" || op == "HardSwish") return Activation{op, 0, 0, x};
+  if (op == "Relu" || op == "Tanh" || op == "HardSwish") return Activation{op, 0, 0, x};
   if (op == "LeakyRelu") return Activation{op, node.real("alpha", 0.01f), 0, x};
-  if (op == "Elu") return Activation{op, node.real("alpha", 1.0f), 0, x};
   if (op == "HardSigmoid") return Activation{op, node.real("alpha", 0.2f), node.real("beta", 0.5f), x};
   if (op == "Clip")
     if (const auto bounds = bounds_of(graph, node)) return Activation{op, bounds->lo, bounds->hi, x};

@@ -14,7 +14,6 @@
 
 #include "base/error.h"
 #include "model/op.h"
-#include "model/ops/activation.h"
 #include "model/ops/convolution.h"
 #include "model/ops/families.h"
 #include "model/ops/row_rules.h"
@@ -61,6 +60,28 @@ Tensor eval_as(EvalContext& ctx, std::string_view op, std::vector<const Tensor*>
 }
 
 const Tensor* optional_input(const EvalContext& ctx, size_t i) { return ctx.has_input(i) ? &ctx.input(i) : nullptr; }
+
+// The activations that a fused operator may carry in its attributes `activation`, `alpha` and `beta`.
+using Activation = double (*)(double x, double alpha, double beta);
+Activation activation_named(std::string_view name) {
+  struct Row {
+    std::string_view name;
+    Activation of;
+  };
+  static constexpr Row kRows[] = {
+      {"Relu", [](double x, double, double) { return std::max(x, 0.0); }},
+      {"Clip", [](double x, double alpha, double beta) { return std::min(std::max(x, alpha), beta); }},
+      {"LeakyRelu", [](double x, double alpha, double) { return x < 0 ? alpha * x : x; }},
+      {"Tanh", [](double x, double, double) { return std::tanh(x); }},
+      {"HardSwish", [](double x, double, double) { return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0); }},
+      {"HardSigmoid",
+       [](double x, double alpha, double beta) { return std::min(std::max(alpha * x + beta, 0.0), 1.0); }},
+      {"SiLU", [](double x, double, double) { return x / (1 + std::exp(-x)); }},
+  };
+  for (const Row& row : kRows)
+    if (row.name == name) return row.of;
+  return nullptr;
+}
 
 void apply_activation(EvalContext& ctx, Tensor& y) {
   const std::string name = ctx.node.text("activation", "");
@@ -112,7 +133,7 @@ void eval_gemm(EvalContext& ctx) {
   if (a.rank() < 2) ctx.reject("the left side has less than two dimensions");
   Dims dims = a.dims();
   const int64_t depth = dims.back();
-  const Tensor rows = a.rank() == 2 ? a : a.reshaped({depth == 0 ? 0 : a.elements() / depth, depth});
+  const Tensor rows = a.rank() == 2 ? a : a.reshaped({element_count(std::span(dims).first(dims.size() - 1)), depth});
   Tensor y = eval_as(ctx, "Gemm", {&rows, &ctx.input(1), optional_input(ctx, 2)});
   apply_activation(ctx, y);
   if (a.rank() > 2) {
@@ -463,28 +484,6 @@ constexpr OpSpec kFused[] = {
 };
 
 }  // namespace
-
-Activation activation_named(std::string_view name) {
-  struct Row {
-    std::string_view name;
-    Activation of;
-  };
-  static constexpr Row kRows[] = {
-      {"Relu", [](double x, double, double) { return std::max(x, 0.0); }},
-      {"Clip", [](double x, double alpha, double beta) { return std::min(std::max(x, alpha), beta); }},
-      {"LeakyRelu", [](double x, double alpha, double) { return x < 0 ? alpha * x : x; }},
-      {"Sigmoid", [](double x, double, double) { return 1 / (1 + std::exp(-x)); }},
-      {"Tanh", [](double x, double, double) { return std::tanh(x); }},
-      {"HardSwish", [](double x, double, double) { return x * std::min(std::max(x / 6 + 0.5, 0.0), 1.0); }},
-      {"HardSigmoid",
-       [](double x, double alpha, double beta) { return std::min(std::max(alpha * x + beta, 0.0), 1.0); }},
-      {"Elu", [](double x, double alpha, double) { return x < 0 ? alpha * std::expm1(x) : x; }},
-      {"SiLU", [](double x, double, double) { return x / (1 + std::exp(-x)); }},
-  };
-  for (const Row& row : kRows)
-    if (row.name == name) return row.of;
-  return nullptr;
-}
 
 std::span<const OpSpec> fused_ops() { return kFused; }
 
