@@ -9,7 +9,8 @@
 // Every byte is under one of the three digests: the model's goes on to where the blobs begin, with the padding on both
 // sides. The bytes are untrusted: every offset and size is checked against the file and against what the kernels,
 // created anew, need. Third-party structs are never stored. Which tensors a run must measure (guards) is taken from the
-// header: it follows from the weights as they were before packing, and whoever could change it could change the weights.
+// header: it follows from the weights as they were before packing, and whoever could change it could change the
+// weights.
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>

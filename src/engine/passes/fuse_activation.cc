@@ -1,7 +1,7 @@
 // An activation after a fused Conv or Gemm becomes its attribute: the operators Relu, Clip, LeakyRelu, Tanh, HardSwish
 // and HardSigmoid, and the patterns x·Sigmoid(x) (SiLU), x·HardSigmoid(x; 1/6, 1/2) and x·Clip(x+3, 0, 6)/6 (HardSwish,
-// with the division anywhere). Elu and Sigmoid stay alone: in oneDNN's epilogues small results of them lose their digits
-// or vanish.
+// with the division anywhere). Elu and Sigmoid stay alone: in oneDNN's epilogues small results of them lose their
+// digits or vanish.
 #include <algorithm>
 #include <cmath>
 
