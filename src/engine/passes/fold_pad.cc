@@ -43,6 +43,7 @@ std::optional<SpatialPad> read_pad(const Graph& graph, const Node& node) {
   for (size_t side : {size_t{0}, rank})
     for (size_t i = 0; i < spatial; ++i) {
       if (full[side + 2 + i] < 0 || full[side + 2 + i] > kMaxPad) return std::nullopt;
+      if (shape[2 + i] == Dim(0)) return std::nullopt;  // windows refuse what has no pixels, whatever they pad
       result.pads.push_back(full[side + 2 + i]);
     }
   return result;
