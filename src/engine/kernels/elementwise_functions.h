@@ -76,7 +76,7 @@ inline Floats log_of_parts(Floats k, Floats f) {
 }
 inline Floats log_of(Floats x) {
   const Ints tiny = x < 1.17549435e-38f;
-  const Ints bits = bits_of(select(tiny, x * 8388608.0f, x));
+  const Ints bits = bits_of(absolute(select(tiny, x * 8388608.0f, x)));
   const Ints exponent = (bits - 0x3f3504f3) >> 23;
   const Floats f = from_bits(bits - (exponent << 23)) - 1.0f;
   const Floats k = __builtin_convertvector(exponent, Floats) - select(tiny, splat(23), Floats{});
