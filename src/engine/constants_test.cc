@@ -222,5 +222,19 @@ TEST(Constants, AnyOperandOfAChainMayBeOneOfAnyShape) {
   }
 }
 
+TEST(Constants, QuantisedWeightsMayHaveNoElements) {
+  const Graph graph = parse_text(R"(graph "" ir 8 opset {"": 13} {
+  input %x : u8[2,0]
+  const %s : f32[] = {0.5}
+  const %z : u8[] = {7}
+  const %w : i8[0,3] = {}
+  const %wz : i8[] = {0}
+  %y : u8[2,3] = QLinearMatMul(%x, %s, %z, %w, %s, %wz, %s, %z)
+  output %y
+})");
+  const std::vector<Tensor> inputs = {Tensor(DType::kUint8, {2, 0})};
+  EXPECT_TRUE(run_plan(Plan::build(graph, {.tune = false}), inputs)[0].identical(evaluate(graph, inputs)[0]));
+}
+
 }  // namespace
 }  // namespace slipway

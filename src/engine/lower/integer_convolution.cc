@@ -22,7 +22,7 @@ QConvSpec spec_of(const LowerContext& c, CodeRange range) {
   QConvSpec spec;
   QConvShape& s = spec.shape;
   if (is_gemm(n)) {
-    s.n = element_count(x) / x.back();
+    s.n = element_count(std::span(x).first(x.size() - 1));
     s.c = x.back();
     s.oc = w[0];
   } else {
@@ -136,6 +136,10 @@ QConvWeights weights_of(const LowerContext& c, const std::vector<float>& multipl
           c.has_input(kBias) ? c.constant(kBias).values<int32_t>().data() : nullptr, multiplier.data()};
 }
 
+bool has_no_elements(const LowerContext& c) {
+  return element_count(c.input_dims(0)) == 0 || element_count(c.output_dims()) == 0;
+}
+
 void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   const Node& n = c.node;
   if (!n.is_fused("QConv") && !is_gemm(n)) return;
@@ -145,6 +149,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (!c.is_constant(kWeights) || (c.has_input(kBias) && !c.is_constant(kBias)))
     return reject("", "weights are no constants");
   if (c.input_dims(kWeights).size() != (is_gemm(n) ? 2u : 4u)) return reject("", "not two spatial dimensions");
+  if (has_no_elements(c)) return reject("", "an empty tensor");
   const CodeRange range = code_range(c.graph, n.inputs[0]);
   const QConvSpec spec = spec_of(c, range);
   const std::vector<float> multiplier = n.reals("multiplier");
@@ -195,7 +200,8 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) {
 }
 
 std::unique_ptr<Kernel> create(const LowerContext& c, const Candidate& candidate, std::span<const BlobView> blobs) {
-  if ((!c.node.is_fused("QConv") && !is_gemm(c.node)) || (!is_gemm(c.node) && c.input_dims(0).size() != 4))
+  if ((!c.node.is_fused("QConv") && !is_gemm(c.node)) || (!is_gemm(c.node) && c.input_dims(0).size() != 4) ||
+      has_no_elements(c))
     fail(ErrorCode::kInvalidModel, "A plan's tactic does not fit its operator: {}", c.node.label());
   return std::make_unique<QConvKernel>(c, candidate, blobs);
 }

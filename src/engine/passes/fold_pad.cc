@@ -2,6 +2,7 @@
 // pads with: 0 for Conv; 0 counted in the mean for AveragePool (so only where it has no pads of its own, or counts
 // them); the lowest value for MaxPool.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "engine/passes/match.h"
@@ -55,10 +56,17 @@ bool has_pads(const Node& node) {
   return false;
 }
 
+// Zero times an infinite weight is NaN, which the operator's own padding leaves out.
+bool may_multiply_zero(const Tensor* weights) {
+  if (weights == nullptr) return true;
+  const std::vector<double> values = to_doubles(*weights);
+  return std::all_of(values.begin(), values.end(), [](double w) { return std::isfinite(w); });
+}
+
 // Whether the operator would pad with the same value and leave the rest of its meaning alone.
-bool pads_alike(const Node& node, const SpatialPad& pad) {
+bool pads_alike(const Graph& graph, const Node& node, const SpatialPad& pad) {
   if (node.text("auto_pad", "NOTSET") != "NOTSET") return false;
-  if (node.is("Conv")) return pad.value == 0.0f;
+  if (node.is("Conv")) return pad.value == 0.0f && may_multiply_zero(graph.constant(node.inputs[1]));
   const std::vector<int64_t> kernel = node.integers("kernel_shape"),
                              own = node.integers("pads", std::vector<int64_t>(pad.pads.size(), 0));
   for (size_t i = 0; i < pad.pads.size(); ++i)
@@ -81,7 +89,7 @@ bool fold_pad(Graph& graph, const PassContext&) {
     if (pad_node == nullptr || graph.only_user(node.inputs[0]) != id) continue;
     const auto pad = read_pad(graph, *pad_node);
     std::vector<int64_t> pads = node.integers("pads");
-    if (!pad || (!pads.empty() && pads.size() != pad->pads.size()) || !pads_alike(node, *pad)) continue;
+    if (!pad || (!pads.empty() && pads.size() != pad->pads.size()) || !pads_alike(graph, node, *pad)) continue;
     pads.resize(pad->pads.size(), 0);
     if (std::any_of(pads.begin(), pads.end(), [](int64_t p) { return p < 0 || p > kMaxPad; })) continue;
     for (size_t i = 0; i < pads.size(); ++i) pads[i] += pad->pads[i];

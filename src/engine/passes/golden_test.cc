@@ -81,7 +81,7 @@ void expect_same_results(const Graph& before, const Graph& after, double toleran
     ASSERT_EQ(expected[i].dtype(), got[i].dtype());
     const std::vector<double> a = to_doubles(expected[i]), b = to_doubles(got[i]);
     for (size_t k = 0; k < a.size(); ++k) {
-      if (std::isnan(a[k]) && std::isnan(b[k])) continue;
+      if (a[k] == b[k] || (std::isnan(a[k]) && std::isnan(b[k]))) continue;
       ASSERT_NEAR(a[k], b[k], tolerance * std::max(1.0, std::abs(a[k]))) << "output " << i << " element " << k;
     }
   }

@@ -60,6 +60,7 @@ Tensor tabulate(const Graph& graph, const Node& quantizer, const Region& region,
   const auto run = [&](const Node& node) {
     std::vector<const Tensor*> inputs;
     for (ValueId v : node.inputs) {
+      if (is_scalar(graph, v)) values.try_emplace(v, graph.constant(v)->reshaped({}));  // must not raise the rank
       const auto it = values.find(v);
       inputs.push_back(it != values.end() ? &it->second : graph.constant(v));
     }

@@ -47,6 +47,7 @@ bool resolve(Graph& graph, NodeId id, const std::string& mode) {
   }
   graph.set_attribute(id, "pads", pads);
   graph.erase_attribute(id, "auto_pad");
+  graph.erase_attribute(id, "ceil_mode");  // auto_pad decides the size alone
   return true;
 }
 

@@ -316,7 +316,7 @@ void eval_qgemm(EvalContext& ctx) {
   const std::vector<int32_t> bias = bias_of(ctx, columns), as = less_zero_point(a, int_of(ctx.node, "x_zero_point")),
                              ws = less_zero_point(w, 0);
   Epilogue epilogue(ctx, dims);
-  const int64_t rows = depth == 0 ? 0 : a.elements() / depth;
+  const int64_t rows = element_count(std::span(dims).first(dims.size() - 1));
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t n = 0; n < columns; ++n) {
       int64_t acc = bias[static_cast<size_t>(n)];

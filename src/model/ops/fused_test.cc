@@ -72,6 +72,16 @@ TEST(Fused, GemmOfNoInnerElementsIsItsBias) {
   EXPECT_EQ(to_floats(y), (std::vector<float>{10, 20, 10, 20}));
 }
 
+TEST(Fused, QGemmOfNoInnerElementsIsItsZeroPoint) {
+  const Tensor y = run(R"(input %x : u8[2,1,0]
+    const %w : i8[2,0] = {}
+    %y = slipway.QGemm(%x, %w) {multiplier = [1.0, 1.0], y_dtype = "u8", y_zero_point = 13}
+    output %y)",
+                       {Tensor(DType::kUint8, {2, 1, 0})});
+  EXPECT_EQ(y.dims(), (Dims{2, 1, 2}));
+  EXPECT_EQ(to_doubles(y), (std::vector<double>(4, 13)));
+}
+
 TEST(Fused, QConvRoundsHalfToEvenAndSaturates) {
   const Tensor y = run(R"(input %x : u8[1,1,1,6]
     const %w : i8[1,1,1,1] = {1}
