@@ -233,7 +233,8 @@ TEST(Constants, QuantisedWeightsMayHaveNoElements) {
   output %y
 })");
   const std::vector<Tensor> inputs = {Tensor(DType::kUint8, {2, 0})};
-  EXPECT_TRUE(run_plan(Plan::build(graph, {.tune = false}), inputs)[0].identical(evaluate(graph, inputs)[0]));
+  EXPECT_TRUE(
+      run_plan(Plan::build(graph, {.batch = 2, .tune = false}), inputs)[0].identical(evaluate(graph, inputs)[0]));
 }
 
 }  // namespace
