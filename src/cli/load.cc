@@ -196,7 +196,7 @@ void add_load(Cli& cli) {
   verb->add_option("--warm-up-s", load.warm_up_seconds, "Seconds before that, not counted")->capture_default_str();
   verb->add_option("--requests", load.max_requests, "End after so many requests, if that comes first");
   verb->add_option("--timeout-s", load.timeout_seconds, "Seconds until a request is given up")->capture_default_str();
-  verb->add_option("--admin", load.admin_url, "The server's admin URL, for its CPU and memory");
+  verb->add_option("--admin", load.admin_url, "The server's admin URL, for its CPU and memory, beside the URL to load");
   verb->add_option("--max-p99-ms", o->thresholds.max_p99_ms, "Exit status 1 when p99 is above");
   verb->add_option("--max-error-rate", o->thresholds.max_error_rate, "Exit status 1 when a larger share fails");
   verb->add_option("--min-throughput", o->thresholds.min_throughput_per_s,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -43,8 +44,19 @@ void print_report(const QuantizeReport& report, bool tensors) {
       "{} of {} nodes run on integers; {} activations ({}INT{}) and {} weights (INT{}) quantised from {} samples\n",
       quantized, report.nodes.size(), report.tensors.size(), grid.symmetric ? "" : "U", report.options.activation_bits,
       report.weights.size(), report.options.weight_bits, report.samples);
-  for (const NodeDecision& n : report.nodes)
-    if (!n.quantized && !n.reason.empty()) fmt::print("  stays float: {} '{}': {}\n", n.op_type, n.name, n.reason);
+  struct Floats {
+    std::string first;
+    int64_t count = 0;
+  };
+  std::map<std::pair<std::string, std::string>, Floats> floats;  // by operator and reason
+  for (const NodeDecision& n : report.nodes) {
+    if (n.quantized || n.reason.empty()) continue;
+    Floats& group = floats[{n.op_type, n.reason}];
+    if (group.count++ == 0) group.first = n.name;
+  }
+  for (const auto& [what, group] : floats)
+    fmt::print("  stays float: {} '{}'{}: {}\n", what.first, group.first,
+               group.count > 1 ? fmt::format(" and {} more", group.count - 1) : "", what.second);
   if (report.tensors.empty()) return;
   const auto worst = std::min_element(report.tensors.begin(), report.tensors.end(),
                                       [](const QuantizedTensor& a, const QuantizedTensor& b) {

@@ -67,8 +67,9 @@ std::string remark_on(const Dataset& data, const InputStatistics& s) {
   if (s.min == s.max) return "all values are equal: are these the samples?";
   if (!data.is_image() || data.preprocess().dtype[0] != 'f') return "";
   if (s.max > 20)
-    return "values far above 1: right only for a model trained on such; others expect 0..1 or a mean near 0 (scale, "
-           "mean, std)";
+    return "values far above 1: right only for a model trained on such, or one that scales inside; others expect 0..1 "
+           "or "
+           "a mean near 0 (scale, mean, std)";
   if (s.max < 0.05 && s.min > -0.05) return "values are all near 0: scaled twice? check scale";
   return "";
 }

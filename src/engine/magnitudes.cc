@@ -9,6 +9,8 @@
 #include <limits>
 #include <vector>
 
+#include "model/ops/window.h"
+
 namespace slipway {
 namespace {
 
@@ -68,16 +70,6 @@ Magnitude of_product(const Graph& graph, const Node& node, std::span<const doubl
   }
   if (gemm && node.has_input(2)) y += in[2] * (fused ? 1 : absolute(node.real("beta", 1)));
   return {fused ? activated(node, node.text("activation", ""), y) : y, y};
-}
-
-// Their maximum is minus infinity.
-bool may_have_empty_windows(const Node& node) {
-  const auto kernel = node.integers("kernel_shape");
-  for (int64_t d : node.integers("dilations"))
-    if (d != 1) return true;
-  for (int64_t pad : node.integers("pads"))
-    if (std::any_of(kernel.begin(), kernel.end(), [&](int64_t k) { return pad >= k; })) return true;
-  return false;
 }
 
 double of_operator(const Graph& graph, const Node& node, std::span<const double> in) {

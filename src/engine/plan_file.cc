@@ -33,7 +33,7 @@ namespace {
 using nlohmann::json;
 
 constexpr char kMagic[8] = {'S', 'L', 'I', 'P', 'P', 'L', 'A', 'N'};
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
 constexpr uint64_t kMaxArenaBytes = uint64_t{1} << 40;
 constexpr size_t kDigestDigits = 64;

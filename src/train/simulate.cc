@@ -29,10 +29,11 @@ struct Coded {
   QuantParams params;
 };
 
-/// Terms that add up to a value: float(sum) · factor each, factors before the division by the output's scale.
+/// Terms that add up to a value: float(sum) · factor + addend each, both before the division by the output's scale.
 struct Sum {
   at::Tensor sums;              ///< double, exact
   std::vector<double> factors;  ///< one, or one a channel along axis 1 (the last for matrices)
+  std::vector<double> addends;  ///< likewise; empty: none
   double divisor = 1;           ///< of an average
   std::optional<Coded> residual;
   double low = -kInfinity, high = kInfinity;
@@ -45,8 +46,9 @@ struct Simulated {
 };
 
 struct Linear {
-  at::Tensor weights;        ///< codes, float32 or double where sums need it
-  std::vector<double> bias;  ///< codes; empty: none
+  at::Tensor weights;           ///< codes, float32 or double where sums need it
+  std::vector<double> bias;     ///< codes; empty: none
+  std::vector<double> addends;  ///< a bias in reals; empty: none
   std::vector<double> scales;
 };
 
@@ -91,8 +93,7 @@ struct Simulation::Impl {
       if (integer)
         linear.bias = to_doubles(quantize_bias(*bias, scales, input_scale).codes);
       else
-        for (size_t c = 0; c < scales.size(); ++c)
-          linear.bias.push_back(std::nearbyint(double{values[values.size() == 1 ? 0 : c]} / linear.scales[c]));
+        for (size_t c = 0; c < scales.size(); ++c) linear.addends.push_back(double{values[values.size() == 1 ? 0 : c]});
     }
     const at::Tensor magnitudes = linear.weights.abs().to(at::kDouble).transpose(0, axis).flatten(1).sum(1);
     const double largest = 255 * magnitudes.max().item<double>();
@@ -109,6 +110,7 @@ struct Simulation::Impl {
     at::Tensor factor = floats(sum.factors, scale);
     if (sum.divisor != 1) factor = factor / static_cast<float>(sum.divisor);
     at::Tensor f = sum.sums.to(at::kFloat) * along_channels(factor, sum.sums, last);
+    if (!sum.addends.empty()) f = f + along_channels(floats(sum.addends, scale), f, last);
     if (sum.residual)
       f = f + sum.residual->codes * static_cast<float>(static_cast<double>(sum.residual->params.scale) / scale);
     return f;
@@ -147,7 +149,7 @@ struct Simulation::Impl {
     bare.inputs.resize(2);
     const at::Tensor sums =
         find_operator(bare)({bare, graph.opset(), {x.codes.to(linear.weights.scalar_type()), linear.weights}})[0];
-    Sum sum{sums.to(at::kDouble), linear.scales, 1, std::nullopt};
+    Sum sum{.sums = sums.to(at::kDouble), .factors = linear.scales, .addends = linear.addends};
     if (!linear.bias.empty())
       sum.sums = sum.sums + along_channels(at::tensor(linear.bias, at::kDouble), sum.sums, is_matrix(&node));
     return {.sum = std::move(sum)};
@@ -180,9 +182,9 @@ struct Simulation::Impl {
         return result;
       }
       if (x.coded && inputs[1]->coded && quantises_next(node.outputs[0]))
-        return Simulated{
-            .sum =
-                Sum{x.coded->codes.to(at::kDouble), {static_cast<double>(x.coded->params.scale)}, 1, inputs[1]->coded}};
+        return Simulated{.sum = Sum{.sums = x.coded->codes.to(at::kDouble),
+                                    .factors = {static_cast<double>(x.coded->params.scale)},
+                                    .residual = inputs[1]->coded}};
     }
     const bool global = node.is("GlobalAveragePool");
     if ((global || node.is("AveragePool")) && x.coded && quantises_next(node.outputs[0]))
@@ -200,7 +202,9 @@ struct Simulation::Impl {
     const std::vector<int64_t> kernel = global ? x.codes.sizes().slice(2).vec() : node.integers("kernel_shape");
     for (const int64_t k : kernel) count *= static_cast<double>(k);
     const at::Tensor means = find_operator(node)({node, graph.opset(), {x.codes.to(at::kDouble)}})[0];
-    return Simulated{.sum = Sum{at::round(means * count), {static_cast<double>(x.params.scale)}, count, std::nullopt}};
+    return Simulated{
+        .sum =
+            Sum{.sums = at::round(means * count), .factors = {static_cast<double>(x.params.scale)}, .divisor = count}};
   }
 
   /// Whether the value, perhaps behind Relu or Clip, is quantised.

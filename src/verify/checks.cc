@@ -426,16 +426,45 @@ class Judge {
     r_.simulation.comparison.accuracy = r_.checks.back().verdict;
   }
 
+  // The policy's key that a check's threshold comes from; empty where the policy does not move it.
+  static std::string_view policy_key(std::string_view check) {
+    constexpr std::pair<std::string_view, std::string_view> kKeys[] = {
+        {"accuracy.drop", "accuracy.max_drop_points"},
+        {"accuracy.agreement", "accuracy.min_agreement"},
+        {"accuracy.top1", "accuracy.min_top1_percent"},
+        {"accuracy.classes", "accuracy.max_class_drop_points"},
+        {"accuracy.edge_cases", "accuracy.max_edge_case_drop_points"},
+        {"output.cosine", "output.min_cosine"},
+        {"performance.latency", "performance.max_latency_ratio"},
+        {"performance.memory", "performance.max_memory_increase_percent"},
+        {"performance.file", "performance.max_file_increase_percent"},
+        {"stability.reproducible", "stability.require_reproducible"},
+        {"stability.variation", "stability.max_variation"},
+        {"stability.saturation", "stability.max_saturated_percent"},
+        {"stability.extremes", "stability.max_new_nonfinite"},
+        {"engine.steps", "stability.max_engine_error"},
+        {"simulation.memory", "simulation.max_memory_slope_mib_per_hour"},
+        {"simulation.errors", "simulation.max_error_rate"},
+        {"simulation.latency", "simulation.max_p99_ratio"},
+        {"simulation.accuracy", "accuracy.max_drop_points"}};
+    for (const auto& [id, key] : kKeys)
+      if (id == check) return key;
+    return {};
+  }
+
   // The first sentence in full, the other checks by their titles.
   void conclude() {
     const auto reason = [&](Verdict verdict, const char* others) {
       std::string text, more;
       for (const Check& c : r_.checks) {
         if (c.verdict != verdict) continue;
-        if (text.empty())
+        if (text.empty()) {
           text = c.sentence;
-        else
+          if (const std::string_view key = policy_key(c.id); verdict == Verdict::kFail && !key.empty())
+            text += fmt::format(" The policy's {} sets the limit.", key);
+        } else {
           more += (more.empty() ? others : "; ") + c.title;
+        }
       }
       return more.empty() ? text : text + more + ".";
     };

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -22,11 +21,6 @@ namespace {
 
 constexpr uint64_t kSeeds = 120;
 
-// Seeds whose fault is known and not yet mended, with what it is.
-const std::map<uint64_t, std::string_view> kUnmended = {
-    {39, "two 3-D convolutions in a row, quantised with a bias: engine and reference differ by less than a step"},
-};
-
 Graph graph_of(const std::string& statements) {
   Graph graph = parse_text("graph \"test\" ir 8 opset {\"\": 17} {\n" + statements + "\n}");
   infer_shapes(graph);
@@ -37,7 +31,6 @@ TEST(Differential, EveryWayToRunAGraphAgrees) {
   uint64_t done = 0;
   check_seeds({.first = 1, .count = kSeeds, .jobs = 2, .seconds_each = 120}, {}, [&](const SeedResult& result) {
     ++done;
-    if (kUnmended.contains(result.seed)) return;
     for (const Finding& f : result.findings)
       ADD_FAILURE() << "seed " << result.seed << ": " << f.way << ": " << f.kind << ": " << f.message
                     << "\nreduce it: differential --from " << result.seed << " --seeds 1";

@@ -42,7 +42,7 @@ bool sane(const Int8Encoding& e) {
 }
 
 // Keeps every sum of two scaled integers finite.
-bool sane(float multiplier) { return std::abs(multiplier) <= 0x1p64f; }
+bool sane(float factor) { return std::abs(factor) <= 0x1p64f; }
 
 }  // namespace
 
@@ -102,8 +102,10 @@ std::string invalid_qconv(const QConvSpec& spec, const QConvWeights& weights) {
     return "a zero point or bound lies outside its type";
   if ((e.has_mid && !sane(e.mid_multiplier)) || (e.has_residual && !sane(e.residual_multiplier)))
     return "a multiplier is not finite or exceeds 2^64";
-  for (int64_t oc = 0; weights.multiplier && oc < s.oc; ++oc)
-    if (!sane(weights.multiplier[oc])) return "a multiplier is not finite or exceeds 2^64";
+  for (int64_t oc = 0; oc < s.oc; ++oc) {
+    if (weights.multiplier && !sane(weights.multiplier[oc])) return "a multiplier is not finite or exceeds 2^64";
+    if (weights.addend && !sane(weights.addend[oc])) return "an addend is not finite or exceeds 2^64";
+  }
   return {};
 }
 

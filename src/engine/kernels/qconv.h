@@ -11,7 +11,7 @@
 /// INT8 convolution and Gemm: exact integer sums, the same bits on every instruction set.
 ///
 ///   acc[oc] = Σ (x − x.zero_point)·w + bias               int32, modulo 2^32; padding counts as x.zero_point
-///   f = float(acc)·multiplier[oc]                          float32, one rounding per operation, never fused
+///   f = float(acc)·multiplier[oc] + addend[oc]             float32, one rounding per operation, never fused
 ///   mid:      q = clamp(rne(f) + zero_point, lo, hi);  f = float(q − zero_point)·multiplier
 ///   residual: f = f + float(r − zero_point)·multiplier
 ///   y = clamp(rne(f) + y.zero_point, y.lo, y.hi)           rne: round half to even; or y = f, in float32
@@ -55,6 +55,7 @@ struct QConvWeights {
   const int8_t* w = nullptr;          ///< [oc][c / groups][kh][kw], zero point 0
   const int32_t* bias = nullptr;      ///< [oc] in units of x.scale·w.scale[oc], or null
   const float* multiplier = nullptr;  ///< [oc], x.scale·w.scale[oc] / (scale of what f is rounded to; 1 for kFloat)
+  const float* addend = nullptr;      ///< [oc] in units of what f is rounded to, or null: a bias given in reals
 };
 
 struct QConvPacked {
@@ -85,8 +86,8 @@ std::span<const QConvTactic> qconv_tactics();
 const QConvTactic* find_qconv_tactic(std::string_view name);
 /// The first that this CPU can run and that accepts; never null for a valid spec.
 const QConvTactic* select_qconv_tactic(const QConvSpec&, const QConvWeights&);
-/// Empty if sizes, ranges and multipliers are sane and no offset can overflow, else what is wrong; every reject()
-/// begins with it. Multipliers are not looked at where weights has none.
+/// Empty if sizes, ranges, multipliers and addends are sane and no offset can overflow, else what is wrong; every
+/// reject() begins with it. Multipliers and addends are not looked at where weights has none.
 std::string invalid_qconv(const QConvSpec&, const QConvWeights& weights);
 
 }  // namespace slipway

@@ -154,9 +154,11 @@ inline __m256 widen8(const uint8_t* q, int32_t is_signed) {
 }
 
 /// The epilogue of `count` pixels: sums [count][8·B] to y, `residual` beside it; both rows `pitch` channels apart.
+/// `addends` may be null.
 template <int B, bool kHasMid, bool kHasResidual, int kOutput>
-inline __attribute__((always_inline)) void finish(const QStripEpilogue e, const float* multipliers, const __m256i* sums,
-                                                  int64_t count, const uint8_t* residual, uint8_t* y, int64_t pitch) {
+inline __attribute__((always_inline)) void finish(const QStripEpilogue e, const float* multipliers,
+                                                  const float* addends, const __m256i* sums, int64_t count,
+                                                  const uint8_t* residual, uint8_t* y, int64_t pitch) {
   __m256 multiplier[B];
   for (int b = 0; b < B; ++b) multiplier[b] = _mm256_loadu_ps(multipliers + 8 * b);
   const __m256 hi = _mm256_set1_ps(e.hi), mid_lo = _mm256_set1_ps(e.mid_lo), mid_hi = _mm256_set1_ps(e.mid_hi);
@@ -170,6 +172,7 @@ inline __attribute__((always_inline)) void finish(const QStripEpilogue e, const 
 #pragma GCC unroll 2
     for (int b = 0; b < B; ++b) {
       f[b] = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[b]), multiplier[b]);
+      if (addends) f[b] = _mm256_add_ps(f[b], _mm256_loadu_ps(addends + 8 * b));
       if (kHasMid) {
         const __m256 clamped = _mm256_min_ps(_mm256_max_ps(f[b], mid_lo), mid_hi);
         f[b] = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtps_epi32(clamped)), mid_multiplier);
@@ -200,15 +203,15 @@ inline __attribute__((always_inline)) void finish(const QStripEpilogue e, const 
 }
 
 template <int B, bool kHasMid, bool kHasResidual>
-void finish_to(const QStripEpilogue& e, const float* multipliers, const __m256i* sums, int64_t count,
-               const uint8_t* residual, uint8_t* y, int64_t pitch) {
+void finish_to(const QStripEpilogue& e, const float* multipliers, const float* addends, const __m256i* sums,
+               int64_t count, const uint8_t* residual, uint8_t* y, int64_t pitch) {
   switch (e.output) {
     case kStripU8:
-      return finish<B, kHasMid, kHasResidual, kStripU8>(e, multipliers, sums, count, residual, y, pitch);
+      return finish<B, kHasMid, kHasResidual, kStripU8>(e, multipliers, addends, sums, count, residual, y, pitch);
     case kStripS8:
-      return finish<B, kHasMid, kHasResidual, kStripS8>(e, multipliers, sums, count, residual, y, pitch);
+      return finish<B, kHasMid, kHasResidual, kStripS8>(e, multipliers, addends, sums, count, residual, y, pitch);
     default:
-      return finish<B, kHasMid, kHasResidual, kStripFloat>(e, multipliers, sums, count, residual, y, pitch);
+      return finish<B, kHasMid, kHasResidual, kStripFloat>(e, multipliers, addends, sums, count, residual, y, pitch);
   }
 }
 
@@ -223,11 +226,11 @@ void finish_chunk(const QStrip& s, int64_t first, int64_t count, const __m256i* 
   const uint8_t* residual = e.has_residual ? s.residual + first * s.pitch : nullptr;
   const auto run = e.has_mid ? (e.has_residual ? finish_to<B, true, true> : finish_to<B, true, false>)
                              : (e.has_residual ? finish_to<B, false, true> : finish_to<B, false, false>);
-  if (s.channels == width) return run(e, s.multiplier, sums, count, residual, y, s.pitch);
+  if (s.channels == width) return run(e, s.multiplier, s.addend, sums, count, residual, y, s.pitch);
   uint8_t padded[kChunk * width] = {}, out[kChunk * width * 4];
   const auto exist = static_cast<size_t>(s.channels);
   for (int64_t i = 0; i < count && residual; ++i) memcpy(padded + i * width, residual + i * s.pitch, exist);
-  run(e, s.multiplier, sums, count, padded, out, width);
+  run(e, s.multiplier, s.addend, sums, count, padded, out, width);
   for (int64_t i = 0; i < count; ++i)
     memcpy(y + i * s.pitch * size, out + i * width * size, exist * static_cast<size_t>(size));
 }

@@ -17,9 +17,10 @@ inline __m512i broadcast4(const uint8_t* x) {
 }
 
 /// One vector of one pixel: 16 sums to bytes or floats at `out`; `mask` has a bit per channel that exists.
-inline void finish(__m512i acc, const QStripEpilogue& e, __m512 multiplier, __mmask16 mask, const uint8_t* residual,
-                   uint8_t* out) {
+inline void finish(__m512i acc, const QStripEpilogue& e, __m512 multiplier, const float* addend, __mmask16 mask,
+                   const uint8_t* residual, uint8_t* out) {
   __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier);
+  if (addend) f = _mm512_add_ps(f, _mm512_loadu_ps(addend));
   if (e.has_mid) {
     const __m512 low = _mm512_max_ps(f, _mm512_set1_ps(e.mid_lo));
     const __m512i q = _mm512_cvtps_epi32(_mm512_min_ps(low, _mm512_set1_ps(e.mid_hi)));
@@ -71,8 +72,8 @@ inline __attribute__((always_inline)) void tile(const QStrip& s, int64_t first) 
       const int32_t left = s.channels - 16 * b;
       const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff : (1 << left) - 1);
       const int64_t at = (first + p) * s.pitch + 16 * b;
-      finish(acc[p][b], *s.epilogue, _mm512_loadu_ps(s.multiplier + 16 * b), mask,
-             s.epilogue->has_residual ? s.residual + at : s.residual, s.y + at * size);
+      finish(acc[p][b], *s.epilogue, _mm512_loadu_ps(s.multiplier + 16 * b), s.addend ? s.addend + 16 * b : nullptr,
+             mask, s.epilogue->has_residual ? s.residual + at : s.residual, s.y + at * size);
     }
   }
 }

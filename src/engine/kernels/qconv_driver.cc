@@ -148,6 +148,7 @@ void run_strips(const QConvForm& form, const QConvSpec& spec, const std::byte* p
         strip.weights = reinterpret_cast<const int8_t*>(packed + block.weights);
         strip.init = reinterpret_cast<const int32_t*>(packed + block.init);
         strip.multiplier = reinterpret_cast<const float*>(packed + block.multiplier);
+        strip.addend = block.addend == 0 ? nullptr : reinterpret_cast<const float*>(packed + block.addend);
         strip.y = static_cast<uint8_t*>(y) + at * size;
         strip.residual = epilogue.has_residual ? static_cast<const uint8_t*>(residual) + at : nullptr;
         strip.vectors = block.vectors;

@@ -58,6 +58,7 @@ struct QConvHeader {
 
 struct QConvBlock {
   uint64_t weights = 0, steps = 0, init = 0, multiplier = 0;
+  uint64_t addend = 0;  ///< 0: none
   int32_t step_count = 0, vectors = 0;
   int32_t first_channel = 0, channels = 0;
   int32_t groups[kStripMaxGroup + 1] = {};

@@ -194,11 +194,12 @@ QConvPacked pack_strips(const QConvForm& form, const QConvSpec& spec, const QCon
   for (QConvBlock& block : blocks) {
     Contents contents =
         form.depthwise ? fill_depthwise(form, spec, weights, block) : fill_block(form, spec, weights, block);
-    std::vector<float> multiplier(contents.init.size(), 0.0f);
+    std::vector<float> multiplier(contents.init.size(), 0.0f), addend(contents.init.size(), 0.0f);
     for (int lane = 0; lane < block.channels; ++lane) {
       const int64_t oc = block.first_channel + lane;
       if (weights.bias) contents.init[static_cast<size_t>(lane)] += static_cast<uint32_t>(weights.bias[oc]);
       multiplier[static_cast<size_t>(lane)] = weights.multiplier[oc];
+      if (weights.addend) addend[static_cast<size_t>(lane)] = weights.addend[oc];
     }
     block.step_count = static_cast<int32_t>(contents.steps.size());
     block.steps = append(contents.steps.data(), contents.steps.size() * 4);
@@ -210,6 +211,7 @@ QConvPacked pack_strips(const QConvForm& form, const QConvSpec& spec, const QCon
     }
     block.init = append(contents.init.data(), contents.init.size() * 4);
     block.multiplier = append(multiplier.data(), multiplier.size() * 4);
+    if (weights.addend) block.addend = append(addend.data(), addend.size() * 4);
   }
   QConvHeader header;
   header.digest = qconv_digest(form, spec);
@@ -254,7 +256,7 @@ std::string check_strips(const QConvForm& form, const QConvSpec& spec, std::span
         (form.depthwise && steps % 2 != 0) || !inside(block.steps, static_cast<uint64_t>(steps) * 4) ||
         !inside(block.init, width * 4) ||
         !inside(block.weights, static_cast<uint64_t>(steps) * step_bytes(form, expected[b])) ||
-        !inside(block.multiplier, width * 4))
+        !inside(block.multiplier, width * 4) || (block.addend != 0 && !inside(block.addend, width * 4)))
       return "packed weights are damaged";
     for (int64_t i = 0; i < steps; ++i) {
       int32_t offset;

@@ -11,9 +11,9 @@ namespace {
 
 constexpr QConvForm kForm = {"qconv_reference", QConvInput::kBytes, 1, false, false, nullptr};
 
-// The packed form: QConvHeader, multipliers, biases, weights in OIHW.
+// The packed form: QConvHeader, multipliers, biases, addends, weights in OIHW.
 struct Layout {
-  size_t multiplier, bias, w, bytes, w_bytes;
+  size_t multiplier, bias, addend, w, bytes, w_bytes;
 };
 
 Layout layout_of(const QConvShape& s) {
@@ -22,7 +22,8 @@ Layout layout_of(const QConvShape& s) {
   at.w_bytes = static_cast<size_t>(s.oc * (s.c / s.groups) * s.kh * s.kw);
   at.multiplier = sizeof(QConvHeader);
   at.bias = at.multiplier + oc * 4;
-  at.w = at.bias + oc * 4;
+  at.addend = at.bias + oc * 4;
+  at.w = at.addend + oc * 4;
   at.bytes = at.w + at.w_bytes;
   return at;
 }
@@ -38,11 +39,9 @@ QConvPacked pack(const QConvSpec& spec, const QConvWeights& weights) {
   std::byte* to = packed.data.get();
   std::memcpy(to, &header, sizeof header);
   std::memcpy(to + at.multiplier, weights.multiplier, at.bias - at.multiplier);
-  if (weights.bias) {
-    std::memcpy(to + at.bias, weights.bias, at.w - at.bias);
-  } else {
-    std::memset(to + at.bias, 0, at.w - at.bias);
-  }
+  std::memset(to + at.bias, 0, at.w - at.bias);
+  if (weights.bias) std::memcpy(to + at.bias, weights.bias, at.addend - at.bias);
+  if (weights.addend) std::memcpy(to + at.addend, weights.addend, at.w - at.addend);
   std::memcpy(to + at.w, weights.w, at.w_bytes);
   return packed;
 }
@@ -77,8 +76,9 @@ int32_t sum(const QConvSpec& spec, const int8_t* w, const void* x, int64_t n, in
   return std::bit_cast<int32_t>(total);
 }
 
-float finish(const QConvEpilogue& e, int32_t acc, float multiplier, const void* residual, int64_t i) {
-  float f = static_cast<float>(acc) * multiplier;
+float finish(const QConvEpilogue& e, int32_t acc, float multiplier, float addend, const void* residual, int64_t i) {
+  const float product = static_cast<float>(acc) * multiplier;
+  float f = product + addend;
   if (e.has_mid) {
     const int32_t q = round_to_int8(f, e.mid_zero_point, e.mid_lo, e.mid_hi);
     f = static_cast<float>(q - e.mid_zero_point) * e.mid_multiplier;
@@ -98,6 +98,7 @@ void run(const QConvSpec& spec, const std::byte* packed, const void* x, const vo
   const Layout at = layout_of(s);
   const auto* multiplier = reinterpret_cast<const float*>(packed + at.multiplier);
   const auto* bias = reinterpret_cast<const uint32_t*>(packed + at.bias);
+  const auto* addend = reinterpret_cast<const float*>(packed + at.addend);
   const auto* w = reinterpret_cast<const int8_t*>(packed + at.w);
   parallel_for(s.n * s.oh * s.ow, threads, [&](int64_t begin, int64_t end) {
     for (int64_t pixel = begin; pixel < end; ++pixel) {
@@ -105,7 +106,8 @@ void run(const QConvSpec& spec, const std::byte* packed, const void* x, const vo
       for (int64_t oc = 0; oc < s.oc; ++oc) {
         const int64_t i = pixel * s.oc + oc;
         const auto products = static_cast<uint32_t>(sum(spec, w, x, n, oy, ox, oc));
-        const float f = finish(e, std::bit_cast<int32_t>(products + bias[oc]), multiplier[oc], residual, i);
+        const auto acc = std::bit_cast<int32_t>(products + bias[oc]);
+        const float f = finish(e, acc, multiplier[oc], addend[oc], residual, i);
         if (e.output == QConvOutput::kFloat) {
           static_cast<float*>(y)[i] = f;
         } else {

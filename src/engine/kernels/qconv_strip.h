@@ -32,6 +32,7 @@ struct QStrip {
   const int8_t* weights;
   const int32_t* init;      ///< [block] what the sums start from
   const float* multiplier;  ///< [block]
+  const float* addend;      ///< [block], or null
   const QStripEpilogue* epilogue;
   uint8_t* y;               ///< of the first pixel and channel
   const uint8_t* residual;  ///< likewise

@@ -20,8 +20,11 @@ struct Case {
   QConvSpec spec;
   std::vector<int8_t> w;
   std::vector<int32_t> bias;
-  std::vector<float> multiplier;
-  QConvWeights weights() const { return {w.data(), bias.empty() ? nullptr : bias.data(), multiplier.data()}; }
+  std::vector<float> multiplier, addend;
+  QConvWeights weights() const {
+    return {w.data(), bias.empty() ? nullptr : bias.data(), multiplier.data(),
+            addend.empty() ? nullptr : addend.data()};
+  }
 };
 
 int64_t between(Random& random, int64_t low, int64_t high) {
@@ -111,6 +114,8 @@ Case random_case(Random& random) {
   for (int64_t i = 0; i < s.oc; ++i)
     c.multiplier.push_back(static_cast<float>((0.2 + random.uniform()) / (40.0 * std::sqrt(filter) * spread)));
   if (random.below(20) == 0) c.multiplier[0] = 1e18f;
+  if (random.below(3) == 0)
+    for (int64_t i = 0; i < s.oc; ++i) c.addend.push_back(static_cast<float>(random.normal() * 20));
   return c;
 }
 
@@ -215,14 +220,15 @@ TEST(QConv, TheDefinitionByHand) {
   c.w = {5, -7};
   c.bias = {11};
   c.multiplier = {0.5f};
+  c.addend = {1.25f};
   c.spec.epilogue.y = {Int8Type::kS8, 1, -128, 127};
   c.spec.epilogue.has_mid = true;
   c.spec.epilogue.mid_multiplier = 0.25f;
   c.spec.epilogue.has_residual = true;
   c.spec.epilogue.residual = {Int8Type::kS8, 2, -128, 127};
   c.spec.epilogue.residual_multiplier = 1.5f;
-  const uint8_t x[] = {10, 4};         // (10 − 3)·5 − (4 − 3)·7 + 11 = 39; 19.5 rounds to 20; 5
-  const std::vector<uint8_t> r = {5};  // + 3·1.5 = 9.5 rounds to 10; + 1
+  const uint8_t x[] = {10, 4};         // (10 − 3)·5 − (4 − 3)·7 + 11 = 39; 19.5 + 1.25 rounds to 21; 5.25
+  const std::vector<uint8_t> r = {5};  // + 3·1.5 = 9.75 rounds to 10; + 1
   for (const QConvTactic& tactic : qconv_tactics()) {
     if (!isa_available(tactic.isa) || !tactic.reject(c.spec, c.weights()).empty()) continue;
     EXPECT_EQ(run(tactic, c, tactic.pack(c.spec, c.weights()), x, r, 1, false), std::vector<uint8_t>{11})
@@ -260,6 +266,7 @@ TEST(QConv, InvalidSpecsAreNamed) {
   EXPECT_TRUE(broken([](Case& c) { c.spec.epilogue.y.lo = 128; }));
   EXPECT_TRUE(broken([](Case& c) { c.multiplier[3] = std::numeric_limits<float>::infinity(); }));
   EXPECT_TRUE(broken([](Case& c) { c.multiplier[3] = std::numeric_limits<float>::quiet_NaN(); }));
+  EXPECT_TRUE(broken([](Case& c) { c.addend.assign(16, std::numeric_limits<float>::infinity()); }));
 }
 
 TEST(QConv, DamagedPackedWeightsAreRefusedOrHarmless) {

@@ -131,9 +131,19 @@ class QConvKernel : public Kernel {
   int threads_;
 };
 
-QConvWeights weights_of(const LowerContext& c, const std::vector<float>& multiplier) {
+struct Factors {
+  explicit Factors(const Node& node) : multiplier(node.reals("multiplier")), addend(node.reals("addend")) {}
+  bool fit(int64_t channels) const {
+    const auto count = static_cast<size_t>(channels);
+    return multiplier.size() == count && (addend.empty() || addend.size() == count);
+  }
+  std::vector<float> multiplier, addend;
+};
+
+QConvWeights weights_of(const LowerContext& c, const Factors& factors) {
   return {c.constant(kWeights).values<int8_t>().data(),
-          c.has_input(kBias) ? c.constant(kBias).values<int32_t>().data() : nullptr, multiplier.data()};
+          c.has_input(kBias) ? c.constant(kBias).values<int32_t>().data() : nullptr, factors.multiplier.data(),
+          factors.addend.empty() ? nullptr : factors.addend.data()};
 }
 
 bool has_no_elements(const LowerContext& c) {
@@ -152,9 +162,8 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (has_no_elements(c)) return reject("", "an empty tensor");
   const CodeRange range = code_range(c.graph, n.inputs[0]);
   const QConvSpec spec = spec_of(c, range);
-  const std::vector<float> multiplier = n.reals("multiplier");
-  if (static_cast<int64_t>(multiplier.size()) != spec.shape.oc)
-    return reject("", "one multiplier an output channel is needed");
+  const Factors factors(n);
+  if (!factors.fit(spec.shape.oc)) return reject("", "one multiplier, and one addend, an output channel is needed");
   bool accepted = false;
   for (const QConvTactic& tactic : qconv_tactics()) {
     if (accepted && tactic.isa == Isa::kBaseline) {
@@ -165,7 +174,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
       reject(tactic.name, fmt::format("this CPU lacks {}", isa_name(tactic.isa)));
       continue;
     }
-    if (std::string why = tactic.reject(spec, weights_of(c, multiplier)); !why.empty()) {
+    if (std::string why = tactic.reject(spec, weights_of(c, factors)); !why.empty()) {
       reject(tactic.name, std::move(why));
       continue;
     }
@@ -192,8 +201,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
 
 std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) {
   const Variant v = parse_variant(candidate.variant);
-  const std::vector<float> multiplier = c.node.reals("multiplier");
-  QConvPacked packed = find_qconv_tactic(v.name)->pack(spec_of(c, v.range), weights_of(c, multiplier));
+  QConvPacked packed = find_qconv_tactic(v.name)->pack(spec_of(c, v.range), weights_of(c, Factors(c.node)));
   std::vector<Blob> blobs;
   blobs.push_back({std::move(packed.data), packed.bytes});
   return blobs;

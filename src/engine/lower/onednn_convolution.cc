@@ -2,10 +2,12 @@
 // (its own default is often not the fastest). The residual is a sum post-op in place, the activation an eltwise
 // post-op.
 #include <algorithm>
+#include <cmath>
 
 #include "base/cpu.h"
 #include "base/error.h"
 #include "engine/lower/onednn.h"
+#include "engine/magnitudes.h"
 #include "model/ops/window.h"
 
 namespace slipway {
@@ -86,6 +88,8 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
   if (!c.is_constant(1) || (c.has_input(kBias) && !c.is_constant(kBias))) return reject("weights are no constants");
   dnnl::post_ops probe;
   if (!append_activation(c.node, probe)) return reject("oneDNN has no such activation");
+  if (!std::isfinite(constant_magnitude(c.constant(1))))
+    return reject("NaN or infinity among its weights: some of oneDNN's kernels multiply padding by them");
   const size_t before = candidates.size();
   const Layout block = cpu_features().avx512 ? Layout::kBlocked16 : Layout::kBlocked8;
   const std::pair<Layout, Layout> pairs[] = {{block, block},

@@ -56,9 +56,10 @@ bool has_pads(const Node& node) {
   return false;
 }
 
-// Zero times an infinite weight is NaN, which the operator's own padding leaves out.
+// Zero times an infinite weight is NaN, which the operator's own padding leaves out. Weights that are not constant may
+// come to be infinite.
 bool may_multiply_zero(const Tensor* weights) {
-  if (weights == nullptr) return true;
+  if (weights == nullptr) return false;
   const std::vector<double> values = to_doubles(*weights);
   return std::all_of(values.begin(), values.end(), [](double w) { return std::isfinite(w); });
 }

@@ -1,10 +1,11 @@
 // DequantizeLinear moves below operators that only move values, which then run on integers: M(DQ(q)) = DQ(M(q)). Pad
-// moves when its value has an exact code. MaxPool counts, since dequantising is monotone. Weights move through
-// Transpose, their channel axis with them.
+// moves when its value has an exact code. MaxPool counts, since dequantising is monotone, but where a window may be
+// empty: no code is minus infinity. Weights move through Transpose, their channel axis with them.
 #include <algorithm>
 
 #include "engine/passes/passes.h"
 #include "engine/passes/quantized.h"
+#include "model/ops/window.h"
 
 namespace slipway {
 namespace {
@@ -52,6 +53,7 @@ bool push_through_move(Graph& graph, NodeId id) {
   const Node node = graph.node(id);
   const auto x = dequantized(graph, node.input(0));
   if (!x || node.outputs.size() != 1) return false;
+  if (node.is("MaxPool") && may_have_empty_windows(node)) return false;
   const Node dequantize = *graph.producer(node.inputs[0]);
   std::vector<ValueId> inputs = node.inputs;
   inputs[0] = x->codes;

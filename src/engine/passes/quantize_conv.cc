@@ -1,6 +1,6 @@
 // Conv between DequantizeLinear and QuantizeLinear becomes QConv, with the bias as int32 and, where they follow, Relu
 // or Clip, the residual Add (quantised before it or not) and the last quantiser. Without a quantiser the result is
-// FP32; so it is where the bias has to be added in floats.
+// FP32.
 #include "engine/passes/passes.h"
 #include "engine/passes/quantized.h"
 
@@ -13,24 +13,18 @@ bool convert(Graph& graph, NodeId id, const Positions& positions) {
   const auto x = dequantized(graph, conv.inputs[0]);
   const auto rows = quantized_weights(graph, conv.inputs[1], 0);
   if (!x || !rows) return false;
-  Tail tail = follow(graph, id, &positions);
-  const auto linear =
-      integer_linear(graph, *rows, conv.input(2), x->quantization, first_step(tail), graph.value(conv.outputs[0]).name);
+  const Tail tail = follow(graph, id, &positions);
+  const auto linear = integer_linear(graph, *rows, conv.input(2), x->quantization, graph.value(conv.outputs[0]).name);
   if (!linear) return false;
-  if (!linear->addend.empty()) tail = Tail{.bounds = kEverything, .mid_bounds = kEverything};
   NodeSpec spec{.op_type = "QConv",
                 .domain = std::string(kFusedDomain),
                 .name = conv.name,
                 .inputs = {x->codes, linear->weights, linear->bias},
-                .attributes = epilogue_attributes(tail, x->quantization, linear->products)};
+                .attributes = epilogue_attributes(tail, x->quantization, *linear)};
   for (const char* name : {"kernel_shape", "strides", "pads", "dilations", "group"})
     if (const auto it = conv.attributes.find(name); it != conv.attributes.end()) spec.attributes.insert(*it);
   if (tail.residual) spec.inputs.push_back(tail.residual->codes);
   if (!tail.residual && linear->bias == kNoValue) spec.inputs.pop_back();
-  if (!linear->addend.empty()) {
-    add_in_floats(graph, id, std::move(spec), linear->addend, static_cast<size_t>(rows->codes.rank()) - 2);
-    return true;
-  }
   rewrite(graph, tail.last, std::move(spec));
   return true;
 }

@@ -56,21 +56,15 @@ bool convert(Graph& graph, NodeId id) {
       end = add;
       bias = row;
     }
-  Tail tail = follow(graph, end, nullptr);
-  const auto linear =
-      integer_linear(graph, *weights, bias, x->quantization, first_step(tail), graph.value(node.outputs[0]).name);
+  const Tail tail = follow(graph, end, nullptr);
+  const auto linear = integer_linear(graph, *weights, bias, x->quantization, graph.value(node.outputs[0]).name);
   if (!linear) return false;
-  if (!linear->addend.empty()) tail = Tail{.bounds = kEverything, .mid_bounds = kEverything};
   NodeSpec spec{.op_type = "QGemm",
                 .domain = std::string(kFusedDomain),
                 .name = node.name,
                 .inputs = {x->codes, linear->weights},
-                .attributes = epilogue_attributes(tail, x->quantization, linear->products)};
+                .attributes = epilogue_attributes(tail, x->quantization, *linear)};
   if (linear->bias != kNoValue) spec.inputs.push_back(linear->bias);
-  if (!linear->addend.empty()) {
-    add_in_floats(graph, end, std::move(spec), linear->addend, 0);
-    return true;
-  }
   rewrite(graph, tail.last, std::move(spec));
   return true;
 }

@@ -1,9 +1,6 @@
 // Reading QDQ patterns. A quantiser is monotone, so bounds move through it: Q(clip(v, lo, hi)) = clamp(Q(v), Q(lo),
-// Q(hi)) exactly. The bias is brought to the scale of the products x·w; sums are proven to fit int32 for every input.
-// Where they do not because a channel is all bias (a quantiser chose its scale so that the bias just fits, ONNX Runtime
-// for one), weights and bias are halved until they do: rounding the weights moves the result by less than bias / 2^13.
-// A bias that was given in reals is rounded to steps of that scale only where the result's own steps are much larger;
-// else it is added in floats, after the sums.
+// Q(hi)) exactly. Sums are proven to fit int32 for every input, with the bias where it is given as codes in the scale
+// of the products x·w; else the bias is added in floats, after the sums.
 #include "engine/passes/quantized.h"
 
 #include <algorithm>
@@ -20,15 +17,11 @@ bool is_byte(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kUin
 
 bool is_small_integer(DType dtype) { return is_byte(dtype) || dtype == DType::kInt4 || dtype == DType::kUint4; }
 
-// The constant bias in reals, and as codes with their scales when it is a dequantised int32.
+// The constant bias: as codes where it is a dequantised int32 in the products' own scale, else in reals.
 struct Bias {
   std::vector<double> reals;
-  bool exact = false;  ///< codes below are in the products' own scale
   std::vector<int64_t> codes;
 };
-
-constexpr double kShareOfStep = 1.0 / 16;   // by which rounding a bias may move a result that is rounded anyway
-constexpr double kFloatAccuracy = 0x1p-22;  // and one that is not, relative to the bias
 
 bool is_row(const Tensor& t, size_t channels) {
   const auto count = static_cast<int64_t>(channels);
@@ -43,7 +36,7 @@ bool spread(std::vector<double>& values, size_t channels) {
 std::optional<Bias> read_bias(const Graph& graph, ValueId value, const std::vector<double>& products) {
   const size_t channels = products.size();
   Bias bias;
-  if (value == kNoValue) return Bias{std::vector<double>(channels, 0.0), true, std::vector<int64_t>(channels, 0)};
+  if (value == kNoValue) return bias;
   if (const Tensor* reals = graph.constant(value)) {
     if (reals->dtype() != DType::kFloat32 || !is_row(*reals, channels)) return std::nullopt;
     bias.reals = to_doubles(*reals);
@@ -63,11 +56,12 @@ std::optional<Bias> read_bias(const Graph& graph, ValueId value, const std::vect
   std::vector<double> scales = to_doubles(*scale);
   bias.codes = to_ints(*codes);
   if (!spread(scales, channels) || bias.codes.size() != channels) return std::nullopt;
-  bias.exact = true;
+  bool exact = true;
   for (size_t c = 0; c < channels; ++c) {
     bias.reals.push_back(static_cast<double>(bias.codes[c]) * scales[c]);
-    bias.exact &= std::abs(scales[c] - products[c]) <= 1e-5 * products[c];
+    exact &= std::abs(scales[c] - products[c]) <= 1e-5 * products[c];
   }
+  if (!exact) bias.codes.clear();
   return bias;
 }
 
@@ -81,39 +75,14 @@ bool fits(std::span<const int8_t> weights, double b, double x_lo, double x_hi) {
   return least >= std::numeric_limits<int32_t>::min() && most <= std::numeric_limits<int32_t>::max();
 }
 
-struct IntegerSums {
-  Tensor weights;
-  std::vector<int32_t> bias;
-  std::vector<double> products;
-  bool halved = false;
-};
-
-// Nothing when a sum could leave int32, or a bias in reals would be noticed to have been rounded.
-std::optional<IntegerSums> integer_sums(const Tensor& weights, const std::vector<double>& products, const Bias& bias,
-                                        const Quantization& x, double step) {
-  const size_t channels = products.size();
-  IntegerSums sums{weights, std::vector<int32_t>(channels), products};
+// Whether every channel's sum does; `codes` may be empty.
+bool fit(const Tensor& weights, const std::vector<int64_t>& codes, size_t channels, const Quantization& x) {
   const size_t depth = channels == 0 ? 0 : static_cast<size_t>(weights.elements()) / channels;
-  const double x_lo = x.lowest() - x.zero_point, x_hi = x.highest() - x.zero_point;
-  for (size_t c = 0; c < channels; ++c) {
-    double& product = sums.products[c];
-    double b = bias.exact ? static_cast<double>(bias.codes[c]) : std::nearbyint(bias.reals[c] / product);
-    double moved = 0;
-    while (!fits(sums.weights.values<int8_t>().subspan(c * depth, depth), b, x_lo, x_hi)) {
-      if (std::abs(b) <= static_cast<double>(depth) * 0x1p20 || !std::isfinite(b)) return std::nullopt;
-      for (int8_t& w : sums.weights.mutable_values<int8_t>().subspan(c * depth, depth))
-        w = static_cast<int8_t>(std::nearbyint(static_cast<double>(w) / 2));
-      b = std::nearbyint(b / 2);
-      product *= 2;
-      moved = std::abs(bias.reals[c]) * 0x1p-13;
-      sums.halved = true;
-    }
-    sums.bias[c] = static_cast<int32_t>(b);
-    if (bias.exact) continue;
-    moved += std::abs(b * product - bias.reals[c]);
-    if (!(moved <= (step > 0 ? kShareOfStep * step : kFloatAccuracy * std::abs(bias.reals[c])))) return std::nullopt;
-  }
-  return sums;
+  for (size_t c = 0; c < channels; ++c)
+    if (!fits(weights.values<int8_t>().subspan(c * depth, depth), codes.empty() ? 0 : static_cast<double>(codes[c]),
+              x.lowest() - x.zero_point, x.highest() - x.zero_point))
+      return false;
+  return true;
 }
 
 // Combines the bounds of Relu and Clip nodes that follow, one after the other.
@@ -226,43 +195,24 @@ std::optional<QuantizedWeights> quantized_weights(const Graph& graph, ValueId va
 }
 
 std::optional<IntegerLinear> integer_linear(Graph& graph, const QuantizedWeights& rows, ValueId bias_value,
-                                            const Quantization& x, double step, const std::string& base) {
+                                            const Quantization& x, const std::string& base) {
   IntegerLinear linear;
   for (double s : rows.scales) linear.products.push_back(static_cast<double>(x.scale) * s);
-  const auto bias = read_bias(graph, bias_value, linear.products);
-  if (!bias) return std::nullopt;
   const size_t channels = rows.scales.size();
-  auto sums = integer_sums(rows.codes, linear.products, *bias, x, step);
-  if (!sums && !bias->exact) {
-    const Bias none{std::vector<double>(channels, 0.0), true, std::vector<int64_t>(channels, 0)};
-    sums = integer_sums(rows.codes, linear.products, none, x, step);
-    linear.addend.assign(bias->reals.begin(), bias->reals.end());
-    bias_value = kNoValue;
+  auto bias = read_bias(graph, bias_value, linear.products);
+  if (!bias) return std::nullopt;
+  if (!fit(rows.codes, bias->codes, channels, x)) bias->codes.clear();
+  if (!fit(rows.codes, bias->codes, channels, x)) return std::nullopt;
+  if (std::any_of(bias->reals.begin(), bias->reals.end(), [](double b) { return !std::isfinite(b); }))
+    return std::nullopt;
+  linear.weights = rows.constant != kNoValue ? rows.constant : graph.add_constant(base + "_codes", rows.codes);
+  if (bias->codes.empty()) {
+    linear.addend = std::move(bias->reals);
+    return linear;
   }
-  if (!sums) return std::nullopt;
-  linear.products = sums->products;
-  linear.weights =
-      rows.constant != kNoValue && !sums->halved ? rows.constant : graph.add_constant(base + "_codes", sums->weights);
-  if (bias_value != kNoValue)
-    linear.bias =
-        graph.add_constant(base + "_bias_codes", Tensor::of<int32_t>({static_cast<int64_t>(channels)}, sums->bias));
+  const std::vector<int32_t> codes(bias->codes.begin(), bias->codes.end());
+  linear.bias = graph.add_constant(base + "_bias_codes", Tensor::of<int32_t>({static_cast<int64_t>(channels)}, codes));
   return linear;
-}
-
-void add_in_floats(Graph& graph, NodeId end, NodeSpec integer, const std::vector<float>& addend, size_t axes_after) {
-  const std::string name = graph.value(graph.node(end).outputs[0]).name;
-  const Shape shape = graph.value(graph.node(end).outputs[0]).shape;
-  Dims dims(axes_after + 1, 1);
-  dims[0] = static_cast<int64_t>(addend.size());
-  const ValueId row = graph.add_constant(name + "_bias", Tensor::of<float>(dims, addend));
-  const ValueId products = graph.add_node(std::move(integer), name + "_products", end);
-  graph.set_type(products, DType::kFloat32, shape);
-  rewrite(graph, end, {.op_type = "Add", .inputs = {products, row}});
-}
-
-double first_step(const Tail& tail) {
-  const auto& first = tail.mid ? tail.mid : tail.y;
-  return first ? static_cast<double>(first->scale) : 0.0;
 }
 
 Positions positions_of(const std::vector<NodeId>& order) {
@@ -317,13 +267,15 @@ void set_output_attributes(Attributes& attributes, const Quantization& y, const 
   attributes.insert_or_assign("y_hi", int64_t{y.code(bounds.hi)});
 }
 
-Attributes epilogue_attributes(const Tail& tail, const Quantization& x, const std::vector<double>& products) {
+Attributes epilogue_attributes(const Tail& tail, const Quantization& x, const IntegerLinear& linear) {
   Attributes attributes{{"x_zero_point", int64_t{x.zero_point}}};
   const double y_scale = tail.y ? static_cast<double>(tail.y->scale) : 1.0;
   const double first_scale = tail.mid ? static_cast<double>(tail.mid->scale) : y_scale;
-  std::vector<float> multiplier;
-  for (double p : products) multiplier.push_back(static_cast<float>(p / first_scale));
+  std::vector<float> multiplier, addend;
+  for (double p : linear.products) multiplier.push_back(static_cast<float>(p / first_scale));
+  for (double a : linear.addend) addend.push_back(static_cast<float>(a / first_scale));
   attributes.insert_or_assign("multiplier", std::move(multiplier));
+  if (!addend.empty()) attributes.insert_or_assign("addend", std::move(addend));
   if (tail.mid) {
     attributes.insert_or_assign("mid_multiplier", static_cast<float>(first_scale / y_scale));
     attributes.insert_or_assign("mid_zero_point", int64_t{tail.mid->zero_point});

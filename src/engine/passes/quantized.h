@@ -47,15 +47,12 @@ std::optional<QuantizedWeights> quantized_weights(const Graph& graph, ValueId va
 struct IntegerLinear {
   ValueId weights, bias = kNoValue;
   std::vector<double> products;  ///< x scale · weight scale for each channel
-  std::vector<float> addend;     ///< set: the bias does not round well to the products' scale; add_in_floats() it
+  std::vector<double> addend;    ///< the bias for each channel in reals, where it is not in `bias`; empty: none
 };
-/// `rows` holds each output channel's weights contiguously, `step` is first_step() of what follows. Nothing when a sum
-/// could leave int32 or the bias is not constant. Adds constants to the graph, named after `base`.
+/// `rows` holds each output channel's weights contiguously. Nothing when a sum could leave int32, or the bias is not
+/// constant or not finite. Adds constants to the graph, named after `base`.
 std::optional<IntegerLinear> integer_linear(Graph& graph, const QuantizedWeights& rows, ValueId bias,
-                                            const Quantization& x, double step, const std::string& base);
-/// Makes the node at the end of a linear operator (itself, or the Add of its bias) the Add of a row to the result of
-/// `integer`, which is left as floats. `axes_after`: of the result, behind its channels.
-void add_in_floats(Graph& graph, NodeId end, NodeSpec integer, const std::vector<float>& addend, size_t axes_after);
+                                            const Quantization& x, const std::string& base);
 
 /// What follows a linear operator up to where its result is quantised, or is left as floats.
 struct Tail {
@@ -71,11 +68,9 @@ Positions positions_of(const std::vector<NodeId>& order);
 /// Follows single uses from the node's output. With `positions`, Adds of a quantised tensor of the same shape count as
 /// residuals, except where the other side comes from a convolution further down: that one takes the sum.
 Tail follow(const Graph& graph, NodeId linear, const Positions* positions);
-/// The step of the grid that a linear operator's result is rounded to before anything else; 0 when it is not.
-double first_step(const Tail& tail);
 
-/// multiplier, mid_*, residual_*, y_* and f_* as the fused operators define them.
-Attributes epilogue_attributes(const Tail& tail, const Quantization& x, const std::vector<double>& products);
+/// multiplier, addend, mid_*, residual_*, y_* and f_* as the fused operators define them.
+Attributes epilogue_attributes(const Tail& tail, const Quantization& x, const IntegerLinear& linear);
 /// y_dtype, y_zero_point, y_lo, y_hi.
 void set_output_attributes(Attributes& attributes, const Quantization& y, const Bounds& bounds);
 

@@ -222,6 +222,13 @@ std::vector<float> multipliers(const EvalContext& ctx, int64_t channels) {
   return values;
 }
 
+std::vector<float> addends(const EvalContext& ctx, int64_t channels) {
+  std::vector<float> values = ctx.node.reals("addend");
+  if (values.empty()) values.assign(static_cast<size_t>(channels), 0.0f);
+  if (static_cast<int64_t>(values.size()) != channels) ctx.reject("addend must have one entry a channel");
+  return values;
+}
+
 std::vector<int32_t> bias_of(const EvalContext& ctx, int64_t channels) {
   if (!ctx.has_input(2)) return std::vector<int32_t>(static_cast<size_t>(channels), 0);
   if (ctx.input(2).elements() != channels) ctx.reject("the bias must have one entry a channel");
@@ -277,7 +284,8 @@ void eval_qconv(EvalContext& ctx) {
   const Tensor &x = ctx.input(0), &w = ctx.input(1);
   if (w.dtype() != DType::kInt8) ctx.reject("the weights must be i8");
   const ConvGeometry geometry = conv_geometry(ctx.node, x.dims(), w.dims());
-  const std::vector<float> multiplier = multipliers(ctx, geometry.out_channels);
+  const std::vector<float> multiplier = multipliers(ctx, geometry.out_channels),
+                           addend = addends(ctx, geometry.out_channels);
   const std::vector<int32_t> bias = bias_of(ctx, geometry.out_channels);
   const std::vector<uint32_t> modular_bias(bias.begin(), bias.end());
   const int64_t zero_points[] = {int_of(ctx.node, "x_zero_point")}, no_zero_point[] = {0};
@@ -293,7 +301,9 @@ void eval_qconv(EvalContext& ctx) {
   const size_t pixels = sums.empty() ? 1 : sums.size() / static_cast<size_t>(geometry.batch * geometry.out_channels);
   for (size_t i = 0; i < sums.size(); ++i) {
     const auto acc = static_cast<float>(static_cast<int32_t>(sums[i]));
-    float f = epilogue.through_middle(acc * multiplier[i / pixels % multiplier.size()]);
+    const size_t channel = i / pixels % multiplier.size();
+    const float product = acc * multiplier[channel];
+    float f = epilogue.through_middle(product + addend[channel]);
     if (!residual.empty()) {
       const float r = static_cast<float>(residual[i]) * residual_multiplier;
       f = f + r;
@@ -312,7 +322,7 @@ void eval_qgemm(EvalContext& ctx) {
   const int64_t columns = w.dims()[0], depth = w.dims()[1];
   Dims dims = a.dims();
   dims.back() = columns;
-  const std::vector<float> multiplier = multipliers(ctx, columns);
+  const std::vector<float> multiplier = multipliers(ctx, columns), addend = addends(ctx, columns);
   const std::vector<int32_t> bias = bias_of(ctx, columns), as = less_zero_point(a, int_of(ctx.node, "x_zero_point")),
                              ws = less_zero_point(w, 0);
   Epilogue epilogue(ctx, dims);
@@ -322,8 +332,8 @@ void eval_qgemm(EvalContext& ctx) {
       int64_t acc = bias[static_cast<size_t>(n)];
       for (int64_t k = 0; k < depth; ++k)
         acc += as[static_cast<size_t>(row * depth + k)] * ws[static_cast<size_t>(n * depth + k)];
-      const float f = static_cast<float>(static_cast<int32_t>(acc)) * multiplier[static_cast<size_t>(n)];
-      epilogue.store(row * columns + n, epilogue.through_middle(f));
+      const float product = static_cast<float>(static_cast<int32_t>(acc)) * multiplier[static_cast<size_t>(n)];
+      epilogue.store(row * columns + n, epilogue.through_middle(product + addend[static_cast<size_t>(n)]));
     }
   ctx.set_output(0, std::move(epilogue.y));
 }

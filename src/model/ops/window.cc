@@ -152,6 +152,15 @@ Window conv_window(const Node& node, std::span<const int64_t> x, std::span<const
   return concrete(node, a, x, [&](Axis& axis, size_t, int64_t input) { return resolve(node, a, axis, input); });
 }
 
+bool may_have_empty_windows(const Node& node) {
+  const Dims kernel = node.integers("kernel_shape"), dilations = node.integers("dilations"),
+             pads = node.integers("pads");
+  return std::any_of(dilations.begin(), dilations.end(), [](int64_t d) { return d != 1; }) ||
+         std::any_of(pads.begin(), pads.end(), [&](int64_t pad) {
+           return std::any_of(kernel.begin(), kernel.end(), [&](int64_t k) { return pad >= k; });
+         });
+}
+
 Window pool_window(const Node& node, std::span<const int64_t> x) {
   const WindowAttributes a = read_window(node);
   require_ranks(node, x.size(), a.kernel.size());

@@ -42,6 +42,10 @@ Window pool_window(const Node& node, std::span<const int64_t> x);
 /// w [C,M/group,…]; output_shape and output_padding resolved.
 Window conv_transpose_window(const Node& node, std::span<const int64_t> x, std::span<const int64_t> w);
 
+/// Whether a pool of these attributes may have windows that lie in the padding alone, whatever its sizes: their maximum
+/// is minus infinity. False is a proof.
+bool may_have_empty_windows(const Node& node);
+
 /// Output sizes for input sizes that may be symbolic: a size that the window keeps stays the same symbol.
 std::vector<Dim> window_output(const Node& node, const WindowAttributes& attributes, std::span<const Dim> input);
 std::vector<Dim> transposed_window_output(const Node& node, const WindowAttributes& attributes,
