@@ -6,6 +6,21 @@ target_include_directories(slipway_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_compile_definitions(slipway_options INTERFACE SLIPWAY_VERSION="${PROJECT_VERSION}"
   $<$<BOOL:${SLIPWAY_CHECKED}>:SLIPWAY_CHECKED=1> $<$<BOOL:${SLIPWAY_STD_THREADS}>:SLIPWAY_STD_THREADS=1>)
 
+# Compiles a target's files a dozen at a time. Names in their anonymous namespaces must differ within a folder; where it is
+# natural that they do not (a kernel's `run`, a tactic's `propose`), files stay on their own.
+function(slipway_unity target)
+  if(NOT SLIPWAY_UNITY)
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
+  target_compile_options(${target} PRIVATE -Wno-subobject-linkage)
+  foreach(source ${ARGN})
+    if(source MATCHES "/engine/(kernels|lower)/")
+      set_source_files_properties(${source} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+    endif()
+  endforeach()
+endfunction()
+
 # slipway_folder(NAME LIBS …): the library slipway_NAME, and, with tests on, the program NAME_test.
 function(slipway_folder name)
   cmake_parse_arguments(arg "" "" "LIBS" ${ARGN})
@@ -23,6 +38,7 @@ function(slipway_folder name)
   if(NOT SLIPWAY_STD_THREADS)
     target_link_libraries(${target} PUBLIC OpenMP::OpenMP_CXX)
   endif()
+  slipway_unity(${target} ${sources})
   foreach(source ${sources})
     if(source MATCHES "_avx2\\.cc$")
       set_source_files_properties(${source} PROPERTIES SKIP_PRECOMPILE_HEADERS ON
@@ -86,6 +102,7 @@ function(slipway_program)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cli/*.cc)
   list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench)\\.cc$")
   add_executable(slipway ${sources})
+  slipway_unity(slipway ${sources})
   target_link_libraries(slipway PRIVATE slipway_ship CLI11::CLI11)
   if(NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize")
     target_link_libraries(slipway PRIVATE PkgConfig::JEMALLOC)

@@ -20,7 +20,7 @@ namespace {
 
 using nlohmann::json;
 
-struct Options {
+struct BenchFlags {
   std::vector<std::string> models, dims;
   int64_t batch = 1;
   int threads = 1, rounds = 5;
@@ -37,7 +37,7 @@ struct Entry {
   uint64_t peak = 0, peak_over_start = 0;
 };
 
-void prepare(Entry& entry, const Options& o) {
+void prepare(Entry& entry, const BenchFlags& o) {
   entry.plan_path = entry.model;
   if (Plan::is_plan_file(entry.model)) return;
   const char* folder = std::getenv("TMPDIR");
@@ -54,7 +54,7 @@ void prepare(Entry& entry, const Options& o) {
                                    entry.plan_path, entry.model);
 }
 
-json summary(const Entry& e, const Options& o, const Entry& first) {
+json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
   const double median = quantile(e.times_ms, 0.5), p99 = quantile(e.times_ms, 0.99), mean = summarize(e.times_ms).mean;
   json j = {{"model", e.model},
             {"precision", e.plan->opened().precision},
@@ -82,7 +82,7 @@ json summary(const Entry& e, const Options& o, const Entry& first) {
   return j;
 }
 
-void run(const Options& o) {
+void run_bench(const BenchFlags& o) {
   if (!(o.seconds > 0) || o.rounds < 1)
     fail(ErrorCode::kInvalidArgument, "Seconds and rounds must be positive: {} and {}", o.seconds, o.rounds);
   std::vector<Entry> entries(o.models.size());
@@ -144,7 +144,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_bench(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<BenchFlags>();
   CLI::App* verb =
       add_verb(cli, "bench", "Measure latency, throughput, start-up and memory",
                "  slipway bench model.onnx --batch 32 --threads 2\n"
@@ -157,7 +157,7 @@ void add_bench(Cli& cli) {
   verb->add_option("--rounds", o->rounds, "Rounds that the seconds are cut into")->capture_default_str();
   verb->add_option("--dim", o->dims, "Size of another free dimension, NAME=SIZE (repeatable)");
   verb->add_flag("--no-tune", o->no_tune, "Take the likely fastest candidates without timing them");
-  verb->callback([=] { run(*o); });
+  verb->callback([=] { run_bench(*o); });
 }
 
 }  // namespace slipway

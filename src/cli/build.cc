@@ -11,7 +11,7 @@
 namespace slipway {
 namespace {
 
-struct Options {
+struct BuildFlags {
   std::string model, output, target = "cpu", timing_cache;
   std::vector<std::string> dims;
   int64_t batch = 1;
@@ -19,7 +19,7 @@ struct Options {
   bool json = false, no_tune = false;
 };
 
-void run(const Options& o) {
+void run_build(const BuildFlags& o) {
   if (o.target != "cpu")
     fail(ErrorCode::kUnsupported,
          "Slipway builds plans for CPUs; for '{}' give the ONNX file to TensorRT: trtexec --onnx={} "
@@ -67,7 +67,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_build(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<BuildFlags>();
   CLI::App* verb = add_verb(cli, "build", "Time the candidates on this machine and freeze the fastest as a plan",
                             "  slipway build model.onnx -o model.plan --batch 8 --threads 2", o->json);
   verb->add_option("model", o->model, "ONNX file, or a plan to build anew")->required();
@@ -80,7 +80,7 @@ void add_build(Cli& cli) {
   verb->add_option("--timing-cache", o->timing_cache,
                    "File of timings, read and extended (default: in the user's cache folder)");
   verb->add_flag("--no-tune", o->no_tune, "Take the likely fastest candidates without timing them");
-  verb->callback([=] { run(*o); });
+  verb->callback([=] { run_build(*o); });
 }
 
 }  // namespace slipway

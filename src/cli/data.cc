@@ -71,9 +71,9 @@ void preview(const PreviewOptions& o) {
                                                   Split::kTest, preview_index(data, Split::kTest, shown, i)))})
                                               .at(0)));
   const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));
-  nlohmann::json json = {{"data", o.data},         {"output", output},       {"samples", size},
-                         {"input_min", stats.min}, {"input_max", stats.max}, {"input_mean", stats.mean},
-                         {"input_std", stats.std}, {"remark", stats.remark}};
+  nlohmann::json facts = {{"data", o.data},         {"output", output},       {"samples", size},
+                          {"input_min", stats.min}, {"input_max", stats.max}, {"input_mean", stats.mean},
+                          {"input_std", stats.std}, {"remark", stats.remark}};
   std::string verdict = "the set has no labels, so there is no accuracy to show";
   if (data.has_labels()) {
     const int64_t count = std::min(o.samples, size);
@@ -98,15 +98,15 @@ void preview(const PreviewOptions& o) {
     const double accuracy = matrix.accuracy();
     verdict = fmt::format("top-1 accuracy {:.2f} % on {} samples (95 % interval {:.1f} to {:.1f} %)", 100 * accuracy,
                           count, 100 * interval.low, 100 * interval.high);
-    json["accuracy"] = accuracy;
-    json["accuracy_samples"] = count;
+    facts["accuracy"] = accuracy;
+    facts["accuracy_samples"] = count;
     const std::string warning = chance_warning(accuracy, chance_agreement(matrix));
-    json["warning"] = warning;
+    facts["warning"] = warning;
     if (!warning.empty()) warnings.push_back(warning);
   }
-  json["warnings"] = warnings;
+  facts["warnings"] = warnings;
   write_file(output, contact_sheet_html(data, Split::kTest, shown, predictions));
-  if (o.json) return print_json(json);
+  if (o.json) return print_json(facts);
   fmt::print("{}", contact_sheet_text(data, Split::kTest, shown, predictions));
   fmt::print("\n{}\n", verdict);
   for (const std::string& warning : warnings) fmt::print("WARNING: {}\n", warning);

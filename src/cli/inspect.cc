@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-struct Options {
+struct InspectFlags {
   std::string model, why;
   std::vector<std::string> dims;
   int64_t batch = 1;
@@ -44,7 +44,7 @@ bool stands_for(const StepInfo& step, const std::string& name) {
   return step.name == name || std::find(step.origins.begin(), step.origins.end(), name) != step.origins.end();
 }
 
-void explain(const Options& o, const Graph& graph) {
+void explain(const InspectFlags& o, const Graph& graph) {
   const auto plan = Plan::build(graph, {.batch = o.batch,
                                         .dims = parse_dims(o.dims),
                                         .threads = o.threads,
@@ -74,7 +74,7 @@ void explain(const Options& o, const Graph& graph) {
          o.why);
 }
 
-void print_steps(const Options& o, const Plan& plan) {
+void print_steps(const InspectFlags& o, const Plan& plan) {
   if (o.json) {
     json steps = json::array();
     for (const StepInfo& s : plan.steps())
@@ -103,7 +103,7 @@ struct Row {
   double flops = 0;
 };
 
-void run(const Options& o) {
+void run_inspect(const InspectFlags& o) {
   if (o.steps && Plan::is_plan_file(o.model)) return print_steps(o, *Plan::open(o.model));
   Graph graph = load_model(o.model);
   if (!o.why.empty()) return explain(o, graph);
@@ -193,7 +193,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_inspect(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<InspectFlags>();
   CLI::App* verb =
       add_verb(cli, "inspect", "Show what a model or plan is made of",
                "  slipway inspect model.onnx\n"
@@ -208,7 +208,7 @@ void add_inspect(Cli& cli) {
   verb->add_option("--batch", o->batch, "Samples a run")->capture_default_str();
   verb->add_option("--threads", o->threads, "Threads a run (with --why and --steps)")->capture_default_str();
   verb->add_option("--dim", o->dims, "Size of another free dimension, NAME=SIZE (repeatable)");
-  verb->callback([=] { run(*o); });
+  verb->callback([=] { run_inspect(*o); });
 }
 
 }  // namespace slipway

@@ -16,7 +16,7 @@
 namespace slipway {
 namespace {
 
-struct Options {
+struct LoadFlags {
   LoadOptions load;
   std::string data, recording, soak, html, concurrency_range;
   int concurrency = 0;  ///< 0: the default of the mode
@@ -65,7 +65,7 @@ std::vector<int> parse_range(const std::string& text) {
   return levels;
 }
 
-void require_consistent(const Options& o) {
+void require_consistent(const LoadFlags& o) {
   if (!o.data.empty() && !o.recording.empty())
     fail(ErrorCode::kInvalidArgument, "Samples come from --data or from --recording, not from both.");
   if (o.load.predict && o.data.empty())
@@ -82,7 +82,7 @@ void require_consistent(const Options& o) {
 }
 
 /// The samples, and what they are in words. Settles the model's name.
-std::vector<LoadSample> make_samples(Options& o, bool replay, std::string& words) {
+std::vector<LoadSample> make_samples(LoadFlags& o, bool replay, std::string& words) {
   LoadOptions& load = o.load;
   std::vector<LoadSample> samples;
   if (!o.recording.empty()) {
@@ -115,7 +115,7 @@ std::vector<LoadSample> make_samples(Options& o, bool replay, std::string& words
   return samples;
 }
 
-int run(Options o) {
+int run_load(LoadFlags o) {
   require_consistent(o);
   LoadOptions& load = o.load;
   load.quiet = o.json;
@@ -155,7 +155,7 @@ int run(Options o) {
 }  // namespace
 
 void add_load(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<LoadFlags>();
   CLI::App* verb = add_verb(
       cli, "load", "Put a running server under load: closed or open loop, replay, soak, with thresholds",
       "  slipway load http://127.0.0.1:8000 --data data.yaml --concurrency 16\n"
@@ -206,7 +206,7 @@ void add_load(Cli& cli) {
                    "Growth that a soak allows")
       ->capture_default_str();
   verb->add_option("--html", o->html, "Page of curves to write");
-  verb->callback([=, &cli] { cli.exit_code = run(*o); });
+  verb->callback([=, &cli] { cli.exit_code = run_load(*o); });
 }
 
 }  // namespace slipway

@@ -9,7 +9,7 @@
 namespace slipway {
 namespace {
 
-struct Options {
+struct OptimizeFlags {
   std::string model, output, dump_folder;
   std::vector<std::string> disabled;
   int stop_after = -1;
@@ -23,7 +23,7 @@ void list_passes() {
   table.print();
 }
 
-void run(const Options& o) {
+void run_optimize(const OptimizeFlags& o) {
   if (o.list) return list_passes();
   require_replaces_nothing({o.output}, {o.model});
   require_writable(o.output);
@@ -63,7 +63,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_optimize(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<OptimizeFlags>();
   CLI::App* verb = add_verb(cli, "optimize", "Run the graph passes alone; the result is standard ONNX",
                             "  slipway optimize model.onnx -o model.opt.onnx\n"
                             "  slipway optimize --list          the passes, in order",
@@ -77,7 +77,7 @@ void add_optimize(Cli& cli) {
   verb->add_option("--dump", o->dump_folder, "Folder for the graph's text after every pass that changed something");
   verb->callback([=] {
     if (!*list && (!*model || !*output)) throw CLI::RequiredError("model and --output");
-    run(*o);
+    run_optimize(*o);
   });
 }
 

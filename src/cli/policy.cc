@@ -9,12 +9,12 @@
 namespace slipway {
 namespace {
 
-struct Options {
+struct PolicyFlags {
   std::string output, file;
   bool json = false, force = false;
 };
 
-void init(const Options& o) {
+void init(const PolicyFlags& o) {
   if (o.output.empty()) {
     if (o.json)
       print_json({{"text", policy_template()}, {"digest", policy_digest(Policy())}});
@@ -31,7 +31,7 @@ void init(const Options& o) {
     fmt::print("wrote the default policy, every key explained: {}\n", o.output);
 }
 
-void check(const Options& o) {
+void check(const PolicyFlags& o) {
   const std::string digest = policy_digest(load_policy(o.file));
   if (o.json)
     print_json({{"policy", o.file}, {"digest", digest}});
@@ -45,7 +45,7 @@ void add_policy(Cli& cli) {
   CLI::App* verb = cli.app.add_subcommand("policy", "Write or check a policy: what a candidate model must keep");
   verb->require_subcommand(1);
   Cli inner{*verb};
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<PolicyFlags>();
   CLI::App* write =
       add_verb(inner, "init", "The defaults as a commented file", "  slipway policy init -o policy.yaml", o->json);
   write->add_option("-o,--output", o->output, "File to write; without it, standard output");

@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t kShownDisagreements = 10;
 
-struct Options {
+struct QatFlags {
   std::string model, data, output, report, bits = "w8a8", loss = "mixed", optimizer = "sgd", method = "mse",
                                            profile = "portable";
   QatOptions qat;
@@ -32,7 +32,7 @@ void require_range(const char* option, double value, double low, double high) {
 }
 
 /// What is wrong with the options alone; nothing is read for it.
-void require_sensible(const Options& o) {
+void require_sensible(const QatFlags& o) {
   const QatOptions& q = o.qat;
   constexpr double kMany = 1e9;
   require_range("--epochs", static_cast<double>(q.epochs), 1, 1e5);
@@ -67,7 +67,7 @@ void require_sensible(const Options& o) {
 }
 
 /// The model must be a float one that the data fits, as far as that is known before training.
-void require_fitting(const Options& o) {
+void require_fitting(const QatFlags& o) {
   require_replaces_nothing({o.output, o.report, o.qat.checkpoint}, {o.model}, {o.data});
   Graph model = load_onnx(o.model);
   activation_grid(o.qat.quantize);
@@ -115,7 +115,7 @@ void print_agreement(const QatAgreement& a) {
   if (unequal > static_cast<int64_t>(shown)) fmt::print("and {} more\n", unequal - static_cast<int64_t>(shown));
 }
 
-void print_result(const Options& o, const QatResult& r) {
+void print_result(const QatFlags& o, const QatResult& r) {
   const std::string bits = bits_name(o.qat.quantize);
   fmt::print(
       "\nTraining ended: {}.\n{} of {} nodes run on integers; {:.1f} s an epoch, {:.0f} s in all; epoch {} is "
@@ -138,7 +138,7 @@ void print_result(const Options& o, const QatResult& r) {
   fmt::print("\nwrote {}\n", o.output);
 }
 
-void run(Options& o) {
+void run_qat(QatFlags& o) {
   QatOptions& q = o.qat;
   parse_bits(o.bits, q.quantize);
   q.loss = parse_qat_loss(o.loss);
@@ -172,7 +172,7 @@ void run(Options& o) {
   if (!o.report.empty()) fmt::print("report: {}\n", o.report);
 }
 
-void add_training(CLI::App* verb, Options& o) {
+void add_training(CLI::App* verb, QatFlags& o) {
   QatOptions& q = o.qat;
   const char* group = "Training";
   verb->add_option("--epochs", q.epochs, "Times that the training data is gone through")
@@ -213,7 +213,7 @@ void add_training(CLI::App* verb, Options& o) {
   verb->add_option("--threads", q.threads, "Threads; 0: all cores")->capture_default_str()->group(group);
 }
 
-void add_samples(CLI::App* verb, Options& o) {
+void add_samples(CLI::App* verb, QatFlags& o) {
   QatOptions& q = o.qat;
   const char* group = "Data";
   verb->add_option("--samples", q.samples, "Train on so many, spread evenly over the training split; all without it")
@@ -229,7 +229,7 @@ void add_samples(CLI::App* verb, Options& o) {
   verb->add_flag("--no-flip", o.no_flip, "Never mirror them")->group(group);
 }
 
-void add_quantisation(CLI::App* verb, Options& o) {
+void add_quantisation(CLI::App* verb, QatFlags& o) {
   QatOptions& q = o.qat;
   const char* group = "Quantisation";
   verb->add_option("--bits", o.bits, "Of weights and activations: w8a8 or w4a8")->capture_default_str()->group(group);
@@ -252,7 +252,7 @@ void add_quantisation(CLI::App* verb, Options& o) {
 }  // namespace
 
 void add_qat(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<QatFlags>();
   CLI::App* verb = add_verb(
       cli, "qat", "Quantise with training: learns what rounding costs and wins it back",
       "  slipway qat model.onnx --data data.yaml -o model.qat.onnx\n"
@@ -275,7 +275,7 @@ void add_qat(Cli& cli) {
   add_quantisation(verb, *o);
   add_training(verb, *o);
   add_samples(verb, *o);
-  verb->callback([=] { run(*o); });
+  verb->callback([=] { run_qat(*o); });
 }
 
 }  // namespace slipway

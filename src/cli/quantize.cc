@@ -17,7 +17,7 @@
 namespace slipway {
 namespace {
 
-struct Options {
+struct QuantizeFlags {
   std::string model, data, output, method = "mse", profile = "portable", save_calibration, strategy = "ptq", policy;
   const CLI::App* verb = nullptr;
   std::vector<std::string> exclude, exclude_regex;
@@ -66,14 +66,14 @@ void print_report(const QuantizeReport& report, bool tensors) {
 }
 
 /// What the policy asks for; bits given on the command line come first.
-QuantizationGoal goal_of(const Options& o) {
+QuantizationGoal goal_of(const QuantizeFlags& o) {
   QuantizationGoal goal = o.policy.empty() ? QuantizationGoal() : quantization_goal(load_policy(o.policy));
   if (o.verb->count("--activation-bits") > 0) goal.activation_bits = o.activation_bits;
   if (o.verb->count("--weight-bits") > 0) goal.weight_bits = o.weight_bits;
   return goal;
 }
 
-void require_consistent(const Options& o, const std::optional<QuantizeStrategy>& strategy) {
+void require_consistent(const QuantizeFlags& o, const std::optional<QuantizeStrategy>& strategy) {
   if (strategy && !o.policy.empty())
     fail(ErrorCode::kInvalidArgument,
          "A policy decides between PTQ and QAT only with --strategy auto; leave out --policy: {}", o.policy);
@@ -86,7 +86,7 @@ void require_consistent(const Options& o, const std::optional<QuantizeStrategy>&
 }
 
 /// By the rule, or QAT with its defaults; returns the exit status.
-int run_strategy(const Options& o, const Dataset& data, const QuantizeOptions& quantize_options,
+int run_strategy(const QuantizeFlags& o, const Dataset& data, const QuantizeOptions& quantize_options,
                  const std::optional<QuantizeStrategy>& strategy) {
   std::optional<QuantizeReport> report;
   AutoQuantizeOptions options{
@@ -120,7 +120,7 @@ int run_strategy(const Options& o, const Dataset& data, const QuantizeOptions& q
   return result.met ? 0 : exit_status(ErrorCode::kVerificationFailed);
 }
 
-int run(const Options& o) {
+int run_quantize(const QuantizeFlags& o) {
   const std::optional<QuantizeStrategy> strategy = parse_strategy(o.strategy);
   require_consistent(o, strategy);
   QuantizeOptions options;
@@ -168,7 +168,7 @@ int run(const Options& o) {
 }  // namespace
 
 void add_quantize(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<QuantizeFlags>();
   CLI::App* verb = add_verb(
       cli, "quantize", "Quantise to INT8, weights also to INT4, after training, with calibration data",
       "  slipway quantize model.onnx --data data.yaml -o model.int8.onnx\n"
@@ -213,7 +213,7 @@ void add_quantize(Cli& cli) {
   verb->add_option("--save-calibration", o->save_calibration, "Also write what was observed, as JSON");
   verb->add_option("--threads", o->threads, "Threads")->capture_default_str();
   verb->add_flag("--tensors", o->tensors, "Print every activation's scale, range, method and SQNR");
-  verb->callback([=, &cli] { cli.exit_code = run(*o); });
+  verb->callback([=, &cli] { cli.exit_code = run_quantize(*o); });
 }
 
 }  // namespace slipway

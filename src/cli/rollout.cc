@@ -21,14 +21,14 @@ using Json = nlohmann::json;
 constexpr int64_t kTimeoutMs = 30'000;
 constexpr auto kPoll = std::chrono::milliseconds(500);
 
-struct Options {
+struct RolloutFlags {
   std::string model, url = "http://127.0.0.1:8002", token, steps, override_unverified, output;
   int64_t version = 0, lines = 50;
   bool json = false, wait = false, force = false;
 };
 
 /// The server's answer, or its error as ours.
-Json call(const Options& o, const std::string& method, const std::string& target, const Json& body = {}) {
+Json call(const RolloutFlags& o, const std::string& method, const std::string& target, const Json& body = {}) {
   const char* token = std::getenv("SLIPWAY_ADMIN_TOKEN");
   const AdminReply reply = admin_call(o.url, method, target, body.is_null() ? "" : body.dump(),
                                       o.token.empty() && token != nullptr ? token : o.token, kTimeoutMs);
@@ -46,7 +46,7 @@ Json call(const Options& o, const std::string& method, const std::string& target
   throw Error(code, said);
 }
 
-std::string target_of(const Options& o, const std::string& verb = "") {
+std::string target_of(const RolloutFlags& o, const std::string& verb = "") {
   return "/api/rollouts/" + percent_encode(o.model) + (verb.empty() ? "" : "/" + verb);
 }
 
@@ -92,9 +92,9 @@ void print_status(const Json& s) {
     fmt::print("  {:<12} {}: {}\n", v.value("verdict", ""), v.value("name", ""), v.value("sentence", ""));
 }
 
-void show(const Options& o, const Json& s) { o.json ? print_json(s) : print_status(s); }
+void show(const RolloutFlags& o, const Json& s) { o.json ? print_json(s) : print_status(s); }
 
-void status(const Options& o) {
+void status(const RolloutFlags& o) {
   const Json answer = call(o, "GET", o.model.empty() ? "/api/rollouts" : target_of(o));
   if (o.json) return print_json(answer);
   if (!answer.is_array()) return print_status(answer);
@@ -103,7 +103,7 @@ void status(const Options& o) {
 }
 
 /// Prints what happens until the rollout is over: 0 promoted, 1 sent back or aborted.
-int follow(const Options& o, Json s) {
+int follow(const RolloutFlags& o, Json s) {
   int64_t printed = 0;  // id; from what led to this start on
   for (const Json& e : s["history"]) {
     const std::string event = e.value("event", "");
@@ -137,7 +137,7 @@ int follow(const Options& o, Json s) {
   }
 }
 
-int start(const Options& o) {
+int start(const RolloutFlags& o) {
   Json body = body_of();
   body["version"] = o.version;
   if (!o.steps.empty()) {
@@ -151,7 +151,7 @@ int start(const Options& o) {
   return 0;
 }
 
-void drill(const Options& o) {
+void drill(const RolloutFlags& o) {
   Json body = body_of();
   if (o.version > 0) body["version"] = o.version;
   const Json r = call(o, "POST", target_of(o, "drill"), body);
@@ -161,14 +161,14 @@ void drill(const Options& o) {
              r.value("effective_us", 0.0) / 1000);
 }
 
-void history(const Options& o) {
+void history(const RolloutFlags& o) {
   const Json events = call(o, "GET", target_of(o, "history"));
   if (o.json) return print_json(events);
   const size_t shown = std::min(events.size(), static_cast<size_t>(std::max<int64_t>(o.lines, 0)));
   for (size_t i = shown; i-- > 0;) print_event(events[i]);
 }
 
-void init(const Options& o) {
+void init(const RolloutFlags& o) {
   if (o.output.empty()) {
     o.json ? print_json({{"text", rollout_plan_template()}}) : fmt::print("{}", rollout_plan_template());
     return;
@@ -186,7 +186,7 @@ void add_rollout(Cli& cli) {
   CLI::App* verb = cli.app.add_subcommand("rollout", "Bring a version to live traffic in steps, or back");
   verb->require_subcommand(1);
   Cli inner{*verb};
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<RolloutFlags>();
   const auto remote = [&](const std::string& name, const std::string& summary, const std::string& example) {
     CLI::App* app = add_verb(inner, name, summary, "  slipway rollout " + example, o->json);
     app->add_option("--url", o->url, "The server's admin port")->capture_default_str();

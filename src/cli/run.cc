@@ -21,7 +21,7 @@ namespace {
 
 using nlohmann::json;
 
-struct Options {
+struct RunFlags {
   std::string model, engine = "slipway", test_data, output_dir, image;
   std::vector<std::string> inputs, dims;
   double rtol = 1e-3, atol = 1e-5;
@@ -42,7 +42,7 @@ struct Model {
   }
 };
 
-Model open_model(const Options& o) {
+Model open_model(const RunFlags& o) {
   Model m;
   if (Plan::is_plan_file(o.model) && o.engine == "slipway") {
     const auto plan = Plan::open(o.model);
@@ -60,7 +60,7 @@ Model open_model(const Options& o) {
   return m;
 }
 
-std::vector<Tensor> read_inputs(const Options& o, const Model& m) {
+std::vector<Tensor> read_inputs(const RunFlags& o, const Model& m) {
   std::vector<Tensor> values(m.inputs.size());
   for (const std::string& pair : o.inputs) {
     const size_t equals = pair.rfind('=');
@@ -113,7 +113,7 @@ Deviation compare(const Tensor& actual, const Tensor& expected, double rtol, dou
 }
 
 // 0 when all outputs of all data sets agree, 1 otherwise.
-int run_test_data(const Options& o) {
+int run_test_data(const RunFlags& o) {
   std::vector<std::string> sets;
   for (const std::string& name : list_folder(o.test_data))
     if (name.starts_with("test_data_set_")) sets.push_back(join_path(o.test_data, name));
@@ -162,7 +162,7 @@ int run_test_data(const Options& o) {
   return good ? 0 : 1;
 }
 
-void classify(const Options& o) {
+void classify(const RunFlags& o) {
   Model m = open_model(o);
   Preprocess how;
   std::vector<std::string> labels;
@@ -188,7 +188,7 @@ void classify(const Options& o) {
     table.print();
 }
 
-void run_once(const Options& o) {
+void run_once(const RunFlags& o) {
   if (!o.output_dir.empty()) make_folders(o.output_dir);
   Model m = open_model(o);
   const std::vector<Tensor> outputs = m.run(read_inputs(o, m));
@@ -217,7 +217,7 @@ void run_once(const Options& o) {
 }  // namespace
 
 void add_run(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<RunFlags>();
   CLI::App* verb = add_verb(
       cli, "run", "Run one inference",
       "  slipway run model.onnx --input image=x.npy --output-dir out      writes out/0.npy, out/1.npy, …\n"

@@ -30,7 +30,7 @@ namespace {
 
 using nlohmann::json;
 
-struct Options {
+struct ServeFlags {
   std::string repository, cache_dir, journal, model_control = "none", token_file, alarms, record;
   HttpOptions http;
   GrpcOptions grpc;
@@ -56,7 +56,7 @@ void restart_with_passive_threads() {
   log_warning("The program could not start itself again; its threads may spin while they wait.");
 }
 
-std::string admin_token(const Options& o) {
+std::string admin_token(const ServeFlags& o) {
   std::string token;
   if (!o.token_file.empty())
     token = read_text_file(o.token_file, 4096);
@@ -69,7 +69,7 @@ std::string admin_token(const Options& o) {
 }
 
 /// Beside the repository where that can be written, else in the cache.
-std::string journal_path(const Options& o, const std::string& cache_dir) {
+std::string journal_path(const ServeFlags& o, const std::string& cache_dir) {
   if (!o.journal.empty()) return o.journal;
   const std::string folder = join_path(o.repository, ".slipway");
   try {
@@ -123,7 +123,7 @@ class ServerFile {
   std::string path_;
 };
 
-void serve(Options o) {
+void serve(ServeFlags o) {
   if (!is_folder(o.repository))
     fail(ErrorCode::kNotFound, "There is no such folder; name the model repository (NAME/VERSION/model.onnx): {}",
          o.repository);
@@ -198,7 +198,7 @@ void serve(Options o) {
 }  // namespace
 
 void add_serve(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ServeFlags>();
   CLI::App* verb = add_verb(
       cli, "serve", "Serve a model repository over HTTP and gRPC",
       "  slipway serve repository/\n"

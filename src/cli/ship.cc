@@ -13,7 +13,7 @@
 namespace slipway {
 namespace {
 
-struct Options {
+struct ShipFlags {
   ShipOptions ship;
   std::string traffic = "replay", strategy = "auto";
   std::string html, report;
@@ -70,7 +70,7 @@ nlohmann::json json_of(const ShipResult& r) {
   return j;
 }
 
-int run(Options& o) {
+int run_ship(ShipFlags& o) {
   o.ship.traffic = o.traffic == "live" ? CanaryTraffic::kLive : CanaryTraffic::kReplay;
   o.ship.strategy = parse_strategy(o.strategy);
   o.ship.quiet = o.json;
@@ -110,7 +110,7 @@ int run(Options& o) {
 }  // namespace
 
 void add_ship(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<ShipFlags>();
   ShipOptions& s = o->ship;
   CLI::App* verb = add_verb(
       cli, "ship", "All of it: optimise, quantise, verify, simulate, publish, canary, promote",
@@ -160,7 +160,7 @@ void add_ship(Cli& cli) {
   verb->add_option("--admin-port", s.admin_port, "The same for administration, metrics and dashboard")
       ->capture_default_str();
   verb->add_flag("--stop-server", s.stop_server, "Stop the server at the end, if it was started here");
-  verb->callback([=, &cli] { cli.exit_code = run(*o); });
+  verb->callback([=, &cli] { cli.exit_code = run_ship(*o); });
 }
 
 }  // namespace slipway

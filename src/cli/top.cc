@@ -20,15 +20,15 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kTimeoutMs = 5000, kSecondNs = 1'000'000'000, kKeptPoints = 120;
+constexpr int64_t kPollTimeoutMs = 5000, kSecondNs = 1'000'000'000, kKeptPoints = 120;
 
-struct Options {
+struct TopFlags {
   std::string url = "http://127.0.0.1:8002", token;
   bool once = false, json = false;
 };
 
-nlohmann::json fetch(const Options& o, const std::string& target) {
-  const AdminReply reply = admin_call(o.url, "GET", target, "", o.token, kTimeoutMs);
+nlohmann::json fetch(const TopFlags& o, const std::string& target) {
+  const AdminReply reply = admin_call(o.url, "GET", target, "", o.token, kPollTimeoutMs);
   nlohmann::json body = nlohmann::json::parse(reply.body, nullptr, false);
   if (reply.status == 401 || reply.status == 403)
     fail(ErrorCode::kInvalidArgument, "The server wants its admin token; give --token or SLIPWAY_ADMIN_TOKEN: {}",
@@ -98,7 +98,7 @@ bool wait_for_key(int64_t until_ns) {
   return true;
 }
 
-void live(const Options& o) {
+void live(const TopFlags& o) {
   nlohmann::json status = fetch(o, "/api/status"), series;
   Screen screen;
   while (true) {
@@ -119,7 +119,7 @@ void live(const Options& o) {
   }
 }
 
-void top(Options o) {
+void top(TopFlags o) {
   if (const char* token = std::getenv("SLIPWAY_ADMIN_TOKEN"); o.token.empty() && token != nullptr) o.token = token;
   if (!o.once && !o.json && ::isatty(STDOUT_FILENO) == 1 && ::isatty(STDIN_FILENO) == 1) {
     live(o);
@@ -140,7 +140,7 @@ void top(Options o) {
 }  // namespace
 
 void add_top(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<TopFlags>();
   CLI::App* verb = add_verb(cli, "top", "A running server, live in the terminal (the web dashboard's figures)",
                             "  slipway top http://127.0.0.1:8002", o->json);
   verb->add_option("url", o->url, "The server's admin address")->capture_default_str();

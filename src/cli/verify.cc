@@ -11,7 +11,7 @@
 namespace slipway {
 namespace {
 
-struct Options {
+struct VerifyFlags {
   std::string reference, candidate, data, policy, html, report;
   int threads = 1;
   VerifyExtent extent;
@@ -21,7 +21,7 @@ struct Options {
 /// The candidate's path without ".onnx".
 std::string stem(const std::string& path) { return path.ends_with(".onnx") ? path.substr(0, path.size() - 5) : path; }
 
-int run(const Options& o) {
+int run_verify(const VerifyFlags& o) {
   if (o.threads < 1) fail(ErrorCode::kInvalidArgument, "Threads must be positive: {}", o.threads);
   const std::string html = o.html.empty() ? stem(o.candidate) + ".report.html" : o.html;
   const std::string report_path = o.report.empty() ? stem(o.candidate) + ".report.json" : o.report;
@@ -72,7 +72,7 @@ void add_verify_extent(CLI::App& verb, VerifyExtent& extent) {
 }
 
 void add_verify(Cli& cli) {
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<VerifyFlags>();
   CLI::App* verb =
       add_verb(cli, "verify", "Judge a candidate against the original it was made from: accuracy, speed, stability",
                "  slipway verify model.onnx model.int8.onnx --data data.yaml --policy policy.yaml\n"
@@ -87,7 +87,7 @@ void add_verify(Cli& cli) {
   add_verify_extent(*verb, o->extent);
   verb->add_option("--threads", o->threads, "Threads a run")->capture_default_str();
   verb->add_flag("--no-tune", o->no_tune, "Take the likely fastest candidates without timing them");
-  verb->callback([=, &cli] { cli.exit_code = run(*o); });
+  verb->callback([=, &cli] { cli.exit_code = run_verify(*o); });
 }
 
 }  // namespace slipway

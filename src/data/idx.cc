@@ -9,7 +9,7 @@
 namespace slipway {
 namespace {
 
-constexpr size_t kMaxRank = 8;
+constexpr size_t kMaxIdxRank = 8;
 
 DType idx_dtype(int code) {
   switch (code) {
@@ -37,7 +37,7 @@ Tensor parse_idx(const FileBytes& file, const std::string& name) {
   const auto at = [&](size_t i) { return std::to_integer<uint32_t>(bytes[i]); };
   const DType dtype =
       bytes.size() >= 4 && at(0) == 0 && at(1) == 0 ? idx_dtype(static_cast<int>(at(2))) : DType::kUndefined;
-  if (dtype == DType::kUndefined || at(3) < 1 || at(3) > kMaxRank)
+  if (dtype == DType::kUndefined || at(3) < 1 || at(3) > kMaxIdxRank)
     fail(ErrorCode::kInvalidArgument, "This is not an IDX file (its magic number is wrong); check the path: {}", name);
   const size_t rank = at(3), start = 4 + 4 * rank;
   if (bytes.size() < start)

@@ -17,7 +17,7 @@ namespace slipway {
 namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
-constexpr size_t kMaxRank = 32;
+constexpr size_t kMaxNpyRank = 32;
 
 struct NpyType {
   std::string_view code;
@@ -109,7 +109,7 @@ class HeaderParser {
         value = value * 10 + (c - '0');
         ++at_;
       }
-      if (digits == 0 || dims.size() == kMaxRank) damaged();
+      if (digits == 0 || dims.size() == kMaxNpyRank) damaged();
       dims.push_back(value);
       if (!accept(',') && peek() != ')') damaged();
     }
@@ -135,7 +135,7 @@ Tensor from_fortran(const Tensor& tensor) {
   Tensor out(tensor.dtype(), tensor.dims());
   const size_t width = bytes_of(tensor.dtype(), 1);
   std::byte* to = out.mutable_raw();
-  std::array<int64_t, kMaxRank> index{}, strides{1};
+  std::array<int64_t, kMaxNpyRank> index{}, strides{1};
   const size_t rank = tensor.dims().size();
   for (size_t i = 1; i < rank; ++i) strides[i] = strides[i - 1] * tensor.dims()[i - 1];
   int64_t from = 0;

@@ -13,8 +13,6 @@
 namespace slipway {
 namespace {
 
-constexpr int kMaxDepth = 32;
-
 using TensorRefs = std::vector<const Tensor*>;
 
 int64_t opset_of(const Graph& graph, const Node& node) {
@@ -27,7 +25,7 @@ class Evaluation {
   Evaluation(const Graph& root, const ValueObserver& observe) : root_(root), observe_(observe) {}
 
   std::vector<Tensor> run(const Graph& graph, std::span<const Tensor> inputs, const TensorRefs& captures, int depth) {
-    if (depth > kMaxDepth) fail(ErrorCode::kInvalidModel, "Subgraphs are nested too deeply; flatten the model");
+    if (depth > kMaxSubgraphDepth) fail(ErrorCode::kInvalidModel, "Subgraphs are nested too deeply; flatten the model");
     if (inputs.size() != graph.inputs().size())
       fail(ErrorCode::kInvalidModel, "A graph takes {} inputs and was given {}: '{}'", graph.inputs().size(),
            inputs.size(), graph.name);

@@ -77,6 +77,9 @@ struct Node {
   std::string label() const;
 };
 
+/// Graphs inside graphs, as deep as they are inferred and evaluated.
+inline constexpr int kMaxSubgraphDepth = 32;
+
 struct NodeSpec {
   std::string op_type;
   std::string domain;

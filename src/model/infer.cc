@@ -13,7 +13,6 @@
 namespace slipway {
 namespace {
 
-constexpr int kMaxDepth = 32;
 constexpr int64_t kFoldElements = 4096;
 
 using FactRefs = std::vector<const ValueFacts*>;
@@ -72,7 +71,7 @@ class Inference {
 
   /// Returns what is known of the graph's outputs.
   std::vector<ValueFacts> run(Graph& graph, const std::vector<ValueFacts>& seeds, const FactRefs& captures, int depth) {
-    if (depth > kMaxDepth) fail(ErrorCode::kInvalidModel, "Subgraphs are nested too deeply; flatten the model");
+    if (depth > kMaxSubgraphDepth) fail(ErrorCode::kInvalidModel, "Subgraphs are nested too deeply; flatten the model");
     std::vector<ValueFacts> facts(static_cast<size_t>(graph.value_limit()));
     for (ValueId id = 0; id < graph.value_limit(); ++id) {
       const Value& v = graph.value(id);

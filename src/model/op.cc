@@ -64,9 +64,11 @@ void InferContext::set_output_dims(size_t i, std::vector<Dim> dims) {
   if (i < outputs_.size()) outputs_[i].dims = std::move(dims);
 }
 
-void InferContext::reject(std::string_view what) const {
+void reject(const Node& node, std::string_view what) {
   fail(ErrorCode::kInvalidModel, "The model is not valid at {}: {}", node.label(), what);
 }
+
+void InferContext::reject(std::string_view what) const { slipway::reject(node, what); }
 
 const Tensor& EvalContext::input(size_t i) const {
   if (!has_input(i)) reject(fmt::format("input {} is missing", i));
@@ -77,9 +79,7 @@ void EvalContext::set_output(size_t i, Tensor tensor) {
   if (i < outputs_.size()) outputs_[i] = std::move(tensor);
 }
 
-void EvalContext::reject(std::string_view what) const {
-  fail(ErrorCode::kInvalidModel, "The model is not valid at {}: {}", node.label(), what);
-}
+void EvalContext::reject(std::string_view what) const { slipway::reject(node, what); }
 
 const OpSpec* find_op(std::string_view domain, std::string_view name, int64_t opset) {
   const auto it = op_index().find({canonical(domain), name});

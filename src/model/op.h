@@ -87,6 +87,14 @@ struct CostContext {
   std::span<const Dims> inputs;  ///< empty Dims where absent
   std::span<const Dims> outputs;
 };
+/// So many for each element of output 0.
+template <int kEach>
+double flops_each(const CostContext& ctx) {
+  return kEach * static_cast<double>(element_count(ctx.outputs[0]));
+}
+
+/// Fails with kInvalidModel and the node's label.
+[[noreturn]] void reject(const Node& node, std::string_view what);
 
 enum OpTrait : uint32_t {
   kElementwise = 1,       ///< output i depends on input elements i alone (with broadcasting)

@@ -19,8 +19,6 @@
 namespace slipway {
 namespace {
 
-using Kind = RowFacts::Kind;
-
 class RowAnalysis {
  public:
   explicit RowAnalysis(const Graph& graph) : graph_(graph), facts_(static_cast<size_t>(graph.value_limit())) {}
@@ -31,8 +29,8 @@ class RowAnalysis {
     for (ValueId id : graph_.outputs()) {
       const RowFacts& facts = facts_[static_cast<size_t>(id)];
       const std::string& name = graph_.value(id).name;
-      if (facts.kind == Kind::kMixed) return {false, facts.why};
-      if (facts.kind != Kind::kAlong)
+      if (facts.kind == RowFacts::Kind::kMixed) return {false, facts.why};
+      if (facts.kind != RowFacts::Kind::kAlong)
         return {false, fmt::format("output '{}' does not depend on what the rows hold", name)};
       if (facts.axis != 0)
         return {false, fmt::format("output '{}' holds the rows along axis {}, not 0", name, facts.axis)};
@@ -75,7 +73,7 @@ class RowAnalysis {
       }
       shape[0] = count_;
       graph_.set_type(id, v.dtype, std::move(shape));
-      facts_[static_cast<size_t>(id)] = {Kind::kAlong, 0, {}, {}};
+      facts_[static_cast<size_t>(id)] = {RowFacts::Kind::kAlong, 0, {}, {}};
     }
     return "";
   }
@@ -96,11 +94,11 @@ class RowAnalysis {
     const bool known = spec.rows != nullptr || spec.has(kElementwise);
     if (spec.has(kNondeterministic)) {
       rows.mixes("it draws random numbers");
-    } else if (given.kind == Kind::kMixed || (given.kind == Kind::kCount && !known)) {
+    } else if (given.kind == RowFacts::Kind::kMixed || (given.kind == RowFacts::Kind::kCount && !known)) {
       for (RowFacts& facts : rows.results()) facts = given;
-    } else if (given.kind != Kind::kIndependent) {
-      for (RowFacts& facts : rows.results()) facts.kind = Kind::kCount;
-      if (given.kind == Kind::kAlong) rows.mixes("nothing is known of how it treats rows");
+    } else if (given.kind != RowFacts::Kind::kIndependent) {
+      for (RowFacts& facts : rows.results()) facts.kind = RowFacts::Kind::kCount;
+      if (given.kind == RowFacts::Kind::kAlong) rows.mixes("nothing is known of how it treats rows");
       if (known) (spec.rows != nullptr ? spec.rows : rows_by_broadcast)(rows);
     }
     for (size_t i = 0; i < node.outputs.size(); ++i)
@@ -140,12 +138,12 @@ class RowAnalysis {
         std::none_of(found.dims->begin(), found.dims->end(), [](const Dim& d) { return d.is_unknown(); })) {
       const bool counts = std::any_of(found.dims->begin(), found.dims->end(),
                                       [&](const Dim& d) { return rows.block_in(d) != nullptr; });
-      return {counts ? Kind::kCount : Kind::kIndependent, 0, {}, {}};
+      return {counts ? RowFacts::Kind::kCount : RowFacts::Kind::kIndependent, 0, {}, {}};
     }
-    if (facts.kind == Kind::kCount || facts.kind == Kind::kMixed) return facts;
-    const bool along = facts.kind == Kind::kAlong;
+    if (facts.kind == RowFacts::Kind::kCount || facts.kind == RowFacts::Kind::kMixed) return facts;
+    const bool along = facts.kind == RowFacts::Kind::kAlong;
     const auto mixed = [&](std::string_view why) {
-      return RowFacts{Kind::kMixed, 0, {}, fmt::format("{}: {}", rows.node().label(), why)};
+      return RowFacts{RowFacts::Kind::kMixed, 0, {}, fmt::format("{}: {}", rows.node().label(), why)};
     };
     if (along && found.shape.rank() <= facts.axis) return mixed("its result's rank is not known");
     for (size_t axis = 0; axis < found.shape.rank(); ++axis) {

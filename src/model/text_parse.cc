@@ -18,7 +18,7 @@
 namespace slipway {
 namespace {
 
-constexpr int kMaxDepth = 24;
+constexpr int kMaxTextDepth = 24;
 constexpr size_t kMaxRank = 64;
 
 class Parser {
@@ -301,7 +301,7 @@ class Parser {
   Type optional_type() { return accept(":") ? type() : Type{}; }
 
   Graph graph(const Graph* outer, int depth) {
-    if (depth > kMaxDepth) lexer_.reject("graphs are nested too deeply");
+    if (depth > kMaxTextDepth) lexer_.reject("graphs are nested too deeply");
     expect("graph");
     Graph g;
     g.name = string();

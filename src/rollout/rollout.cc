@@ -17,7 +17,7 @@ namespace slipway {
 namespace {
 
 constexpr auto kTick = std::chrono::milliseconds(250);
-constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr int64_t kHistory = 20;
 
 std::string ports_text(const ModelVersion& version) {
@@ -139,7 +139,7 @@ RolloutStatus Rollouts::Impl::status_of(const std::string& model, const ModelRol
   s.share = m.state.phase == RolloutPhase::kPromoted ? 1 : routing.candidate_share / 10'000.0;
   s.steps = m.plan.steps;
   s.step = m.state.step;
-  if (is_active(m.state.phase)) s.step_seconds = static_cast<double>(options.clock() - m.state.step_ns) / kSecond;
+  if (is_active(m.state.phase)) s.step_seconds = static_cast<double>(options.clock() - m.state.step_ns) / kSecondNs;
   s.verdicts = m.state.verdicts;
   s.reason = routing.stable == 0 && !is_active(m.state.phase) ? m.nothing_live : m.state.reason;
   s.override_reason = m.live.override_reason;
@@ -179,7 +179,7 @@ void Rollouts::tick() {
   for (auto& [model, m] : impl_->models)
     if (is_active(m.state.phase)) impl_->judge(model, m, std::nullopt, "");
   impl_->adopt_new();
-  if (now_ns() - impl_->flushed_ns < kSecond) return;
+  if (now_ns() - impl_->flushed_ns < kSecondNs) return;
   impl_->flushed_ns = now_ns();
   for (auto& [model, m] : impl_->models) {
     try {

@@ -10,7 +10,7 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kMaxRank = 16;
+constexpr int64_t kMaxWireRank = 16;
 
 /// Names come from the network: shown short and without control characters.
 std::string shown(const std::string& name) {
@@ -125,9 +125,9 @@ int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
     if (found->dtype != port.dtype)
       fail(ErrorCode::kInvalidArgument, "An input has the wrong type: '{}' is {}, {} came", port.name,
            datatype_name(port.dtype), datatype_name(found->dtype));
-    if (found->dims.size() > kMaxRank || !fits(port.dims, found->dims))
+    if (found->dims.size() > kMaxWireRank || !fits(port.dims, found->dims))
       fail(ErrorCode::kInvalidArgument, "An input has the wrong shape: '{}' is {} (?: any), {} came", port.name,
-           to_string(port.dims), found->dims.size() > kMaxRank ? "too many axes" : to_string(found->dims));
+           to_string(port.dims), found->dims.size() > kMaxWireRank ? "too many axes" : to_string(found->dims));
     check_bytes(*found);
     if (any_rows) {
       if (rows == -1) rows = found->dims.front();

@@ -32,7 +32,7 @@ namespace {
 
 constexpr const char* kModel = "candidate";
 constexpr const char* kVersions[] = {"1", "2"};  ///< original, candidate
-constexpr int kLoadTimeoutMs = 600'000;
+constexpr int kRequestTimeoutMs = 600'000;
 constexpr double kOpenShare = 0.7, kSoakShare = 0.5;  ///< of the capacity that the closed loops found
 constexpr int64_t kChunk = 25, kMinRounds = 10;
 constexpr double kMaxReplaySeconds = 60;
@@ -115,7 +115,7 @@ class Simulation {
   Simulation(const RunningServer& server, const Dataset& data, const Policy& policy, const SimulateOptions& options)
       : server_(server), data_(data), policy_(policy), options_(options) {
     const AdminReply reply = admin_call(server.admin_url(), "POST",
-                                        fmt::format("/v2/repository/models/{}/load", kModel), "{}", "", kLoadTimeoutMs);
+                                        fmt::format("/v2/repository/models/{}/load", kModel), "{}", "", kRequestTimeoutMs);
     if (reply.status != 200)
       fail(ErrorCode::kInvalidModel, "The models can't be served, though they could be run: {}", reply.body);
     for (int side = 0; side < 2; ++side) {

@@ -297,7 +297,7 @@ Tensors resize(const OpCall& call) {
   return {y};
 }
 
-constexpr OperatorRow kRows[] = {
+constexpr OperatorRow kMovementRows[] = {
     {"Concat", concat},
     {"Split", split},
     {"Slice", slice},
@@ -321,6 +321,6 @@ constexpr OperatorRow kRows[] = {
 
 }  // namespace
 
-std::span<const OperatorRow> movement_operators() { return kRows; }
+std::span<const OperatorRow> movement_operators() { return kMovementRows; }
 
 }  // namespace slipway

@@ -130,7 +130,7 @@ Tensors lrn(const OpCall& call) {
   return {x / root.reshape(x.sizes())};
 }
 
-constexpr OperatorRow kRows[] = {
+constexpr OperatorRow kReductionRows[] = {
     {"MatMul", matmul},
     {"Gemm", gemm},
     {"ReduceSum", reduce<sum>},
@@ -154,6 +154,6 @@ constexpr OperatorRow kRows[] = {
 
 }  // namespace
 
-std::span<const OperatorRow> reduction_operators() { return kRows; }
+std::span<const OperatorRow> reduction_operators() { return kReductionRows; }
 
 }  // namespace slipway

@@ -156,7 +156,7 @@ Tensors global_lp_pool(const OpCall& call) {
   return {at::linalg_vector_norm(call.x(), call.node.integer("p", 2), spatial_axes(call), true)};
 }
 
-constexpr OperatorRow kRows[] = {
+constexpr OperatorRow kWindowRows[] = {
     {"Conv", conv},
     {"ConvTranspose", conv_transpose},
     {"MaxPool", max_pool},
@@ -169,6 +169,6 @@ constexpr OperatorRow kRows[] = {
 
 }  // namespace
 
-std::span<const OperatorRow> window_operators() { return kRows; }
+std::span<const OperatorRow> window_operators() { return kWindowRows; }
 
 }  // namespace slipway

@@ -54,21 +54,21 @@ void leave_out_shared(std::vector<float>& a, std::vector<float>& b) {
 }
 
 /// One pass of both models over samples.
-struct Pass {
+struct TrialPass {
   std::vector<OutputTally> outputs;
   std::vector<int64_t> labels, reference, candidate;  ///< predictions; empty for what is no classifier
   double minimum = INFINITY, maximum = -INFINITY;     ///< of the input
 };
 
-class Judge {
+class TrialJudge {
  public:
-  explicit Judge(const Trial& trial)
+  explicit TrialJudge(const Trial& trial)
       : trial_(trial), reference_(executor(trial.reference)), candidate_(executor(trial.candidate)) {}
 
   /// Positions in trial.samples; `read` makes the input of positions [first, first + count) of that list.
   using Reader = std::function<Tensor(int64_t first, int64_t count)>;
-  Pass run(const std::vector<int64_t>& positions, const Reader& read, const std::string& what) {
-    Pass pass;
+  TrialPass run(const std::vector<int64_t>& positions, const Reader& read, const std::string& what) {
+    TrialPass pass;
     const auto count = static_cast<int64_t>(positions.size());
     Progress progress(what, count, trial_.options.quiet);
     for (int64_t first = 0; first < count; first += trial_.options.batch) {
@@ -101,7 +101,7 @@ class Judge {
   }
 
   // Looks at the first results: do they fit each other, and which output holds one score per class?
-  void start(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t n, Pass& pass) {
+  void start(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t n, TrialPass& pass) {
     pass.outputs.resize(a.size());
     for (size_t i = 0; i < a.size(); ++i) {
       const std::string& name = trial_.reference.graph.value(trial_.reference.graph.outputs()[i]).name;
@@ -157,7 +157,7 @@ class Judge {
   }
 
   void predict(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t n, const int64_t* positions,
-               Pass& pass) const {
+               TrialPass& pass) const {
     const std::vector<float> x = to_floats(a[scores_]), y = to_floats(b[scores_]);
     const auto width = static_cast<size_t>(classes_);
     for (size_t s = 0; s < static_cast<size_t>(n); ++s) {
@@ -191,7 +191,7 @@ struct Discordant {
   }
 };
 
-Discordant discordant(const Pass& pass, int64_t label = -1) {
+Discordant discordant(const TrialPass& pass, int64_t label = -1) {
   Discordant d;
   for (size_t i = 0; i < pass.labels.size(); ++i) {
     if (label >= 0 && pass.labels[i] != label) continue;
@@ -202,7 +202,7 @@ Discordant discordant(const Pass& pass, int64_t label = -1) {
   return d;
 }
 
-ConfusionMatrix confusion_of(const Pass& pass, const std::vector<int64_t>& predictions, int64_t classes) {
+ConfusionMatrix confusion_of(const TrialPass& pass, const std::vector<int64_t>& predictions, int64_t classes) {
   ConfusionMatrix matrix(classes);
   for (size_t i = 0; i < predictions.size(); ++i) matrix.add(pass.labels[i], predictions[i]);
   return matrix;
@@ -215,7 +215,7 @@ ClassifierScore score_of(const ConfusionMatrix& m) {
           m.macro_recall(), chance.accuracy, chance.p,   chance.possible};
 }
 
-std::vector<ClassRow> class_rows(const Pass& pass, const ConfusionMatrix& a, const ConfusionMatrix& b,
+std::vector<ClassRow> class_rows(const TrialPass& pass, const ConfusionMatrix& a, const ConfusionMatrix& b,
                                  const std::vector<std::string>& names) {
   std::vector<ClassRow> rows;
   int64_t fewest = INT64_MAX, most = 0;
@@ -252,7 +252,7 @@ std::vector<ConfusionCell> cells_of(const ConfusionMatrix& a, const ConfusionMat
   return list;
 }
 
-void record_classifier(const Trial& trial, const Pass& pass, int64_t classes, AccuracyFigures& figures) {
+void record_classifier(const Trial& trial, const TrialPass& pass, int64_t classes, AccuracyFigures& figures) {
   const ConfusionMatrix a = confusion_of(pass, pass.reference, classes),
                         b = confusion_of(pass, pass.candidate, classes);
   const Discordant d = discordant(pass);
@@ -269,7 +269,7 @@ void record_classifier(const Trial& trial, const Pass& pass, int64_t classes, Ac
   figures.confusion = cells_of(a, b);
 }
 
-void record_outputs(const Trial& trial, const Pass& pass, std::vector<OutputDistance>& outputs) {
+void record_outputs(const Trial& trial, const TrialPass& pass, std::vector<OutputDistance>& outputs) {
   for (size_t i = 0; i < pass.outputs.size(); ++i) {
     const OutputTally& t = pass.outputs[i];
     const auto n = static_cast<double>(t.samples);
@@ -292,7 +292,7 @@ void record_outputs(const Trial& trial, const Pass& pass, std::vector<OutputDist
   }
 }
 
-EdgeCase edge_case(const Trial& trial, Judge& judge, Corruption kind) {
+EdgeCase edge_case(const Trial& trial, TrialJudge& judge, Corruption kind) {
   const auto positions =
       spread(static_cast<int64_t>(trial.samples.size()), std::max<int64_t>(trial.options.edge_case_samples, 1));
   const auto read = [&](int64_t first, int64_t count) {
@@ -308,7 +308,7 @@ EdgeCase edge_case(const Trial& trial, Judge& judge, Corruption kind) {
     return stack(samples);
   };
   const std::string name(to_string(kind));
-  const Pass pass = judge.run(positions, read, "edge case: " + name);
+  const TrialPass pass = judge.run(positions, read, "edge case: " + name);
   const OutputTally& tally = pass.outputs[judge.scores()];
   EdgeCase e{.name = name,
              .samples = static_cast<int64_t>(positions.size()),
@@ -328,9 +328,9 @@ EdgeCase edge_case(const Trial& trial, Judge& judge, Corruption kind) {
 }  // namespace
 
 void measure_accuracy(Trial& trial, Report& report) {
-  Judge judge(trial);
+  TrialJudge judge(trial);
   const auto count = static_cast<int64_t>(trial.samples.size());
-  const Pass pass = judge.run(
+  const TrialPass pass = judge.run(
       spread(count, count), [&](int64_t first, int64_t n) { return read_samples(trial, first, n); }, "accuracy");
   report.data.minimum = pass.minimum;
   report.data.maximum = pass.maximum;

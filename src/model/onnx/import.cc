@@ -21,8 +21,6 @@ namespace {
 constexpr int kStreamBlockBytes = 256 * 1024;
 constexpr int kRecursionLimit = 100;  // of protobuf messages inside messages
 
-std::string canonical_domain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
-
 Shape shape_of(const onnx::TensorShapeProto& proto, const std::string& name) {
   std::vector<Dim> dims;
   for (const auto& d : proto.dim()) {

@@ -16,8 +16,6 @@ namespace {
 constexpr size_t kMaxExpandedBytes = size_t{256} << 20;
 constexpr size_t kMaxExpandedNodes = 200'000;
 
-std::string canonical_domain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
-
 std::string key_of(const std::string& domain, const std::string& name, const std::string& overload) {
   return canonical_domain(domain) + '\n' + name + '\n' + overload;
 }

@@ -33,6 +33,9 @@ inline constexpr int64_t kMinIrVersion = 3;
 /// Subgraphs inside subgraphs, and functions that call functions.
 inline constexpr int kMaxDepth = 24;
 
+/// ONNX's own operators have two names for their domain; ours is the empty one.
+inline std::string canonical_domain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
+
 // What releases after IR version 8 added, read from the unknown fields (later_schema.cc).
 /// FunctionProto.attribute_proto: attributes with default values.
 std::vector<onnx::AttributeProto> default_attributes(const onnx::FunctionProto& function);

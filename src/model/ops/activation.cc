@@ -229,7 +229,7 @@ constexpr OpSpec along_axis(std::string_view name, void (*eval)(EvalContext&)) {
 }  // namespace
 
 std::span<const OpSpec> activation_ops() {
-  static constexpr OpSpec kOps[] = {
+  static constexpr OpSpec kActivationOps[] = {
       unary("Relu", eval_relu),
       unary("LeakyRelu", eval_leaky_relu),
       unary("Elu", eval_elu),
@@ -270,7 +270,7 @@ std::span<const OpSpec> activation_ops() {
        .rows = rows_stay,
        .traits = kElementwise | kMovesOnly},
   };
-  return kOps;
+  return kActivationOps;
 }
 
 }  // namespace slipway

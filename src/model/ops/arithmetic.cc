@@ -201,7 +201,7 @@ constexpr OpSpec variadic(std::string_view name, void (*infer)(InferContext&), v
           .traits = kElementwise | kCommutative};
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kArithmeticOps[] = {
     binary("Add", 7, infer_arithmetic, eval_fold<kAdd>, kCommutative),
     binary("Sub", 7, infer_arithmetic, eval_fold<kSub>),
     binary("Mul", 7, infer_arithmetic, eval_fold<kMul>, kCommutative),
@@ -216,6 +216,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> arithmetic_ops() { return kOps; }
+std::span<const OpSpec> arithmetic_ops() { return kArithmeticOps; }
 
 }  // namespace slipway

@@ -210,7 +210,7 @@ void eval_scan(EvalContext& ctx) {
   }
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kControlFlowOps[] = {
     {.name = "If",
      .min_inputs = 1,
      .min_outputs = 1,
@@ -237,6 +237,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> control_flow_ops() { return kOps; }
+std::span<const OpSpec> control_flow_ops() { return kControlFlowOps; }
 
 }  // namespace slipway

@@ -14,10 +14,6 @@
 namespace slipway {
 namespace {
 
-[[noreturn]] void reject(const Node& node, const std::string& what) {
-  fail(ErrorCode::kInvalidModel, "The model is not valid at {}: {}", node.label(), what);
-}
-
 int64_t read_group(const Node& node, int64_t channels) {
   const int64_t group = node.integer("group", 1);
   if (group < 1 || channels % group != 0)
@@ -286,7 +282,7 @@ std::vector<uint32_t> centred(const Tensor& x, std::span<const int64_t> zero_poi
 }
 
 std::span<const OpSpec> convolution_ops() {
-  static constexpr OpSpec kOps[] = {
+  static constexpr OpSpec kConvolutionOps[] = {
       {.name = "Conv",
        .min_inputs = 2,
        .max_inputs = 3,
@@ -318,7 +314,7 @@ std::span<const OpSpec> convolution_ops() {
        .flops = conv_flops<3>,
        .rows = rows_first_axis},
   };
-  return kOps;
+  return kConvolutionOps;
 }
 
 }  // namespace slipway

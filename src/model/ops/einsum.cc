@@ -20,10 +20,6 @@ constexpr int kFirstEllipsisLabel = 52;  // below: A–Z, a–z
 constexpr int64_t kMaxProducts = int64_t{1} << 36;
 constexpr size_t kMaxEllipsis = kMaxLabels - kFirstEllipsisLabel;
 
-[[noreturn]] void reject(const Node& node, const std::string& what) {
-  fail(ErrorCode::kInvalidModel, "The model is not valid at {}: {}", node.label(), what);
-}
-
 // "ab...c" as written: letters, and where the ellipsis stands.
 struct Term {
   std::string letters;
@@ -250,7 +246,7 @@ void rows_of_einsum(RowsContext& ctx) {
 }  // namespace
 
 std::span<const OpSpec> einsum_ops() {
-  static constexpr OpSpec kOps[] = {
+  static constexpr OpSpec kEinsumOps[] = {
       {.name = "Einsum",
        .since = 12,
        .min_inputs = 1,
@@ -259,7 +255,7 @@ std::span<const OpSpec> einsum_ops() {
        .eval = eval_einsum,
        .rows = rows_of_einsum},
   };
-  return kOps;
+  return kEinsumOps;
 }
 
 }  // namespace slipway

@@ -104,7 +104,7 @@ constexpr OpSpec unary(std::string_view name, int since, void (*eval)(EvalContex
           .traits = kElementwise};
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kElementwiseOps[] = {
     unary("Abs", 6,
           eval_number<[](double v) { return std::fabs(v); }, [](int64_t v) { return v < 0 ? negated(v) : v; }>),
     unary("Neg", 6, eval_number<[](double v) { return -v; }, negated>),
@@ -151,6 +151,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> elementwise_ops() { return kOps; }
+std::span<const OpSpec> elementwise_ops() { return kElementwiseOps; }
 
 }  // namespace slipway

@@ -92,12 +92,12 @@ void apply_activation(EvalContext& ctx, Tensor& y) {
   for (float& v : y.mutable_values<float>()) v = static_cast<float>(activation(v, alpha, beta));
 }
 
-void infer_conv(InferContext& ctx) {
+void infer_fused_conv(InferContext& ctx) {
   const auto facts = infer_as(ctx, "Conv", 3);
   ctx.set_output(0, DType::kFloat32, facts[0].shape);
 }
 
-void eval_conv(EvalContext& ctx) {
+void eval_fused_conv(EvalContext& ctx) {
   Tensor y = eval_as(ctx, "Conv", {&ctx.input(0), &ctx.input(1), optional_input(ctx, 2)});
   if (ctx.has_input(3)) {
     if (ctx.input(3).dims() != y.dims()) ctx.reject("the residual's shape is not the output's");
@@ -440,8 +440,8 @@ constexpr OpSpec kFused[] = {
     {.name = "Conv",
      .min_inputs = 2,
      .max_inputs = 4,
-     .infer = infer_conv,
-     .eval = eval_conv,
+     .infer = infer_fused_conv,
+     .eval = eval_fused_conv,
      .flops = conv_flops,
      .rows = rows_of_conv,
      .domain = kFusedDomain},

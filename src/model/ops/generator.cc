@@ -221,7 +221,7 @@ constexpr OpSpec window_op(std::string_view name, void (*eval)(EvalContext&)) {
   return {.name = name, .since = 17, .min_inputs = 1, .infer = infer_window, .eval = eval};
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kGeneratorOps[] = {
     {.name = "Constant", .max_inputs = 0, .infer = infer_constant, .eval = eval_constant},
     {.name = "ConstantOfShape",
      .since = 9,
@@ -248,6 +248,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> generator_ops() { return kOps; }
+std::span<const OpSpec> generator_ops() { return kGeneratorOps; }
 
 }  // namespace slipway

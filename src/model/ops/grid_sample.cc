@@ -144,7 +144,7 @@ void rows_of_grid_sample(RowsContext& ctx) {
   ctx.set_along(0, ctx.rows(0).block);
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kGridSampleOps[] = {
     {.name = "GridSample",
      .since = 16,
      .min_inputs = 2,
@@ -157,6 +157,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> grid_sample_ops() { return kOps; }
+std::span<const OpSpec> grid_sample_ops() { return kGridSampleOps; }
 
 }  // namespace slipway

@@ -415,7 +415,7 @@ constexpr OpSpec indexed(std::string_view name, int since, int min_inputs, int m
           .traits = traits};
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kIndexingOps[] = {
     indexed("Gather", 1, 2, 2, infer_gather, eval_gather, rows_of_gather),
     indexed("GatherElements", 11, 2, 2, infer_gather_elements, eval_gather_elements, rows_of_elements),
     indexed("GatherND", 11, 2, 2, infer_gather_nd, eval_gather_nd, rows_of_gather_nd),
@@ -430,6 +430,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> indexing_ops() { return kOps; }
+std::span<const OpSpec> indexing_ops() { return kIndexingOps; }
 
 }  // namespace slipway

@@ -183,7 +183,7 @@ constexpr OpSpec unary(std::string_view name, int since, void (*eval)(EvalContex
           .traits = kElementwise};
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kLogicOps[] = {
     binary("And", 7, infer_broadcast_bool, eval_boolean<[](int64_t a, int64_t b) { return a != 0 && b != 0; }>,
            kCommutative),
     binary("Or", 7, infer_broadcast_bool, eval_boolean<[](int64_t a, int64_t b) { return a != 0 || b != 0; }>,
@@ -212,6 +212,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> logic_ops() { return kOps; }
+std::span<const OpSpec> logic_ops() { return kLogicOps; }
 
 }  // namespace slipway

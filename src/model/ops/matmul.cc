@@ -278,7 +278,7 @@ void rows_of_qlinear_matmul(RowsContext& ctx) {
 }  // namespace
 
 std::span<const OpSpec> matmul_ops() {
-  static constexpr OpSpec kOps[] = {
+  static constexpr OpSpec kMatmulOps[] = {
       {.name = "MatMul",
        .min_inputs = 2,
        .max_inputs = 2,
@@ -311,7 +311,7 @@ std::span<const OpSpec> matmul_ops() {
        .flops = product_flops,
        .rows = rows_of_qlinear_matmul},
   };
-  return kOps;
+  return kMatmulOps;
 }
 
 }  // namespace slipway

@@ -367,7 +367,7 @@ void rows_of_tile(RowsContext& ctx) {
   });
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kMovementOps[] = {
     {.name = "Transpose",
      .since = 1,
      .min_inputs = 1,
@@ -426,6 +426,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> movement_ops() { return kOps; }
+std::span<const OpSpec> movement_ops() { return kMovementOps; }
 
 }  // namespace slipway

@@ -249,10 +249,6 @@ void eval_mean_variance_normalization(EvalContext& ctx) {
   ctx.set_output(0, from_doubles(x.dtype(), x.dims(), y));
 }
 
-template <int kEach>
-double flops_each(const CostContext& ctx) {
-  return kEach * static_cast<double>(element_count(ctx.outputs[0]));
-}
 double lrn_flops(const CostContext& ctx) {
   return (2.0 * static_cast<double>(ctx.node.integer("size", 1)) + 3) *
          static_cast<double>(element_count(ctx.outputs[0]));
@@ -290,7 +286,7 @@ bool variance_normalizes(const RowsContext& ctx, size_t axis) {
 }  // namespace
 
 std::span<const OpSpec> normalization_ops() {
-  static constexpr OpSpec kOps[] = {
+  static constexpr OpSpec kNormalizationOps[] = {
       {.name = "BatchNormalization",
        .min_inputs = 5,
        .max_inputs = 5,
@@ -351,7 +347,7 @@ std::span<const OpSpec> normalization_ops() {
        .flops = flops_each<5>,
        .rows = [](RowsContext& ctx) { rows_unless(ctx, variance_normalizes); }},
   };
-  return kOps;
+  return kNormalizationOps;
 }
 
 }  // namespace slipway

@@ -123,7 +123,7 @@ bool pads_rows(const RowsContext& ctx, size_t axis) {
   return !pads || (*pads)[axis] != std::pair<int64_t, int64_t>();
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kPaddingOps[] = {
     {.name = "Pad",
      .since = 2,
      .min_inputs = 1,
@@ -136,6 +136,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> padding_ops() { return kOps; }
+std::span<const OpSpec> padding_ops() { return kPaddingOps; }
 
 }  // namespace slipway

@@ -201,7 +201,7 @@ void rows_of_max_pool(RowsContext& ctx) {
 }  // namespace
 
 std::span<const OpSpec> pooling_ops() {
-  static constexpr OpSpec kOps[] = {
+  static constexpr OpSpec kPoolingOps[] = {
       {.name = "MaxPool",
        .min_inputs = 1,
        .max_outputs = 2,
@@ -240,7 +240,7 @@ std::span<const OpSpec> pooling_ops() {
        .flops = global_pool_flops,
        .rows = rows_of_pool},
   };
-  return kOps;
+  return kPoolingOps;
 }
 
 }  // namespace slipway

@@ -139,11 +139,6 @@ void infer_dynamic_quantize(InferContext& ctx) {
   ctx.set_output(2, DType::kUint8, Shape(std::vector<Dim>{}));
 }
 
-template <int kEach>
-double flops_each(const CostContext& ctx) {
-  return kEach * static_cast<double>(element_count(ctx.outputs[0]));
-}
-
 // One scale for all, or one a slice of another axis.
 void rows_of_grid(RowsContext& ctx) {
   rows_unless(ctx, [](const RowsContext& c, size_t axis) {
@@ -158,7 +153,7 @@ void rows_of_grid(RowsContext& ctx) {
 }  // namespace
 
 std::span<const OpSpec> quantization_ops() {
-  static constexpr OpSpec kOps[] = {
+  static constexpr OpSpec kQuantizationOps[] = {
       {.name = "QuantizeLinear",
        .since = 10,
        .min_inputs = 2,
@@ -184,7 +179,7 @@ std::span<const OpSpec> quantization_ops() {
        .eval = eval_dynamic_quantize,
        .flops = flops_each<4>},
   };
-  return kOps;
+  return kQuantizationOps;
 }
 
 }  // namespace slipway

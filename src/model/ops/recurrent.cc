@@ -279,8 +279,8 @@ constexpr OpSpec row(std::string_view name) {
 }  // namespace
 
 std::span<const OpSpec> recurrent_ops() {
-  static constexpr OpSpec kOps[] = {row<Cell::kRnn>("RNN"), row<Cell::kGru>("GRU"), row<Cell::kLstm>("LSTM")};
-  return kOps;
+  static constexpr OpSpec kRecurrentOps[] = {row<Cell::kRnn>("RNN"), row<Cell::kGru>("GRU"), row<Cell::kLstm>("LSTM")};
+  return kRecurrentOps;
 }
 
 }  // namespace slipway

@@ -295,7 +295,7 @@ constexpr OpSpec reduction(std::string_view name) {
           .rows = rows_of_reduce};
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kReductionOps[] = {
     reduction("ReduceSum"),
     reduction("ReduceMean"),
     reduction("ReduceProd"),
@@ -330,6 +330,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> reduction_ops() { return kOps; }
+std::span<const OpSpec> reduction_ops() { return kReductionOps; }
 
 }  // namespace slipway

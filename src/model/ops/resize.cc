@@ -329,7 +329,7 @@ void rows_of_resize(RowsContext& ctx) {
   ctx.set_along(x.axis, x.block);
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kResizeOps[] = {
     {.name = "Resize",
      .since = 10,
      .min_inputs = 1,
@@ -350,6 +350,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> resize_ops() { return kOps; }
+std::span<const OpSpec> resize_ops() { return kResizeOps; }
 
 }  // namespace slipway

@@ -234,7 +234,7 @@ bool is_sorted_axis(const RowsContext& ctx, size_t axis) {
   return axis_of(ctx.in, -1, static_cast<int64_t>(ctx.rank(0))) == static_cast<int64_t>(axis);
 }
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kSelectionOps[] = {
     {.name = "TopK",
      .min_inputs = 1,
      .max_inputs = 2,
@@ -255,6 +255,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> selection_ops() { return kOps; }
+std::span<const OpSpec> selection_ops() { return kSelectionOps; }
 
 }  // namespace slipway

@@ -292,7 +292,7 @@ void rows_of_expand(RowsContext& ctx) {
 
 constexpr uint32_t kReshapes = kViews | kMovesOnly;
 
-constexpr OpSpec kOps[] = {
+constexpr OpSpec kShapeOps[] = {
     {.name = "Shape", .since = 1, .min_inputs = 1, .infer = infer_shape, .eval = eval_shape, .rows = rows_of_shape},
     {.name = "Size", .since = 1, .min_inputs = 1, .infer = infer_size, .eval = eval_size, .rows = rows_of_shape},
     {.name = "Reshape",
@@ -344,6 +344,6 @@ constexpr OpSpec kOps[] = {
 
 }  // namespace
 
-std::span<const OpSpec> shape_ops() { return kOps; }
+std::span<const OpSpec> shape_ops() { return kShapeOps; }
 
 }  // namespace slipway

@@ -15,10 +15,6 @@ constexpr int64_t kMaxEntry = int64_t{1} << 24;
 constexpr int64_t kMaxInput = int64_t{1} << 38;
 constexpr size_t kMaxSpatialRank = 8;
 
-[[noreturn]] void reject(const Node& node, const std::string& what) {
-  fail(ErrorCode::kInvalidModel, "The model is not valid at {}: {}", node.label(), what);
-}
-
 Dims entries(const Node& node, std::string_view name, size_t count, int64_t lowest, int64_t fallback) {
   Dims values = node.integers(name);
   if (values.empty()) return Dims(count, fallback);
