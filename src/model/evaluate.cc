@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/out_of_memory.h"
 #include "model/op.h"
 
 namespace slipway {
@@ -76,8 +77,8 @@ class Evaluation {
     try {
       spec.eval(ctx);
     } catch (const std::bad_alloc&) {
-      fail(ErrorCode::kInvalidArgument, "There is not enough memory; use smaller inputs or another model: {}",
-           node.label());
+      throw OutOfMemory(
+          fmt::format("There is not enough memory; use smaller inputs or another model: {}", node.label()));
     }
     std::vector<Tensor> results = std::move(ctx.results());
     for (size_t i = 0; i < results.size(); ++i)

@@ -110,7 +110,8 @@ void Rollouts::Impl::settle(const std::string& model, ModelRollout& m, RolloutDe
       routing = {.stable = d.state.candidate};
     }
     journal.write(change);
-    if (server.routing(model) != routing) server.route(model, routing);
+    const std::map<int64_t, std::string> bytes{{m.candidate.version, m.candidate.sha256}};
+    if (server.routing(model) != routing) server.route(model, routing, bytes);
   } catch (const Error& error) {
     return fall_back(model, m, error.what());
   }
@@ -268,8 +269,9 @@ void Rollouts::start(const std::string& model, int64_t version, const RolloutSta
   next.rollback_us.reset();
   m = std::move(next);
   try {
-    impl_->server.route(
-        model, {.stable = now.stable, .candidate = version, .candidate_share = rollout_share(m.state, m.plan)});
+    impl_->server.route(model,
+                        {.stable = now.stable, .candidate = version, .candidate_share = rollout_share(m.state, m.plan)},
+                        {{version, m.candidate.sha256}});
   } catch (const Error& error) {
     impl_->fall_back(model, m, error.what());
     throw;
@@ -293,16 +295,17 @@ DrillResult Rollouts::drill(const std::string& model, int64_t version, const std
     fail(ErrorCode::kInvalidArgument, "A rollout is under way; a drill needs quiet: {}/{}", model, m.state.candidate);
   const int64_t live = impl_->server.routing(model).stable;
   int64_t candidate = 0;
+  std::string sha256;
   for (const auto& [number, v] : loaded_versions(impl_->server, model))
     if (number != live && v->source().proof == Proof::kPassed && (version == 0 || version == number))
-      candidate = number;
+      candidate = number, sha256 = v->source().sha256;
   if (live == 0 || candidate == 0)
     fail(ErrorCode::kNotFound, "A drill needs a live version and another, verified one: {} has live {}, other {}",
          model, live, candidate);
   impl_->flush(m);
   const std::string begun = fmt::format("A drill sends 1 % to version {} and back to version {}.", candidate, live);
   impl_->journal.write({.model = model, .events = {impl_->line(model, "drill", begun, who)}});
-  const DrillResult result = practise_rollback(impl_->server, model, live, candidate);
+  const DrillResult result = practise_rollback(impl_->server, model, live, candidate, sha256);
   m.pending = Journal::Change{
       .model = model,
       .events = {impl_->line(model, "drill",

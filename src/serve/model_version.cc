@@ -18,38 +18,84 @@
 #include "engine/session.h"
 #include "model/evaluate.h"
 #include "serve/batch_queue.h"
-#include "serve/batching.h"
+#include "serve/first_run.h"
 #include "serve/wire.h"
 
 namespace slipway {
 namespace {
 
-constexpr int64_t kTimingBudgetNs = 50'000'000;
-constexpr double kBatchMustGain = 0.97;  ///< time a row, over that of the next smaller plan: else the plan is dropped
-
-// `last` is the plan for the most rows: what differs from `bound`, that for the fewest, follows the rows.
-std::vector<Port> read_ports(const Graph& graph, const std::vector<ValueId>& ids, const std::vector<PortInfo>* bound,
-                             const std::vector<PortInfo>* last, bool batches) {
+// `last` is of the plan for the most rows: what differs from `first`, of that for the fewest, follows the rows.
+std::vector<Port> ports_of(const std::vector<PortInfo>& first, const std::vector<PortInfo>& last, bool batches) {
   std::vector<Port> ports;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const Value& v = graph.value(ids[i]);
-    Port port{v.name, v.dtype, {}};
-    if (bound != nullptr) {
-      port.dims = (*bound)[i].dims;
-      for (size_t axis = 0; axis < port.dims.size(); ++axis)
-        if ((batches && axis == 0) || port.dims[axis] != (*last)[i].dims[axis]) port.dims[axis] = -1;
-    } else {
-      for (size_t axis = 0; axis < v.shape.rank(); ++axis)
-        port.dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : -1);
-    }
-    ports.push_back(std::move(port));
+  for (size_t i = 0; i < first.size(); ++i) {
+    Port& port = ports.emplace_back(Port{first[i].name, first[i].dtype, first[i].dims});
+    for (size_t axis = 0; axis < port.dims.size(); ++axis)
+      if ((batches && axis == 0) || port.dims[axis] != last[i].dims[axis]) port.dims[axis] = -1;
   }
   return ports;
+}
+
+std::vector<Port> ports_of(const Graph& graph, const std::vector<ValueId>& ids) {
+  std::vector<Port> ports;
+  for (const ValueId id : ids) {
+    const Value& v = graph.value(id);
+    Port& port = ports.emplace_back(Port{v.name, v.dtype, {}});
+    for (size_t axis = 0; axis < v.shape.rank(); ++axis)
+      port.dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : -1);
+  }
+  return ports;
+}
+
+uint64_t next_generation() {
+  static std::atomic<uint64_t> last{0};
+  return last.fetch_add(1) + 1;
+}
+
+/// By its bits, in blocks that the compiler turns into vector code.
+template <typename Bits>
+bool any_nan(std::span<const std::byte> bytes, Bits infinity) {
+  constexpr size_t kBlock = 64;
+  const auto sign_off = static_cast<Bits>(static_cast<Bits>(~Bits{0}) >> 1);
+  Bits block[kBlock];
+  for (size_t at = 0; at < bytes.size(); at += sizeof block) {
+    const size_t count = std::min(bytes.size() - at, sizeof block);
+    std::memset(block, 0, count < sizeof block ? sizeof block : 0);
+    std::memcpy(block, bytes.data() + at, count);
+    unsigned found = 0;
+    for (size_t i = 0; i < kBlock; ++i) found |= static_cast<Bits>(block[i] & sign_off) > infinity ? 1U : 0U;
+    if (found != 0) return true;
+  }
+  return false;
+}
+
+bool has_nan(const WireTensor& t) {
+  switch (t.dtype) {
+    case DType::kFloat32:
+      return any_nan<uint32_t>(t.bytes, 0x7F800000);
+    case DType::kFloat64:
+      return any_nan<uint64_t>(t.bytes, 0x7FF0000000000000);
+    case DType::kFloat16:
+      return any_nan<uint16_t>(t.bytes, 0x7C00);
+    case DType::kBfloat16:
+      return any_nan<uint16_t>(t.bytes, 0x7F80);
+    default:
+      return false;
+  }
 }
 
 int64_t epoch_ms() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
+}
+
+/// Whether a version takes a request that another one refuses.
+bool takes(const ModelVersion& version, InferRequest request) {
+  try {
+    match_inputs(request, version);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 size_t row_bytes(const PortInfo& port, int64_t plan_rows) {
@@ -81,7 +127,6 @@ struct ModelVersion::Engine {
     std::vector<AlignedBytes> inputs, outputs;
   };
 
-  void time_plans();
   void start();
   void work(Instance& instance);
   void watch_deadlines();
@@ -89,11 +134,12 @@ struct ModelVersion::Engine {
   void compute_alone(Instance& instance, PendingRequest& pending);
   void compute_by_reference(BatchQueue::Batch& batch);
   void answer(PendingRequest& pending, InferResponse&& response);
+  void count_missed(const InferRequest& request, Variant variant);
   void answer_error(PendingRequest& pending, ErrorCode code, std::string message, int64_t retry_after_s = 0);
   int64_t expected_wait_us(int64_t rows) const;
+  const std::map<int64_t, double>& time_us() const { return owner_.source_.first_run->time_us; }
 
   ModelVersion& owner_;
-  std::map<int64_t, double> time_us_;  ///< of each plan
   std::vector<Instance> instances_;
   std::mutex mutex_;
   std::condition_variable work_, deadlines_;
@@ -117,7 +163,10 @@ void ModelVersion::Engine::answer(PendingRequest& pending, InferResponse&& respo
   m.requests.fetch_add(1, std::memory_order_relaxed);
   if (response.error) {
     m.errors[static_cast<size_t>(*response.error)].fetch_add(1, std::memory_order_relaxed);
+    if (response.error == ErrorCode::kDeadline) count_missed(pending.request, pending.variant);
   } else {
+    if (std::any_of(response.outputs.begin(), response.outputs.end(), has_nan))
+      m.with_nan.fetch_add(1, std::memory_order_relaxed);
     owner_.metrics_.last_inference_ms.store(epoch_ms(), std::memory_order_relaxed);
     m.rows.fetch_add(pending.rows, std::memory_order_relaxed);
     m.queue_us.add(response.queue_ns / 1000);
@@ -126,6 +175,14 @@ void ModelVersion::Engine::answer(PendingRequest& pending, InferResponse&& respo
   }
   pending.done(pending.request, std::move(response));
   pending.done = nullptr;
+}
+
+/// A caller may allow less time than any version needs; what the server itself allows is none of the callers' choice.
+void ModelVersion::Engine::count_missed(const InferRequest& request, Variant variant) {
+  const int64_t allowed_us = (request.deadline_ns - request.arrival_ns) / 1000;
+  const int64_t limit_us = owner_.config().timeout_ms * 1000;
+  if (limit_us == 0 || allowed_us < limit_us)
+    owner_.metrics_.variants[static_cast<size_t>(variant)].missed_us.add(std::max<int64_t>(allowed_us, 0));
 }
 
 void ModelVersion::Engine::answer_error(PendingRequest& pending, ErrorCode code, std::string message,
@@ -138,53 +195,21 @@ void ModelVersion::Engine::answer_error(PendingRequest& pending, ErrorCode code,
 }
 
 int64_t ModelVersion::Engine::expected_wait_us(int64_t rows) const {
-  if (time_us_.empty()) return 0;
-  const auto& [size, time] = *time_us_.rbegin();
+  if (time_us().empty()) return 0;
+  const auto& [size, time] = *time_us().rbegin();
   const int64_t ahead = (queue_.rows() + rows + size - 1) / size + (idle_ == 0 ? 1 : 0);
   return static_cast<int64_t>(static_cast<double>(ahead) * time / static_cast<double>(instances_.size()));
-}
-
-void ModelVersion::Engine::time_plans() {
-  auto& plans = owner_.source_.plans;
-  const std::vector<PortInfo>*inputs = nullptr, *outputs = nullptr;
-  for (auto it = plans.begin(); it != plans.end();) {
-    const auto& [rows, plan] = *it;
-    inputs = &plan->inputs();
-    outputs = &plan->outputs();
-    std::vector<AlignedBytes> buffers;
-    std::vector<const void*> in;
-    std::vector<void*> out;
-    for (const auto* ports : {inputs, outputs})
-      for (const PortInfo& port : *ports) {
-        const size_t bytes = bytes_of(port.dtype, element_count(port.dims));
-        std::byte* p = buffers.emplace_back(allocate_aligned(bytes)).get();
-        std::memset(p, 0, bytes);
-        ports == inputs ? in.push_back(p) : out.push_back(p);
-      }
-    Session session(plan);
-    session.run(in, out);
-    double best_us = 0;
-    const int64_t begin = now_ns();
-    for (int run = 0; run < 10 && (run < 2 || now_ns() - begin < kTimingBudgetNs); ++run) {
-      const int64_t start = now_ns();
-      session.run(in, out);
-      const double us = static_cast<double>(now_ns() - start) / 1000;
-      best_us = run == 0 ? us : std::min(best_us, us);
-    }
-    const bool pays = time_us_.empty() || !owner_.batching_.proven ||
-                      best_us / static_cast<double>(rows) <
-                          kBatchMustGain * time_us_.rbegin()->second / static_cast<double>(time_us_.rbegin()->first);
-    if (pays) time_us_[rows] = best_us;
-    it = pays ? std::next(it) : plans.erase(it);
-  }
 }
 
 void ModelVersion::Engine::start() {
   const auto& plans = owner_.source_.plans;
   instances_.resize(static_cast<size_t>(std::max(owner_.config().instances, 1)));
   for (Instance& instance : instances_) {
-    for (const auto& [rows, plan] : plans) instance.sessions.emplace(rows, Session(plan));
-    if (plans.size() < 2 || !owner_.batching_.proven) continue;
+    for (const auto& [rows, plan] : plans) {
+      RunBuffers buffers(*plan);
+      instance.sessions.emplace(rows, Session(plan)).first->second.run(buffers.in, buffers.out);
+    }
+    if (plans.size() < 2 || !owner_.batching().proven) continue;
     const auto& [rows, plan] = *plans.rbegin();
     for (const PortInfo& port : plan->inputs())
       instance.inputs.push_back(allocate_aligned(bytes_of(port.dtype, element_count(port.dims))));
@@ -299,7 +324,7 @@ void ModelVersion::Engine::compute(Instance& instance, BatchQueue::Batch& batch)
   std::vector<void*> out(outputs);
   int64_t at = 0;
   size_t next = 0;  // first request that is not answered yet
-  for (const int64_t size : cover_rows(rows, time_us_)) {
+  for (const int64_t size : cover_rows(rows, time_us())) {
     const int64_t count = std::min(size, rows - at);
     const PendingRequest& first = *batch.requests[next];
     const int64_t inside = at - parts[next].first;
@@ -431,58 +456,46 @@ void ModelVersion::Engine::compute_by_reference(BatchQueue::Batch& batch) {
   }
 }
 
-ModelVersion::ModelVersion(VersionSource source) : source_(std::move(source)) {
-  const Graph& graph = source_.graph;
-  const Plan* plan = source_.plans.empty() ? nullptr : source_.plans.begin()->second.get();
-  const Plan* last = plan == nullptr ? nullptr : source_.plans.rbegin()->second.get();
-  batching_ = plan == nullptr ? RowIndependence{false, "it has strings, which only the reference computes"}
-                              : batching_of(graph, source_.config.dims);
-  if (batching_.proven)
-    if (std::string why = batching_contradiction(source_.plans); !why.empty()) {
-      log_warning("{}/{}: its rows are proven independent, yet {}", source_.model, source_.version, why);
-      batching_ = {false, std::move(why)};
-    }
+ModelVersion::ModelVersion(VersionSource source) : generation_(next_generation()), source_(std::move(source)) {
+  if (!source_.first_run) source_.first_run = make_first_run(source_);
+  const FirstRun& first = *source_.first_run;
   log_info("{}/{}: {}", source_.model, source_.version,
-           batching_.proven ? "rows are independent, requests are batched"
-                            : "requests are not batched: " + batching_.reason);
-  const bool batches = batching_.proven;
-  inputs_ = read_ports(graph, graph.inputs(), plan != nullptr ? &plan->inputs() : nullptr,
-                       last != nullptr ? &last->inputs() : nullptr, batches);
-  outputs_ = read_ports(graph, graph.outputs(), plan != nullptr ? &plan->outputs() : nullptr,
-                        last != nullptr ? &last->outputs() : nullptr, batches);
-  max_rows_ = batches ? std::max<int64_t>(source_.config.batching.max_rows, 1) : 0;
-  if (!batches && plan != nullptr && takes_any_rows(graph, source_.config.dims))
-    for (const auto& [rows, of_rows] : source_.plans) request_rows_.push_back(rows);
-  Preprocess how;
-  if (load_preprocess(graph, how, labels_))
-    preprocess_ = how;
-  else if (source_.config.preprocess)
-    preprocess_ = source_.config.preprocess;
-  if (labels_.empty()) labels_ = source_.config.labels;
-
-  BatchingOptions batching = source_.config.batching;
-  engine_ = std::make_unique<Engine>(*this, batching);
-  if (plan != nullptr) {
-    engine_->time_plans();
+           first.batching.proven ? "rows are independent, requests are batched"
+                                 : "requests are not batched: " + first.batching.reason);
+  const bool batches = first.batching.proven;
+  if (source_.plans.empty()) {
+    inputs_ = ports_of(source_.graph, source_.graph.inputs());
+    outputs_ = ports_of(source_.graph, source_.graph.outputs());
+  } else {
+    const Plan &fewest = *source_.plans.begin()->second, &most = *source_.plans.rbegin()->second;
+    inputs_ = ports_of(fewest.inputs(), most.inputs(), batches);
+    outputs_ = ports_of(fewest.outputs(), most.outputs(), batches);
     source_.graph = Graph();  // the plans hold what is needed of it
   }
+  max_rows_ = batches ? std::max<int64_t>(source_.config.batching.max_rows, 1) : 0;
+  if (!batches && first.any_rows)
+    for (const auto& [rows, of_rows] : source_.plans) request_rows_.push_back(rows);
+  preprocess_ = first.preprocess ? first.preprocess : source_.config.preprocess;
+  labels_ = first.labels.empty() ? source_.config.labels : first.labels;
+
+  BatchingOptions batching = source_.config.batching;
   batching.max_rows = batches ? source_.plans.rbegin()->first : 1;
-  engine_->queue_ = BatchQueue(batching);
+  engine_ = std::make_unique<Engine>(*this, batching);
   engine_->start();
 }
 
 ModelVersion::~ModelVersion() = default;
 
-uint64_t ModelVersion::memory_bytes() const {
+uint64_t memory_bytes(const VersionSource& source) {
   uint64_t bytes = 0;
-  for (const auto& [rows, plan] : source_.plans) {
+  for (const auto& [rows, plan] : source.plans) {
     const MemoryInfo m = plan->memory();
-    bytes += m.weight_bytes + (m.arena_bytes + m.scratch_bytes) * static_cast<uint64_t>(source_.config.instances);
+    bytes += m.weight_bytes + (m.arena_bytes + m.scratch_bytes) * static_cast<uint64_t>(source.config.instances);
   }
   return bytes;
 }
 
-void ModelVersion::submit(InferRequest&& request, Variant variant, Answered done) {
+void ModelVersion::submit(InferRequest&& request, Variant variant, Answered done, const ModelVersion* live) {
   const auto pending = std::make_shared<PendingRequest>();
   pending->request = std::move(request);
   pending->variant = variant;
@@ -490,25 +503,31 @@ void ModelVersion::submit(InferRequest&& request, Variant variant, Answered done
   try {
     pending->rows = match_inputs(pending->request, *this);
   } catch (const Error& error) {
+    if (live != nullptr && takes(*live, pending->request))
+      return engine_->answer_error(
+          *pending, ErrorCode::kInternal,
+          fmt::format("The rollout's candidate does not take what the live version takes: {}", error.what()));
     return engine_->answer_error(*pending, error.code(), error.what());
   }
   pending->queued_ns = now_ns();
   const int64_t deadline = pending->request.deadline_ns;
   int64_t wait_us = 0;
+  bool too_late = false;
   {
     const std::lock_guard lock(engine_->mutex_);
     wait_us = engine_->expected_wait_us(pending->rows);
-    if ((deadline == 0 || pending->queued_ns + wait_us * 1000 <= deadline) && engine_->queue_.push(pending)) {
+    too_late = deadline != 0 && pending->queued_ns + wait_us * 1000 > deadline;
+    if (!too_late && engine_->queue_.push(pending)) {
       metrics_.queue_depth.store(engine_->queue_.size(), std::memory_order_relaxed);
       if (engine_->idle_ > 0) engine_->work_.notify_one();
       if (deadline != 0 && deadline < engine_->watched_until_ns_) engine_->deadlines_.notify_one();
       return;
     }
   }
+  if (too_late) engine_->count_missed(pending->request, variant);
   engine_->answer_error(*pending, ErrorCode::kOverloaded,
-                        deadline != 0 && pending->queued_ns + wait_us * 1000 > deadline
-                            ? "The queue is too long for the request's deadline; retry later or allow more time."
-                            : "The queue is full; retry later.",
+                        too_late ? "The queue is too long for the request's deadline; retry later or allow more time."
+                                 : "The queue is full; retry later.",
                         wait_us / 1'000'000 + 1);
 }
 
