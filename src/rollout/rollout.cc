@@ -321,6 +321,8 @@ void Rollouts::back(const std::string& model, int64_t version, const std::string
   state.reason =
       fmt::format("Taken back by hand, from version {} to version {}, which was live before.", live, to->version);
   Journal::Change change{.model = model, .live = *to, .events = {impl_->line(model, "taken_back", state.reason, who)}};
+  // A load may have replaced it this very moment: then nothing moves.
+  impl_->server.route(model, {.stable = to->version}, {{to->version, to->sha256}});
   m.live = *to;
   m.nothing_live.clear();
   impl_->back_to_live(model, m, std::move(state), std::move(change));

@@ -113,6 +113,9 @@ void requests(Text& text, const std::vector<Seen>& all) {
   text.family("slipway_rows_total", "counter", "Rows (samples) of the requests that went well.");
   for (const Seen& s : all)
     for (int i = 0; i < kVariantCount; ++i) text.sample(with_variant(s, i), s.variants[static_cast<size_t>(i)].rows);
+  text.family("slipway_nan_answers_total", "counter", "Answers, of requests that went well, that hold a NaN.");
+  for (const Seen& s : all)
+    for (int i = 0; i < kVariantCount; ++i) text.sample(with_variant(s, i), s.variants[static_cast<size_t>(i)].with_nan);
   struct Duration {
     const char *name, *help;
     Histogram VariantSnapshot::*at;
