@@ -23,6 +23,7 @@
 #include "serve/http/admin.h"
 #include "serve/http/admin_repository.h"
 #include "serve/http/http_plane.h"
+#include "serve/prepare.h"
 #include "serve/recording.h"
 #include "serve/repository.h"
 
@@ -268,6 +269,12 @@ void add_serve(Cli& cli) {
       fail(ErrorCode::kInvalidArgument, "A repository is missing; `slipway serve --help` shows how one looks.");
     serve(*o);
   });
+}
+
+void add_prepare(Cli& cli) {
+  cli.app.add_subcommand("prepare", "Not for people: a server starts it to make a version ready")
+      ->group("")
+      ->callback([] { run_preparation(); });
 }
 
 }  // namespace slipway

@@ -82,7 +82,7 @@ TEST(Gates, OnlyDeadlinesThatTheLiveVersionKeepsCount) {
   Observation hurried = traffic({}, 1000, 2);
   miss(hurried, 200, 3000);
   const GateVerdict left_out = error_gate(live, hurried, limits.max_error_increase, kLevel);
-  EXPECT_EQ(left_out.verdict, Verdict::kPass) << left_out.sentence;
+  EXPECT_NE(left_out.verdict, Verdict::kFail) << left_out.sentence;
   EXPECT_EQ(left_out.n, 1000);
   Observation slow = traffic({}, 1000, 2);
   miss(slow, 100'000, 100);
