@@ -16,8 +16,6 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
-
 template <typename Body>
 ErrorCode code_of(const Body& body) {
   try {
