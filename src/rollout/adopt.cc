@@ -111,7 +111,7 @@ void Rollouts::Impl::adopt_new() {
     for (const auto& [number, v] : loaded) now.insert({number, v->source().sha256});
     const bool settled = now == m.seen && !loading.contains(model);
     m.seen = now;
-    if (!settled || is_active(m.state.phase) || server.routing(model).stable != 0) continue;
+    if (!settled || m.drilling || is_active(m.state.phase) || server.routing(model).stable != 0) continue;
     const bool more = !std::includes(m.tried.begin(), m.tried.end(), now.begin(), now.end());
     m.tried = std::move(now);
     if (more) adopt(model, m, loaded);

@@ -340,6 +340,37 @@ TEST(Rollouts, ADrillTimesTheWayBack) {
   EXPECT_EQ(code_of([&] { site.rollouts->drill("m", 0, ""); }), ErrorCode::kInvalidArgument);
 }
 
+TEST(Rollouts, ADrillHoldsNobodyUp) {
+  Site site({.path = ":memory:"}, false, {version_of(1), version_of(2)});
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool held = false, open = false;
+  site.server.observe([&](const Served&) {
+    std::unique_lock lock(mutex);
+    held = true;
+    changed.notify_all();
+    changed.wait(lock, [&] { return open; });
+  });
+  site.rollouts->adopt();
+  const int64_t live = site.server.routing("m").stable, other = 3 - live;
+  std::thread drill([&] { EXPECT_EQ(site.rollouts->drill("m", 0, "").candidate, other); });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return held; });
+  }
+  site.rollouts->tick();  // which would wait for the probe
+  EXPECT_EQ(site.rollouts->status("m").live, live);
+  EXPECT_EQ(code_of([&] { site.rollouts->start("m", other, {}); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code_of([&] { site.rollouts->drill("m", 0, ""); }), ErrorCode::kInvalidArgument);
+  {
+    const std::lock_guard lock(mutex);
+    open = true;
+    changed.notify_all();
+  }
+  drill.join();
+  site.rollouts->start("m", other, {});
+}
+
 TEST(Rollouts, CommandsFromEverywhereLeaveOneTruth) {
   Site site({.path = ":memory:"}, false, {version_of(1)});
   site.rollouts->adopt();
