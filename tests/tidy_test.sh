@@ -44,7 +44,8 @@ for build in build/release build/dev; do
 done
 
 # Names that say nothing, and marks of unfinished work.
-find src -type d \( -name 'util*' -o -name common -o -name core -o -name 'helper*' -o -name 'manager*' \) | while read -r d; do complain "a folder's name says nothing: $d"; done
+while IFS= read -r folder; do complain "a folder's name says nothing: $folder"
+done < <(find src -type d \( -name 'util*' -o -name common -o -name core -o -name 'helper*' -o -name 'manager*' \))
 git grep -nIE '\b(TODO|FIXME|XXX)\b' -- src && complain "unfinished work is marked"
 
 # Every fuzz target has a seed corpus, every pass its golden file.

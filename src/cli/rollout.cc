@@ -2,6 +2,7 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -162,10 +163,34 @@ void drill(const RolloutFlags& o) {
 }
 
 void history(const RolloutFlags& o) {
-  const Json events = call(o, "GET", target_of(o, "history"));
+  Json events = Json::array();  // newest first
+  std::vector<std::string> models{o.model};
+  if (o.model.empty()) {
+    models.clear();
+    for (const Json& s : call(o, "GET", "/api/rollouts")) models.push_back(s.value("model", ""));
+  }
+  for (const std::string& model : models) {
+    RolloutFlags one = o;
+    one.model = model;
+    for (Json e : call(o, "GET", target_of(one, "history"))) {
+      e["model"] = model;
+      events.push_back(std::move(e));
+    }
+  }
+  std::sort(events.begin(), events.end(),
+            [](const Json& a, const Json& b) { return a.value("id", int64_t{0}) > b.value("id", int64_t{0}); });
   if (o.json) return print_json(events);
   const size_t shown = std::min(events.size(), static_cast<size_t>(std::max<int64_t>(o.lines, 0)));
-  for (size_t i = shown; i-- > 0;) print_event(events[i]);
+  for (size_t i = shown; i-- > 0;) {
+    if (o.model.empty()) fmt::print("{:<16} ", events[i].value("model", ""));
+    print_event(events[i]);
+  }
+}
+
+void back(const RolloutFlags& o) {
+  Json body = body_of();
+  if (o.version > 0) body["version"] = o.version;
+  show(o, call(o, "POST", target_of(o, "back"), body));
 }
 
 void init(const RolloutFlags& o) {
@@ -216,8 +241,14 @@ void add_rollout(Cli& cli) {
     app->add_option("model", o->model, "Model")->required();
     app->callback([o, command = std::string(name)] { show(*o, call(*o, "POST", target_of(*o, command), body_of())); });
   }
-  app = remote("history", "What happened, with the numbers, oldest first", "history resnet");
+  app =
+      remote("back", "All traffic back, at once, to a version that was live before; those stay loaded", "back resnet");
   app->add_option("model", o->model, "Model")->required();
+  app->add_option("version", o->version, "Version; the one before the live one without it");
+  app->callback([=] { back(*o); });
+
+  app = remote("history", "What happened, with the numbers, oldest first", "history resnet");
+  app->add_option("model", o->model, "Model; all without it");
   app->add_option("--lines", o->lines, "The newest so many")->capture_default_str();
   app->callback([=] { history(*o); });
 

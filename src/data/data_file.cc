@@ -147,7 +147,7 @@ std::vector<std::string> read_class_names(const StrictMap& top, const std::strin
 DataFile parse_data_file(const std::string& text, const std::string& path) {
   const StrictMap top(parse_yaml(text, path), path,
                       source_keys({"format", "calibration", "test", "train", "augment", "preprocess", "classes",
-                                   "label_map", "label_offset"}));
+                                   "label_map", "label_offset", "on_bad_sample"}));
   const std::string folder = parent_folder(path);
   DataFile data;
   SourceDescription shared;
@@ -179,6 +179,7 @@ DataFile parse_data_file(const std::string& text, const std::string& path) {
            top.place("label_map"));
     data.label_map[label] = value;
   }
+  data.skip_bad_samples = top.choice("on_bad_sample", "refuse", {"refuse", "skip"}) == "skip";
   data.label_offset = top.integer("label_offset", 0, -kMaxClasses, kMaxClasses);
   return data;
 }

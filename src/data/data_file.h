@@ -28,6 +28,7 @@ struct DataFile {
   std::map<std::string, int64_t> label_map;  ///< the data's label → the model's
   int64_t label_offset = 0;                  ///< added to numeric labels
   std::optional<Augment> augment;            ///< as given, if it was
+  bool skip_bad_samples = false;             ///< `on_bad_sample: skip`
 };
 
 /// The keys `preprocess` (a mapping) and `classes` (a list, or a text file with one name a line, its path relative to

@@ -322,7 +322,8 @@ std::string data_init_text(const std::string& path, const std::string& prefix) {
          (guess->classes.empty() ? "# classes: classes.txt\n" : guess->classes) +
          "# If the data number the classes differently than the model:\n"
          "# label_offset: 1                # added to each label, e.g. for 1001 classes\n"
-         "# label_map: {n01440764: 0, n02102040: 217}  # the data's label: the model's index\n";
+         "# label_map: {n01440764: 0, n02102040: 217}  # the data's label: the model's index\n"
+         "# on_bad_sample: skip            # leave out what can't be read, up to 5 % of a split; default: refuse\n";
 }
 
 }  // namespace slipway

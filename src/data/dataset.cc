@@ -22,12 +22,14 @@
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "base/random.h"
+#include "data/bad_samples.h"
 #include "data/data_file.h"
 
 namespace slipway {
 namespace {
 
 constexpr int64_t kMaxLabel = int64_t{1} << 31;
+constexpr double kMostBadShare = 0.05;
 
 struct SplitData {
   std::shared_ptr<const SampleSource> source;
@@ -137,6 +139,9 @@ struct Dataset::Impl {
   std::vector<std::string> warnings;
   bool is_image = false;
 
+  mutable std::once_flag bad_listed[3];  ///< by Split
+  mutable std::string bad_list[3];
+
   mutable std::mutex train_mutex;
   mutable std::unique_ptr<const SplitData> train;  ///< once it was asked for
 
@@ -149,6 +154,8 @@ struct Dataset::Impl {
     return s.indices[static_cast<size_t>(index)];
   }
 
+  std::string skip_bad_samples(SplitData& split, Split which) const;
+  [[noreturn]] void refuse_bad_samples(Split which, const Error& first) const;
   SplitDescription description_of(Split which) const;
   void open_splits();
   void require_one_kind(const SplitData& other) const;
@@ -202,6 +209,33 @@ void Dataset::Impl::open_splits() {
   if (c.source != nullptr) require_one_kind(c);
 }
 
+// The warning that says what was left out; empty without `on_bad_sample: skip` and where nothing was.
+std::string Dataset::Impl::skip_bad_samples(SplitData& s, Split which) const {
+  if (!description.skip_bad_samples || s.source == nullptr) return "";
+  const std::vector<BadSample> bad = find_bad_samples(*s.source, s.indices);
+  if (bad.empty()) return "";
+  const std::string list = list_bad_samples(bad, s.indices.size(), to_string(which));
+  if (static_cast<double>(bad.size()) > kMostBadShare * static_cast<double>(s.indices.size()))
+    fail(ErrorCode::kInvalidArgument, "More than {:g} % of a split is too much to skip; correct or remove them: {}",
+         100 * kMostBadShare, list);
+  std::unordered_set<int64_t> skipped;
+  for (const BadSample& sample : bad) skipped.insert(sample.index);
+  std::erase_if(s.indices, [&](int64_t index) { return skipped.contains(index); });
+  return "Left out: " + list;
+}
+
+// Lists them once; whoever reads on gets the same list.
+void Dataset::Impl::refuse_bad_samples(Split which, const Error& first) const {
+  const auto at = static_cast<size_t>(which);
+  std::call_once(bad_listed[at], [&] {
+    const SplitData& s = split(which);
+    const std::vector<BadSample> bad = find_bad_samples(*s.source, s.indices);
+    if (bad.size() > 1) bad_list[at] = list_bad_samples(bad, s.indices.size(), to_string(which));
+  });
+  fail(first.code(), "{}; `on_bad_sample: skip` in {} leaves such out",
+       bad_list[at].empty() ? first.what() : bad_list[at], path);
+}
+
 void Dataset::Impl::require_one_kind(const SplitData& other) const {
   if (other.source->is_image() != is_image)
     fail(ErrorCode::kInvalidArgument, "One split holds pictures and the other arrays; set `samples` in both: {}", path);
@@ -245,6 +279,7 @@ SplitData Dataset::Impl::open_train() const {
          path);
   require_count(wanted, Split::kTrain, rest.size(), path);
   result.indices = draw(rest, wanted.count, wanted.seed);
+  skip_bad_samples(result, Split::kTrain);
   resolve_labels(result);
   return result;
 }
@@ -283,6 +318,9 @@ Dataset Dataset::open(const std::string& yaml_path) {
   impl->path = yaml_path;
   impl->description = parse_data_file(read_text_file(yaml_path), yaml_path);
   impl->open_splits();
+  for (const Split which : {Split::kCalibration, Split::kTest})
+    if (std::string warning = impl->skip_bad_samples(impl->splits[which == Split::kTest], which); !warning.empty())
+      impl->warnings.push_back(std::move(warning));
   impl->resolve_labels();
   impl->warn_of_overlap(Split::kCalibration, impl->warnings);
   if (impl->description.train.exists) impl->warn_of_overlap(Split::kTrain, impl->warnings);
@@ -386,7 +424,11 @@ Image Dataset::image(Split split, int64_t index) const {
   if (!impl_->is_image)
     fail(ErrorCode::kInvalidArgument, "The samples of this data set are arrays, not pictures: {}", impl_->path);
   const int64_t at = impl_->source_index(split, index);
-  return impl_->split(split).source->image(at);
+  try {
+    return impl_->split(split).source->image(at);
+  } catch (const Error& error) {
+    impl_->refuse_bad_samples(split, error);
+  }
 }
 
 Tensor Dataset::input(Split split, int64_t index) const {

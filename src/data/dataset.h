@@ -26,8 +26,9 @@ std::string_view to_string(Split split);
 /// asked for.
 class Dataset {
  public:
-  /// Fails with kInvalidArgument naming file, key and remedy (wrong key, empty set, label out of range), kNotFound,
-  /// kIo. So does any first use of Split::kTrain where the file has no `train`.
+  /// Fails with kInvalidArgument naming file, key and remedy (wrong key, empty set, label out of range, with
+  /// `on_bad_sample: skip` more than a few bad samples), kNotFound, kIo. So does any first use of Split::kTrain where
+  /// the file has no `train`.
   static Dataset open(const std::string& yaml_path);
 
   int64_t size(Split split) const;
@@ -46,7 +47,8 @@ class Dataset {
   bool is_continuous() const;
   /// The picture before pre-processing (image sets only). Fails naming the file when it can't be decoded.
   Image image(Split split, int64_t index) const;
-  /// One sample as the model gets it, without the batch axis.
+  /// One sample as the model gets it, without the batch axis. Where it can't be read, the error lists all samples of
+  /// the split that can't.
   Tensor input(Split split, int64_t index) const;
   /// Samples [first, first + count) stacked along a new first axis, read with `threads`. Fails with kInvalidArgument
   /// naming the sample when their shapes differ.

@@ -364,5 +364,43 @@ TEST(Dataset, FitsAModelThatTakesItsSamplesAndScoresItsClasses) {
   EXPECT_NE(label.find("beyond the model's 1 scores"), std::string::npos) << label;
 }
 
+// Pictures NN.png, of which those of these numbers are cut off.
+void write_pictures(const TestFolder& folder, int count, const std::set<int>& cut_off) {
+  for (int i = 0; i < count; ++i) {
+    std::vector<std::byte> png = encode_png(Image{4, 4, 1, std::vector<uint8_t>(16, static_cast<uint8_t>(i))});
+    if (cut_off.contains(i)) png.resize(png.size() / 2);
+    write_file(folder.write(fmt::format("pictures/a/{:02}.png", i), ""), std::span<const std::byte>(png));
+  }
+}
+
+TEST(Dataset, BadSamplesAreListedTogether) {
+  TestFolder folder;
+  write_pictures(folder, 40, {3, 17});
+  const Dataset data = open_text(folder, "format: folder\nfolder: pictures\npreprocess: {color: gray}\n");
+  ASSERT_EQ(data.size(Split::kTest), 40);
+  data.input(Split::kTest, 2);
+  const std::string message = error_of([&] { data.batch(Split::kTest, 0, 40, 2); });
+  EXPECT_SAYS(message, "2 of the 40 test samples can't be read");
+  EXPECT_SAYS(message, "03.png");
+  EXPECT_SAYS(message, "17.png");
+  EXPECT_SAYS(message, "on_bad_sample: skip");
+  EXPECT_EQ(error_of([&] { data.input(Split::kTest, 17); }), message);
+}
+
+TEST(Dataset, SkipsBadSamplesUpToABound) {
+  TestFolder folder;
+  const std::string text = "format: folder\nfolder: pictures\non_bad_sample: skip\npreprocess: {color: gray}\n";
+  write_pictures(folder, 40, {3, 17});
+  const Dataset data = open_text(folder, text);
+  EXPECT_EQ(data.size(Split::kTest), 38);
+  EXPECT_EQ(data.sample_name(Split::kTest, 3), "a/04.png");
+  EXPECT_EQ(data.batch(Split::kTest, 0, 38).dims().at(0), 38);
+  ASSERT_EQ(data.warnings().size(), 1u);
+  EXPECT_SAYS(data.warnings()[0], "Left out: 2 of the 40 test samples can't be read");
+  write_pictures(folder, 40, {3, 17, 20});
+  EXPECT_SAYS(refusal(folder, text), "More than 5 % of a split is too much to skip");
+  EXPECT_SAYS(refusal(folder, "format: folder\nfolder: pictures\non_bad_sample: guess\n"), "on_bad_sample");
+}
+
 }  // namespace
 }  // namespace slipway

@@ -12,7 +12,7 @@
 namespace slipway {
 namespace {
 
-const std::string kCorpus = SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/";
+const std::string kImages = SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/";
 
 uint64_t digest(const Image& image) { return fnv1a(image.pixels.data(), image.pixels.size()); }
 
@@ -126,7 +126,7 @@ constexpr Decoded kDecoded[] = {
 
 TEST(Image, DecodesAsPillow) {
   for (const Decoded& d : kDecoded) {
-    const Image image = decode_file(kCorpus + d.file);
+    const Image image = decode_file(kImages + d.file);
     EXPECT_EQ(image.height, d.height) << d.file;
     EXPECT_EQ(image.width, d.width) << d.file;
     EXPECT_EQ(image.channels, d.channels) << d.file;
@@ -153,11 +153,11 @@ TEST(Image, PhotographsDecodeAndPreprocessAsPillow) {
 
 TEST(Image, RefusesDamagedPictures) {
   const auto refusal = [](const std::string& path) { return error_of([&] { decode_file(path); }); };
-  EXPECT_NE(refusal(kCorpus + "truncated.jpg").find("Premature end"), std::string::npos);
-  EXPECT_NE(refusal(kCorpus + "truncated.jpg").find("truncated.jpg"), std::string::npos);
-  EXPECT_NE(refusal(kCorpus + "bomb.png").find("too large"), std::string::npos);
+  EXPECT_NE(refusal(kImages + "truncated.jpg").find("Premature end"), std::string::npos);
+  EXPECT_NE(refusal(kImages + "truncated.jpg").find("truncated.jpg"), std::string::npos);
+  EXPECT_NE(refusal(kImages + "bomb.png").find("too large"), std::string::npos);
   EXPECT_NE(error_of([] { decode_image({}, "x"); }).find("neither JPEG nor PNG"), std::string::npos);
-  auto png = read_file(kCorpus + "rgb.png");
+  auto png = read_file(kImages + "rgb.png");
   png[60] ^= std::byte{1};
   EXPECT_NE(error_of([&] { decode_image(png, "flipped"); }).find("flipped"), std::string::npos);
 }

@@ -22,7 +22,6 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kSweepNs = 50'000'000, kRestNs = 100'000'000;
 constexpr int kMaxChannels = 16;
 constexpr double kControlSeconds = 5;
 constexpr const char* kStatusNames[] = {

@@ -25,7 +25,7 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kSweepNs = 50'000'000, kRestNs = 100'000'000, kSecondNs = 1'000'000'000;
+constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kMaxKeptBytes = uint64_t{64} << 20;
 constexpr size_t kMaxParts = 64;
 

@@ -14,7 +14,7 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kTimeoutMs = 5000;
+constexpr int64_t kWatchTimeoutMs = 5000;
 
 /// The value of a metric without labels; 0 when it is absent.
 double metric(std::string_view text, std::string_view name) {
@@ -43,7 +43,7 @@ struct ServerWatch::Impl {
   std::thread thread;
 
   ServerFacts ask() const {
-    const AdminReply reply = admin_call(url, "GET", "/metrics", {}, {}, kTimeoutMs);
+    const AdminReply reply = admin_call(url, "GET", "/metrics", {}, {}, kWatchTimeoutMs);
     ServerFacts asked = reply.status == 200 ? parse_server_facts(reply.body) : ServerFacts();
     asked.at_ns = now_ns();
     return asked;

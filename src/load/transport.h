@@ -8,6 +8,9 @@
 
 namespace slipway {
 
+/// How often a transport looks for requests that ran out of time, and how long it rests after it could not connect.
+inline constexpr int64_t kSweepNs = 50'000'000, kRestNs = 100'000'000;
+
 /// The transports. A load sends until the run is over and all requests have ended; the options name the model. Both
 /// fail with kIo when the server can't be reached at the start.
 void load_over_http(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples,

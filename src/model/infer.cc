@@ -267,13 +267,22 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
          "The model's batch is fixed; ask for that one or export the model with a free one: {} asked, {} fixed", batch,
          fixed);
   bind_dims(graph, all);
+  std::vector<std::string> free;
   for (ValueId id : graph.inputs()) {
     const Value& v = graph.value(id);
-    for (size_t axis = 0; axis < v.shape.rank(); ++axis)
-      if (!v.shape[axis].is_known())
-        fail(ErrorCode::kInvalidArgument, "A dimension of the model is free; give it a size: '{}'",
-             v.shape[axis].is_symbol() ? v.shape[axis].symbol() : fmt::format("{}.{}", v.name, axis));
+    for (size_t axis = 0; axis < v.shape.rank(); ++axis) {
+      const Dim& dim = v.shape[axis];
+      if (dim.is_known()) continue;
+      const std::string name = dim.is_symbol() ? dim.symbol() : fmt::format("{}.{}", v.name, axis);
+      if (std::find(free.begin(), free.end(), name) == free.end()) free.push_back(name);
+    }
   }
+  if (!free.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "The model leaves dimensions free; give each a size with --dim NAME=SIZE, to a server with `dims` in the "
+         "model's "
+         "config.yaml: '{}'",
+         fmt::join(free, "', '"));
 }
 
 }  // namespace slipway

@@ -284,7 +284,47 @@ void Rollouts::command(const std::string& model, RolloutCommand command, const s
   const auto found = impl_->models.find(model);
   if (found == impl_->models.end())
     fail(ErrorCode::kNotFound, "There is no such model or it has no rollout: '{}'", model.substr(0, 64));
+  if (command == RolloutCommand::kAbort && found->second.state.phase == RolloutPhase::kPromoted)
+    fail(ErrorCode::kInvalidArgument,
+         "The rollout is over, version {} was promoted; `slipway rollout back {}` takes it back",
+         found->second.state.candidate, model);
   impl_->judge(model, found->second, command, who);
+}
+
+void Rollouts::back(const std::string& model, int64_t version, const std::string& who) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto found = impl_->models.find(model);
+  if (found == impl_->models.end()) fail(ErrorCode::kNotFound, "There is no such model: '{}'", model.substr(0, 64));
+  ModelRollout& m = found->second;
+  if (is_active(m.state.phase))
+    fail(ErrorCode::kInvalidArgument, "A rollout is under way; abort it instead: {}/{} is {}", model, m.state.candidate,
+         to_string(m.state.phase));
+  impl_->flush(m);
+  const int64_t live = impl_->server.routing(model).stable;
+  const std::vector<LiveRecord> records = impl_->journal.live(model);
+  const auto to = std::find_if(records.begin(), records.end(), [&](const LiveRecord& r) {
+    return version == 0 ? r.version != live : r.version == version;
+  });
+  if (live != 0 && version == live)
+    fail(ErrorCode::kInvalidArgument, "The version is live already: {}/{}", model, version);
+  if (to == records.end())
+    fail(ErrorCode::kNotFound, "No such version was live before; bring one up with `slipway rollout start`: {}{}",
+         model, version == 0 ? "" : fmt::format("/{}", version));
+  const LoadedVersions loaded = loaded_versions(impl_->server, model);
+  const auto there = loaded.find(to->version);
+  if (there == loaded.end() || there->second->source().sha256 != to->sha256)
+    fail(ErrorCode::kNotFound, "The version is not loaded as it was when it was live; put it back and load it: {}/{}",
+         model, to->version);
+  RolloutState state;
+  state.phase = RolloutPhase::kRolledBack;
+  state.live = to->version;
+  state.candidate = live;
+  state.reason =
+      fmt::format("Taken back by hand, from version {} to version {}, which was live before.", live, to->version);
+  Journal::Change change{.model = model, .live = *to, .events = {impl_->line(model, "taken_back", state.reason, who)}};
+  m.live = *to;
+  m.nothing_live.clear();
+  impl_->back_to_live(model, m, std::move(state), std::move(change));
 }
 
 DrillResult Rollouts::drill(const std::string& model, int64_t version, const std::string& who) {

@@ -82,6 +82,10 @@ class Rollouts {
   void start(const std::string& model, int64_t version, const RolloutStart& how);
   /// Fails with kInvalidArgument when there is nothing to command.
   void command(const std::string& model, RolloutCommand command, const std::string& who);
+  /// All traffic back, at once, to a version that was live before (0: the one before the live one) and still has the
+  /// same bytes. Versions stay loaded after they were replaced, so the way is one swap. Fails with kInvalidArgument
+  /// while a rollout runs, kNotFound where no such version was ever live, or it is gone or changed.
+  void back(const std::string& model, int64_t version, const std::string& who);
   /// Sends a hundredth of the traffic to a verified version (0: the highest beside the live one) and back, and times
   /// the way back. Fails with kInvalidArgument while a rollout runs, kNotFound without such a version.
   DrillResult drill(const std::string& model, int64_t version, const std::string& who);
@@ -92,7 +96,8 @@ class Rollouts {
   std::vector<JournalEvent> history(const std::string& model, int64_t limit) const;
   /// status() as a JSON array, for the dashboard.
   std::string status_json() const;
-  /// GET /api/rollouts, /api/rollouts/MODEL[/history]; POST /api/rollouts/MODEL/start|pause|resume|promote|abort|drill.
+  /// GET /api/rollouts, /api/rollouts/MODEL[/history]; POST
+  /// /api/rollouts/MODEL/start|pause|resume|promote|abort|back|drill.
   void serve_on(AdminPlane& admin);
   AdminReply answer(const AdminRequest& request);
 

@@ -50,7 +50,8 @@ RolloutCommand command_of(const std::string& verb) {
   if (verb == "resume") return RolloutCommand::kResume;
   if (verb == "promote") return RolloutCommand::kPromote;
   if (verb == "abort") return RolloutCommand::kAbort;
-  fail(ErrorCode::kNotFound, "There is no such command; there are start, pause, resume, promote, abort, drill: '{}'",
+  fail(ErrorCode::kNotFound,
+       "There is no such command; there are start, pause, resume, promote, abort, back, drill: '{}'",
        verb.substr(0, 32));
 }
 
@@ -76,7 +77,9 @@ AdminReply Rollouts::answer(const AdminRequest& request) {
                        {"effective_us", r.effective_us}};
     return {.body = json.dump()};
   }
-  if (verb == "start") {
+  if (verb == "back") {
+    back(model, version_in(body, false), who);
+  } else if (verb == "start") {
     RolloutStart how{.plan = std::nullopt, .override_unverified = text_in(body, "override_unverified"), .who = who};
     if (body.contains("plan")) how.plan = parse_rollout_plan(text_in(body, "plan"), "plan");
     start(model, version_in(body, true), how);

@@ -16,8 +16,6 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
-
 template <typename Body>
 ErrorCode code_of(const Body& body) {
   try {
@@ -115,6 +113,46 @@ TEST(Rollouts, AFirstVersionGoesLiveByItsProof) {
   EXPECT_EQ(allowed.server.routing("m").stable, 1);
   EXPECT_EQ(allowed.events(), "override ");
   EXPECT_NE(allowed.status().override_reason, "");
+}
+
+TEST(Rollouts, APromotedVersionIsTakenBack) {
+  const TestJournal file;
+  Site site({.path = file.path}, false, {version_of(1)});
+  site.rollouts->adopt();
+  const auto back = [&](int64_t version) { site.rollouts->back("m", version, "ann"); };
+  EXPECT_EQ(code_of([&] { back(0); }), ErrorCode::kNotFound) << "nothing was live before";
+  site.server.add(version_of(2));
+  site.rollouts->start("m", 2, {});
+  EXPECT_EQ(code_of([&] { back(0); }), ErrorCode::kInvalidArgument) << "a rollout runs";
+  site.rollouts->command("m", RolloutCommand::kPromote, "");
+  try {
+    site.rollouts->command("m", RolloutCommand::kAbort, "");
+    ADD_FAILURE() << "there is nothing to abort";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("rollout back m"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(code_of([&] { back(2); }), ErrorCode::kInvalidArgument) << "it is live";
+  EXPECT_EQ(code_of([&] { back(3); }), ErrorCode::kNotFound) << "it never was";
+  back(0);
+  EXPECT_EQ(site.server.routing("m"), (Routing{.stable = 1}));
+  EXPECT_EQ(site.status().live, 1);
+  EXPECT_EQ(site.rollouts->history("m", 1)[0].event, "taken_back");
+  EXPECT_EQ(site.rollouts->history("m", 1)[0].who, "ann");
+  site.run(1);
+  EXPECT_EQ(site.server.routing("m").stable, 1) << "it stays";
+  back(2);
+  EXPECT_EQ(site.server.routing("m").stable, 2) << "and forth";
+  back(1);
+  site.rollouts.reset();
+
+  Site later({.path = file.path}, false, {version_of(1), version_of(2)});
+  later.rollouts->adopt();
+  EXPECT_EQ(later.server.routing("m").stable, 1) << "after a restart too";
+  later.rollouts.reset();
+
+  Site changed({.path = file.path}, false, {version_of(1), version_of(2, Proof::kPassed, "other bytes")});
+  changed.rollouts->adopt();
+  EXPECT_EQ(code_of([&] { changed.rollouts->back("m", 2, ""); }), ErrorCode::kNotFound) << "not what was live";
 }
 
 TEST(Rollouts, ARestartBringsBackWhatWasLive) {

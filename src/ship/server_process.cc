@@ -2,9 +2,12 @@
 // which is a file here: nothing breaks when nobody reads on. Between fork and exec only system calls are made.
 #include "ship/server_process.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +49,16 @@ struct Fd {
     if (value >= 0) ::close(value);
   }
 };
+
+/// Whether a server could listen there now, on loopback; what ended moments ago is in nobody's way.
+bool is_free(uint16_t port) {
+  const Fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  const int on = 1;
+  sockaddr_in address{
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+  return fd.value < 0 || ::setsockopt(fd.value, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+         ::bind(fd.value, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+}
 
 std::vector<std::string> arguments(const ServeCommand& c) {
   std::vector<std::string> a{"slipway", "serve", c.repository, "--json"};
@@ -187,6 +200,16 @@ bool stop_server(pid_t pid, double timeout_seconds) {
   ::kill(pid, SIGKILL);
   ::waitpid(pid, nullptr, 0);
   return true;
+}
+
+void require_free_ports(const ServeCommand& c) {
+  for (const auto& [option, port] :
+       {std::pair("--http-port", c.http_port), {"--grpc-port", c.grpc_port}, {"--admin-port", c.admin_port}})
+    if (port != 0 && !is_free(port))
+      fail(ErrorCode::kInvalidArgument,
+           "The port of the server that this would start is in use; choose another one, or 0 for any that is free: {} "
+           "{}",
+           option, port);
 }
 
 std::optional<RunningServer> find_server(const std::string& repository) {

@@ -42,6 +42,8 @@ class ServerChild {
 
 /// A server that outlives this process, in a session of its own. Fails as ServerChild does, and stops it then.
 RunningServer start_detached(const ServeCommand& command);
+/// Fails with kInvalidArgument naming the port where one that the command asks for is taken on this machine.
+void require_free_ports(const ServeCommand& command);
 /// SIGTERM, so that it drains; SIGKILL when it has not ended in time. Ours or another's child. False: it was not there.
 bool stop_server(pid_t pid, double timeout_seconds = 15);
 

@@ -96,9 +96,8 @@ class Ship {
     policy_ = o_.policy.empty() ? Policy() : load_policy(o_.policy);
     plan_ = o_.plan.empty() ? "" : read_text_file(o_.plan);
     if (!plan_.empty()) parse_rollout_plan(plan_, o_.plan);
-    threads_ = o_.threads > 0          ? o_.threads
-               : o_.repository.empty() ? 1
-                                       : load_model_config(o_.repository, name_).threads;
+    if (!o_.repository.empty()) config_ = load_model_config(o_.repository, name_);
+    threads_ = o_.threads > 0 ? o_.threads : config_.threads;
     work_ = !o_.work.empty()        ? o_.work
             : o_.repository.empty() ? stem_of(o_.model) + ".ship"
                                     : join_path(join_path(o_.repository, ".slipway/ship"), name_);
@@ -109,6 +108,7 @@ class Ship {
 
   ShipResult run() {
     const WorkLock lock(work_);
+    if (!o_.repository.empty() && o_.url.empty() && !find_server(o_.repository)) require_free_ports(serve_command());
     ShipResult result{.work = work_, .name = name_};
     std::exception_ptr error;
     try {
@@ -286,6 +286,7 @@ class Ship {
     SimulateOptions options{.program = o_.program,
                             .recording = o_.recording,
                             .threads = threads_,
+                            .dims = config_.dims,
                             .load_seconds = o_.extent.quick ? 1.0 : 3.0,
                             .soak_seconds = o_.extent.quick ? 3.0 : 10.0,
                             .samples = o_.extent.quick ? kQuickReplaySamples : kReplaySamples,
@@ -334,20 +335,23 @@ class Ship {
             .values = {{"version", version}}};
   }
 
+  ServeCommand serve_command() const {
+    return {.program = o_.program,
+            .repository = o_.repository,
+            .http_port = o_.http_port,
+            .grpc_port = o_.grpc_port,
+            .admin_port = o_.admin_port,
+            .more = o_.tune ? std::vector<std::string>{} : std::vector<std::string>{"--no-tune"},
+            .log_path = join_path(o_.repository, ".slipway/serve.log")};
+  }
+
   /// The server named, found, or started.
   const RunningServer& server() {
     if (server_) return *server_;
     server_ = find_server(o_.repository);
     if (server_) return *server_;
-    const std::string folder = join_path(o_.repository, ".slipway");
-    make_folders(folder);
-    server_ = start_detached({.program = o_.program,
-                              .repository = o_.repository,
-                              .http_port = o_.http_port,
-                              .grpc_port = o_.grpc_port,
-                              .admin_port = o_.admin_port,
-                              .more = o_.tune ? std::vector<std::string>{} : std::vector<std::string>{"--no-tune"},
-                              .log_path = join_path(folder, "serve.log")});
+    make_folders(join_path(o_.repository, ".slipway"));
+    server_ = start_detached(serve_command());
     server_started_ = true;
     observer_.note(fmt::format("started a server at {}; dashboard {}/", server_->http_url(), server_->admin_url()));
     return *server_;
@@ -366,6 +370,12 @@ class Ship {
     std::vector<LoadSample> samples;
     if (o_.traffic == CanaryTraffic::kReplay)
       samples = dataset_samples(data_, describe_file(values.at("candidate")), {kReplaySamples});
+    const RolloutPlan steps = plan_.empty() ? RolloutPlan() : parse_rollout_plan(plan_, o_.plan);
+    if (!samples.empty())
+      observer_.note(
+          fmt::format("at {:.0f} requests a second these steps take {:.0f} s or more; a model's first version "
+                      "none",
+                      options.rate, least_seconds(steps, options.rate)));
     const CanaryResult r = run_canary(options, samples, observer_.note);
     if (r.already) return {.figure = fmt::format("version {} was live already", options.version), .files = {}};
     if (r.first) return {.figure = "went live as the first version, for its report passed", .files = {}};
@@ -384,6 +394,15 @@ class Ship {
     if (r.state == "held")
       reason += fmt::format(" It keeps its share; decide with `slipway rollout promote {}` or `abort`.", name_);
     return {.passed = false, .figure = reason};
+  }
+
+  /// Until a candidate has what the steps ask of it at the least.
+  static double least_seconds(const RolloutPlan& plan, double rate) {
+    double seconds = 0;
+    for (const RolloutStep& step : plan.steps)
+      seconds +=
+          std::max(static_cast<double>(step.min_seconds), static_cast<double>(step.min_requests) / (step.share * rate));
+    return seconds;
   }
 
   /// What the server would say of the model; asked of the file, for the server may not have loaded it yet.
@@ -413,6 +432,7 @@ class Ship {
   Dataset data_;
   Policy policy_;
   std::string name_, work_, plan_, data_digest_, model_digest_;
+  ModelConfig config_;  ///< of the repository's model, as it is served
   int threads_ = 1;
   std::optional<RunningServer> server_;
   bool server_started_ = false;

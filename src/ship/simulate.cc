@@ -62,7 +62,7 @@ void remove_tree(const std::string& path) {
 /// A repository of both models, removed at the end.
 class TemporaryRepository {
  public:
-  TemporaryRepository(const std::string& original, const std::string& candidate, int threads) {
+  TemporaryRepository(const std::string& original, const std::string& candidate, const SimulateOptions& options) {
     const char* parent = std::getenv("TMPDIR");
     path_ = join_path(parent != nullptr ? parent : "/tmp", "slipway-simulate-XXXXXX");
     if (::mkdtemp(path_.data()) == nullptr)
@@ -76,7 +76,9 @@ class TemporaryRepository {
         make_folders(folder);
         copy_model(*paths[i], join_path(folder, "model.onnx"));
       }
-      write_file(join_path(model, "config.yaml"), std::string_view(fmt::format("threads: {}\n", threads)));
+      nlohmann::json config = {{"threads", options.threads}};  // JSON is YAML
+      if (!options.dims.empty()) config["dims"] = options.dims;
+      write_file(join_path(model, "config.yaml"), std::string_view(config.dump()));
     } catch (...) {
       remove_tree(path_);
       throw;
@@ -114,8 +116,8 @@ class Simulation {
  public:
   Simulation(const RunningServer& server, const Dataset& data, const Policy& policy, const SimulateOptions& options)
       : server_(server), data_(data), policy_(policy), options_(options) {
-    const AdminReply reply = admin_call(server.admin_url(), "POST",
-                                        fmt::format("/v2/repository/models/{}/load", kModel), "{}", "", kRequestTimeoutMs);
+    const AdminReply reply = admin_call(
+        server.admin_url(), "POST", fmt::format("/v2/repository/models/{}/load", kModel), "{}", "", kRequestTimeoutMs);
     if (reply.status != 200)
       fail(ErrorCode::kInvalidModel, "The models can't be served, though they could be run: {}", reply.body);
     for (int side = 0; side < 2; ++side) {
@@ -380,7 +382,7 @@ SimulationFigures simulate(const std::string& original_path, const std::string& 
   if (options.threads < 1 || options.samples < 1 || !(options.load_seconds > 0 && options.soak_seconds >= 0))
     fail(ErrorCode::kInvalidArgument, "A simulation needs threads, samples and seconds: {}, {}, {}", options.threads,
          options.samples, options.load_seconds);
-  const TemporaryRepository repository(original_path, candidate_path, options.threads);
+  const TemporaryRepository repository(original_path, candidate_path, options);
   std::vector<std::string> more{"--allow-unverified"};
   if (!options.tune) more.emplace_back("--no-tune");
   const ServerChild child(

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "data/dataset.h"
@@ -11,6 +12,7 @@ struct SimulateOptions {
   std::string program = "/proc/self/exe";  ///< whose verb `serve` is the server
   std::string recording;                   ///< replayed; empty: samples of the test split
   int threads = 1;                         ///< of the served models
+  std::map<std::string, int64_t> dims;     ///< sizes of their free dimensions but the first
   double load_seconds = 3;                 ///< of each load
   double soak_seconds = 10;                ///< more where the policy asks for more seconds in all
   int64_t samples = 1000;                  ///< of replay and A/B comparison

@@ -5,15 +5,10 @@
 #include "base/log.h"
 #include "serve/grpc/calls.h"
 #include "serve/grpc/control.h"
+#include "serve/http/http_message.h"
 
 namespace slipway {
 namespace {
-bool same_secret(std::string_view given, std::string_view secret) {
-  unsigned char differs = given.size() == secret.size() ? 0 : 1;
-  for (size_t i = 0; i < given.size() && i < secret.size(); ++i)
-    differs |= static_cast<unsigned char>(given[i] ^ secret[i]);
-  return differs == 0;
-}
 
 bool may_load(const CallContext& context, const grpc::ServerContext& call) {
   if (context.server.options().explicit_control) return true;

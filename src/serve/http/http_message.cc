@@ -2,6 +2,7 @@
 #include "serve/http/http_message.h"
 
 #include <fmt/format.h>
+#include <openssl/crypto.h>
 
 #include <algorithm>
 #include <cctype>
@@ -156,10 +157,7 @@ RequestTarget parse_target(std::string_view target) {
 }
 
 bool same_secret(std::string_view given, std::string_view secret) {
-  unsigned difference = given.size() == secret.size() ? 0 : 1;
-  for (size_t i = 0; i < secret.size(); ++i)
-    difference |= static_cast<unsigned char>(secret[i]) ^ static_cast<unsigned char>(i < given.size() ? given[i] : 0);
-  return difference == 0;
+  return given.size() == secret.size() && CRYPTO_memcmp(given.data(), secret.data(), secret.size()) == 0;
 }
 
 bool bearer_matches(const HttpRequest& request, std::string_view token) {
