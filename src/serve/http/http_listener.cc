@@ -50,6 +50,7 @@ constexpr int64_t kKeepMemoryNs = 1'000'000'000;  // an idle connection keeps it
 constexpr int kRefusedConnections = 64;           // over the limit, these still hear why
 constexpr size_t kPackBytes = 1024;               // smaller responses are not packed
 constexpr size_t kPartsPerCall = 64;
+constexpr int kAcceptedAtOnce = 4096;
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 class Connection;
@@ -455,14 +456,25 @@ struct HttpListener::Impl {
     asio::dispatch(io->context, [connection, refuse] { connection->guarded([&] { connection->start(refuse); }); });
   }
 
+  /// Lets in those who wait, some at a time; why no more are.
+  error_code accept_waiting() {
+    error_code ec;
+    for (int i = 0; i < kAcceptedAtOnce && !ec; ++i) {
+      const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
+      tcp::socket socket = acceptor->accept(io->context, ec);
+      if (!ec) admit(std::move(socket), io);
+      if (ec == asio::error::connection_aborted) ec.clear();
+    }
+    return ec == asio::error::would_block ? error_code() : ec;
+  }
+
+  // Not async_accept: what that has no memory for when a connection comes is lost without a word to its handler.
   void accept() {
-    const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
-    acceptor->async_accept(io->context, [this, io](const error_code& ec, tcp::socket socket) {
+    acceptor->async_wait(tcp::acceptor::wait_read, [this](const error_code& ec) {
       accepting = false;
-      if (!acceptor->is_open() || shared->draining) return;
-      if (ec == asio::error::connection_aborted) return accept();
-      if (ec) return log_warning("No connection can be accepted now; raise the limit of open files: {}", ec.message());
-      admit(std::move(socket), io);
+      if (ec || !acceptor->is_open() || shared->draining) return;
+      if (const error_code why = accept_waiting())
+        return log_warning("No connection can be accepted now; raise the limit of open files: {}", why.message());
       accept();
     });
     accepting = true;
@@ -470,14 +482,7 @@ struct HttpListener::Impl {
 
   void end_accepting() {
     if (!acceptor->is_open()) return;
-    // Those whom the kernel has already let in get their answer.
-    for (;;) {
-      const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
-      error_code ec;
-      tcp::socket socket = acceptor->accept(io->context, ec);
-      if (ec) break;
-      admit(std::move(socket), io);
-    }
+    accept_waiting();  // those whom the kernel has already let in get their answer
     error_code ignored;
     acceptor->close(ignored);
   }
