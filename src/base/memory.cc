@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "base/error.h"
 
 namespace slipway {
 namespace {

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
@@ -151,6 +152,7 @@ void serve(ServeFlags o) {
 
   std::unique_ptr<Recorder> recorder;
   Server server({.repository = o.repository,
+                 .program = "/proc/self/exe",
                  .cache_dir = cache_dir,
                  .explicit_control = o.model_control == "explicit",
                  .allow_unverified = o.allow_unverified,
@@ -177,22 +179,24 @@ void serve(ServeFlags o) {
   admin.start();
   http.start();
   grpc.start();
+  rollouts.run();  // what is loaded goes live while the rest still loads
+  monitor.start();
   server.load_all();
   rollouts.adopt();
-  rollouts.run();
-  monitor.start();
-
-  json about = {{"pid", getpid()},          {"host", o.http.host},        {"http_port", http.port()},
-                {"grpc_port", grpc.port()}, {"admin_host", o.admin_host}, {"admin_port", admin.port()}};
-  const ServerFile file(o.repository, about);
-  if (o.json) {
-    about["models"] = models_json(server);
-    print_json(about);
-  } else {
-    print_models(server);
-    fmt::print("\nHTTP  http://{}:{}\ngRPC  {}:{}\nadmin http://{}:{}/ (dashboard, /metrics)\nCtrl-C ends it.\n",
-               o.http.host, http.port(), o.http.host, grpc.port(), o.admin_host, admin.port());
-    std::fflush(stdout);
+  std::optional<ServerFile> file;
+  if (!interrupted()) {
+    json about = {{"pid", getpid()},          {"host", o.http.host},        {"http_port", http.port()},
+                  {"grpc_port", grpc.port()}, {"admin_host", o.admin_host}, {"admin_port", admin.port()}};
+    file.emplace(o.repository, about);
+    if (o.json) {
+      about["models"] = models_json(server);
+      print_json(about);
+    } else {
+      print_models(server);
+      fmt::print("\nHTTP  http://{}:{}\ngRPC  {}:{}\nadmin http://{}:{}/ (dashboard, /metrics)\nCtrl-C ends it.\n",
+                 o.http.host, http.port(), o.http.host, grpc.port(), o.admin_host, admin.port());
+      std::fflush(stdout);
+    }
   }
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
 

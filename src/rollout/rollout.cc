@@ -112,7 +112,8 @@ void Rollouts::Impl::settle(const std::string& model, ModelRollout& m, RolloutDe
       routing = {.stable = d.state.candidate};
     }
     journal.write(change);
-    if (server.routing(model) != routing) server.route(model, routing);
+    const std::map<int64_t, std::string> bytes{{m.candidate.version, m.candidate.sha256}};
+    if (server.routing(model) != routing) server.route(model, routing, bytes);
   } catch (const Error& error) {
     return fall_back(model, m, error.what());
   }
@@ -271,8 +272,9 @@ void Rollouts::start(const std::string& model, int64_t version, const RolloutSta
   next.rollback_us.reset();
   m = std::move(next);
   try {
-    impl_->server.route(
-        model, {.stable = now.stable, .candidate = version, .candidate_share = rollout_share(m.state, m.plan)});
+    impl_->server.route(model,
+                        {.stable = now.stable, .candidate = version, .candidate_share = rollout_share(m.state, m.plan)},
+                        {{version, m.candidate.sha256}});
   } catch (const Error& error) {
     impl_->fall_back(model, m, error.what());
     throw;
@@ -322,6 +324,8 @@ void Rollouts::back(const std::string& model, int64_t version, const std::string
   state.reason =
       fmt::format("Taken back by hand, from version {} to version {}, which was live before.", live, to->version);
   Journal::Change change{.model = model, .live = *to, .events = {impl_->line(model, "taken_back", state.reason, who)}};
+  // A load may have replaced it this very moment: then nothing moves.
+  impl_->server.route(model, {.stable = to->version}, {{to->version, to->sha256}});
   m.live = *to;
   m.nothing_live.clear();
   impl_->back_to_live(model, m, std::move(state), std::move(change));
@@ -337,9 +341,10 @@ DrillResult Rollouts::drill(const std::string& model, int64_t version, const std
   if (m.drilling) fail(ErrorCode::kInvalidArgument, "A drill is under way; wait for its end: {}", model);
   const int64_t live = impl_->server.routing(model).stable;
   int64_t candidate = 0;
+  std::string sha256;
   for (const auto& [number, v] : loaded_versions(impl_->server, model))
     if (number != live && v->source().proof == Proof::kPassed && (version == 0 || version == number))
-      candidate = number;
+      candidate = number, sha256 = v->source().sha256;
   if (live == 0 || candidate == 0)
     fail(ErrorCode::kNotFound, "A drill needs a live version and another, verified one: {} has live {}, other {}",
          model, live, candidate);
@@ -352,7 +357,7 @@ DrillResult Rollouts::drill(const std::string& model, int64_t version, const std
   DrillResult result;
   std::exception_ptr failure;
   try {
-    result = practise_rollback(impl_->server, model, live, candidate);
+    result = practise_rollback(impl_->server, model, live, candidate, sha256);
   } catch (...) {
     failure = std::current_exception();
   }

@@ -193,6 +193,33 @@ TEST(Rollouts, AnUnloadedLiveVersionIsNotReplacedByGuess) {
   EXPECT_EQ(site.server.routing("m").stable, 2);
 }
 
+TEST(Rollouts, UnloadAndLoadBringBackWhatAStartWould) {
+  Site site({.path = ":memory:"}, false, {version_of(1)});
+  site.rollouts->adopt();
+  site.server.add(version_of(2));
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  ASSERT_EQ(site.server.routing("m").stable, 1);
+  site.server.unload("m");
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  for (int i = 0; i < 2; ++i) {
+    site.server.add(version_of(1));
+    site.server.add(version_of(2));
+    for (int t = 0; t < 3; ++t) site.rollouts->tick();
+    EXPECT_EQ(site.server.routing("m").stable, 1) << "live as the journal says, and version 2 is no candidate";
+    site.server.unload("m");
+  }
+}
+
+TEST(Rollouts, AReportThatComesLaterIsAsGoodAsOneAtTheStart) {
+  Site site({.path = ":memory:"}, false, {version_of(1, Proof::kMissing)});
+  site.rollouts->adopt();
+  ASSERT_EQ(site.server.routing("m").stable, 0);
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  site.server.add(version_of(1));  // the same bytes, loaded again with their report
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  EXPECT_EQ(site.server.routing("m").stable, 1);
+}
+
 TEST(Rollouts, AGoodCandidateTakesOver) {
   Site site({.path = ":memory:"}, false, {version_of(1)});
   site.rollouts->adopt();

@@ -127,6 +127,9 @@ void requests(Text& text, const std::vector<Seen>& all) {
   });
   text.family("slipway_rows_total", "counter", "Rows (samples) of the requests that went well.");
   each_used(all, [&](const std::string& labels, const VariantSnapshot& variant) { text.sample(labels, variant.rows); });
+  text.family("slipway_nan_answers_total", "counter", "Answers, of requests that went well, that hold a NaN.");
+  each_used(all,
+            [&](const std::string& labels, const VariantSnapshot& variant) { text.sample(labels, variant.with_nan); });
   text.family("slipway_request_duration_seconds", "histogram",
               "From a request's last byte to its answer, of those that went well.");
   each_used(all, [&](const std::string& labels, const VariantSnapshot& variant) {

@@ -29,6 +29,48 @@ int64_t epoch_ms() {
       .count();
 }
 
+/// By its bits, in blocks that the compiler turns into vector code.
+template <typename Bits>
+bool any_nan(std::span<const std::byte> bytes, Bits infinity) {
+  constexpr size_t kBlock = 64;
+  const auto sign_off = static_cast<Bits>(static_cast<Bits>(~Bits{0}) >> 1);
+  Bits block[kBlock];
+  for (size_t at = 0; at < bytes.size(); at += sizeof block) {
+    const size_t count = std::min(bytes.size() - at, sizeof block);
+    std::memset(block, 0, count < sizeof block ? sizeof block : 0);
+    std::memcpy(block, bytes.data() + at, count);
+    unsigned found = 0;
+    for (size_t i = 0; i < kBlock; ++i) found |= static_cast<Bits>(block[i] & sign_off) > infinity ? 1U : 0U;
+    if (found != 0) return true;
+  }
+  return false;
+}
+
+bool has_nan(const WireTensor& t) {
+  switch (t.dtype) {
+    case DType::kFloat32:
+      return any_nan<uint32_t>(t.bytes, 0x7F800000);
+    case DType::kFloat64:
+      return any_nan<uint64_t>(t.bytes, 0x7FF0000000000000);
+    case DType::kFloat16:
+      return any_nan<uint16_t>(t.bytes, 0x7C00);
+    case DType::kBfloat16:
+      return any_nan<uint16_t>(t.bytes, 0x7F80);
+    default:
+      return false;
+  }
+}
+
+/// Whether a version takes a request that another one refuses.
+bool takes(const ModelVersion& version, InferRequest request) {
+  try {
+    match_inputs(request, version);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 size_t row_bytes(const PortInfo& port, int64_t plan_rows) {
   return bytes_of(port.dtype, element_count(port.dims)) / static_cast<size_t>(plan_rows);
 }
@@ -64,7 +106,10 @@ void ModelVersion::Engine::finish(PendingRequest& pending, InferResponse&& respo
   m.requests.fetch_add(1, std::memory_order_relaxed);
   if (response.error) {
     m.errors[static_cast<size_t>(*response.error)].fetch_add(1, std::memory_order_relaxed);
+    if (response.error == ErrorCode::kDeadline) count_missed(pending.request, pending.variant);
   } else {
+    if (std::any_of(response.outputs.begin(), response.outputs.end(), has_nan))
+      m.with_nan.fetch_add(1, std::memory_order_relaxed);
     owner_.metrics_.last_inference_ms.store(epoch_ms(), std::memory_order_relaxed);
     m.rows.fetch_add(pending.rows, std::memory_order_relaxed);
     m.queue_us.add(response.queue_ns / 1000);
@@ -73,6 +118,14 @@ void ModelVersion::Engine::finish(PendingRequest& pending, InferResponse&& respo
   }
   pending.done(pending.request, std::move(response));
   pending.done = nullptr;
+}
+
+/// A caller may allow less time than any version needs; what the server itself allows is none of the callers' choice.
+void ModelVersion::Engine::count_missed(const InferRequest& request, Variant variant) noexcept {
+  const int64_t allowed_us = (request.deadline_ns - request.arrival_ns) / 1000;
+  const int64_t limit_us = owner_.config().timeout_ms * 1000;
+  if (limit_us == 0 || allowed_us < limit_us)
+    owner_.metrics_.variants[static_cast<size_t>(variant)].missed_us.add(std::max<int64_t>(allowed_us, 0));
 }
 
 void ModelVersion::Engine::answer(PendingRequest& pending, InferResponse&& response) {
@@ -131,39 +184,45 @@ void ModelVersion::Engine::answer_late(PendingRequest& pending) noexcept {
 }
 
 int64_t ModelVersion::Engine::expected_wait_us(int64_t rows) const {
-  if (time_us_.empty()) return 0;
-  const auto& [size, time] = *time_us_.rbegin();
+  if (time_us().empty()) return 0;
+  const auto& [size, time] = *time_us().rbegin();
   const int64_t ahead = (queue_.rows() + rows + size - 1) / size + (idle_ == 0 ? 1 : 0);
   return static_cast<int64_t>(static_cast<double>(ahead) * time / static_cast<double>(instances_.size()));
 }
 
-void ModelVersion::Engine::submit(InferRequest&& request, Variant variant, Answered done) {
+void ModelVersion::Engine::submit(InferRequest&& request, Variant variant, Answered done, const ModelVersion* live) {
   const auto pending = std::make_shared<PendingRequest>();
   pending->request = std::move(request);
   pending->variant = variant;
   pending->done = std::move(done);
   const int64_t deadline = pending->request.deadline_ns;
   int64_t wait_us = 0;
+  bool too_late = false;
   try {
     pending->rows = match_inputs(pending->request, owner_);
     pending->queued_ns = now_ns();
     const std::lock_guard lock(mutex_);
     wait_us = expected_wait_us(pending->rows);
-    if ((deadline == 0 || pending->queued_ns + wait_us * 1000 <= deadline) && queue_.push(pending)) {
+    too_late = deadline != 0 && pending->queued_ns + wait_us * 1000 > deadline;
+    if (!too_late && queue_.push(pending)) {
       owner_.metrics_.queue_depth.store(queue_.size(), std::memory_order_relaxed);
       if (idle_ > 0) work_.notify_one();
       if (deadline != 0 && deadline < watched_until_ns_) deadlines_.notify_one();
       return;
     }
   } catch (const Error& error) {
+    if (live != nullptr && takes(*live, pending->request))
+      return answer_error(
+          *pending, ErrorCode::kInternal,
+          fmt::format("The rollout's candidate does not take what the live version takes: {}", error.what()));
     return answer_error(*pending, error.code(), error.what());
   } catch (const std::bad_alloc&) {
     return answer_fault(*pending);
   }
+  if (too_late) count_missed(pending->request, variant);
   answer_error(*pending, ErrorCode::kOverloaded,
-               deadline != 0 && pending->queued_ns + wait_us * 1000 > deadline
-                   ? "The queue is too long for the request's deadline; retry later or allow more time."
-                   : "The queue is full; retry later.",
+               too_late ? "The queue is too long for the request's deadline; retry later or allow more time."
+                        : "The queue is full; retry later.",
                wait_us / 1'000'000 + 1);
 }
 
@@ -295,7 +354,7 @@ void ModelVersion::Engine::compute_together(Instance& instance, Requests request
   std::vector<void*> out(outputs);
   int64_t at = 0;
   size_t next = 0;  // first request that is not answered yet
-  for (const int64_t size : cover_rows(rows, time_us_)) {
+  for (const int64_t size : cover_rows(rows, time_us())) {
     const int64_t count = std::min(size, rows - at);
     const PendingRequest& first = *requests[next];
     const int64_t inside = at - parts[next].first;

@@ -24,9 +24,8 @@ struct ModelVersion::Engine {
   };
   using Requests = std::span<const PendingPtr>;
 
-  void time_plans();
   void start();
-  void submit(InferRequest&& request, Variant variant, Answered done);
+  void submit(InferRequest&& request, Variant variant, Answered done, const ModelVersion* live);
 
   // Threads.
   void work(Instance& instance);
@@ -47,10 +46,11 @@ struct ModelVersion::Engine {
   void answer_late(PendingRequest& pending) noexcept;
   void answer_error(PendingRequest& pending, ErrorCode code, std::string message, int64_t retry_after_s = 0) noexcept;
   void finish(PendingRequest& pending, InferResponse&& response) noexcept;
+  void count_missed(const InferRequest& request, Variant variant) noexcept;
   int64_t expected_wait_us(int64_t rows) const;
+  const std::map<int64_t, double>& time_us() const { return owner_.source_.first_run->time_us; }
 
   ModelVersion& owner_;
-  std::map<int64_t, double> time_us_;  ///< of each plan
   std::vector<Instance> instances_;
   std::mutex mutex_;
   std::condition_variable work_, deadlines_;

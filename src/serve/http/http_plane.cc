@@ -271,7 +271,8 @@ void HttpPlane::Impl::infer(std::shared_ptr<HttpExchange> exchange, const std::s
   Target target = server.target(model, version, {});
   DecodedInfer decoded;
   try {
-    decoded = decode_infer(http.body, json_bytes(http), http.body_owner, *target.version);
+    // By what the live version takes: where a candidate takes less, that is its fault and shows when it is asked.
+    decoded = decode_infer(http.body, json_bytes(http), http.body_owner, target.live ? *target.live : *target.version);
   } catch (const Error& error) {
     count_refused(target, error.code());
     throw;
