@@ -28,6 +28,7 @@ void add_quantize(Cli& cli);
 void add_qat(Cli& cli);
 void add_verify(Cli& cli);
 void add_serve(Cli& cli);
+void add_prepare(Cli& cli);
 void add_load(Cli& cli);
 void add_top(Cli& cli);
 void add_rollout(Cli& cli);

@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   add_qat(cli);
   add_verify(cli);
   add_serve(cli);
+  add_prepare(cli);
   add_load(cli);
   add_top(cli);
   add_rollout(cli);
@@ -39,7 +40,7 @@ int main(int argc, char** argv) {
     std::string verbs;
     bool known = false;
     for (const CLI::App* verb : app.get_subcommands({})) {
-      verbs += " " + verb->get_name();
+      if (!verb->get_group().empty()) verbs += " " + verb->get_name();
       known = known || verb->get_name() == argv[1];
     }
     if (!known) {
@@ -57,7 +58,7 @@ int main(int argc, char** argv) {
     return exit_status(error.code());
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "slipway: There is not enough memory; use a smaller batch or model.\n");
-    return exit_status(ErrorCode::kInvalidArgument);
+    return exit_status(ErrorCode::kOutOfMemory);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "slipway: internal error, please report it: %s\n", error.what());
     return exit_status(ErrorCode::kInternal);

@@ -11,6 +11,8 @@
 // created anew, need. Third-party structs are never stored. Which tensors a run must measure (guards) is taken from the
 // header: it follows from the weights as they were before packing, and whoever could change it could change the
 // weights.
+#include "engine/plan_file.h"
+
 #include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -59,7 +61,7 @@ struct OpenedFile {
   FileReader file;
   const std::string& path;
   Preamble preamble{};
-  std::string header, model_digest, blob_digest;
+  std::string header, model_digest, blob_digest, front_digest;
 
   explicit OpenedFile(const std::string& name) : file(name), path(name) {
     Preamble& p = preamble;
@@ -80,7 +82,7 @@ struct OpenedFile {
     if (std::memcmp(front.data(), &p, sizeof p) != 0 ||
         sha256_hex(std::string_view(front).substr(0, front.size() - kDigestDigits)) != digest(2))
       fail_damaged(path, "its header's digest differs");
-    model_digest = digest(0), blob_digest = digest(1);
+    model_digest = digest(0), blob_digest = digest(1), front_digest = digest(2);
     header = front.substr(sizeof p, p.header_bytes);
   }
 
@@ -349,6 +351,8 @@ void Plan::save(const std::string& path) const {
   file.commit();
 }
 
+std::string file_digest(const Plan& plan) { return plan.impl().file_digest; }
+
 std::shared_ptr<const Plan> Plan::open(const std::string& path) {
   auto impl = std::make_unique<Impl>();
   const OpenedFile opened(path);
@@ -356,6 +360,7 @@ std::shared_ptr<const Plan> Plan::open(const std::string& path) {
     const json header = json::parse(opened.header);
     impl->threads = header.at("threads");
     impl->cpu = header.at("cpu");
+    impl->file_digest = opened.front_digest;
     impl->onednn = header.at("onednn");
     require_cpu(path, impl->cpu);
     if (impl->onednn != onednn_version())

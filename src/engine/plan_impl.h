@@ -35,6 +35,7 @@ struct Plan::Impl {
   int threads = 1;
   std::string cpu;
   std::string onednn;
+  std::string file_digest;  ///< of an opened plan: over the header and the digests of model and weights
   MemoryInfo memory;
   std::map<std::string, std::string, std::less<>> metadata;
   std::vector<std::byte> model;  ///< the original model as ONNX, for rebuilding; empty in an opened plan

@@ -76,7 +76,7 @@ class Evaluation {
     try {
       spec.eval(ctx);
     } catch (const std::bad_alloc&) {
-      fail(ErrorCode::kInvalidArgument, "There is not enough memory; use smaller inputs or another model: {}",
+      fail(ErrorCode::kOutOfMemory, "There is not enough memory; use smaller inputs or another model: {}",
            node.label());
     }
     std::vector<Tensor> results = std::move(ctx.results());

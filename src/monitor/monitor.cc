@@ -228,6 +228,7 @@ Observation Monitor::observation(const std::string& model, int64_t version, Vari
     if (loaded->version() != version) continue;
     const auto watched = impl_->watched(*loaded);
     Observation o;
+    o.generation = loaded->generation();
     o.traffic = snapshot(loaded->metrics().variants[static_cast<size_t>(variant)]);
     o.scored = watched->shape.classes > 0;
     watched->scores[static_cast<size_t>(variant)].copy_to(o);

@@ -20,7 +20,9 @@ ScoreHistogram ScoreHistogram::since(const ScoreHistogram& earlier) const {
 }
 
 Observation Observation::since(const Observation& earlier) const {
-  return {.traffic = traffic.since(earlier.traffic),
+  if (earlier.generation != generation) return *this;
+  return {.generation = generation,
+          .traffic = traffic.since(earlier.traffic),
           .scored = scored,
           .confidence = confidence.since(earlier.confidence),
           .entropy = entropy.since(earlier.entropy),

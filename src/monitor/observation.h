@@ -19,9 +19,11 @@ struct ScoreHistogram {
 
 /// What was seen of one version's traffic of one variant: since it was loaded, or over a window of time by since().
 struct Observation {
+  uint64_t generation = 0;  ///< of the version's object (ModelVersion::generation()); 0: none was there
   VariantSnapshot traffic;
   bool scored = false;                         ///< the first output is a classifier's scores
   ScoreHistogram confidence, entropy, margin;  ///< top-1 probability; entropy / ln classes; top-1 minus top-2
+  /// All of it where `earlier` counted another generation: its counters began again.
   Observation since(const Observation& earlier) const;
 };
 

@@ -37,7 +37,7 @@ void Rollouts::Impl::go_live(const std::string& model, ModelRollout& m, LiveReco
   try {
     flush(m);
     journal.write({.model = model, .live = live, .events = {event_of(model, event, sentence)}});
-    server.route(model, {.stable = version});
+    server.route(model, {.stable = version}, {{version, live.sha256}});
     log_info("{}: {}: {}", model, event, sentence);
     m.live = std::move(live);
     m.nothing_live.clear();
@@ -49,22 +49,28 @@ void Rollouts::Impl::go_live(const std::string& model, ModelRollout& m, LiveReco
   }
 }
 
+/// What the journal names as live comes back as soon as it is there, whatever else is still loading.
+bool Rollouts::Impl::adopt_as_before(const std::string& model, ModelRollout& m, const LoadedVersions& loaded) {
+  const std::vector<LiveRecord> before = journal.live(model);
+  if (before.empty()) return false;
+  const auto found = loaded.find(before[0].version);
+  if (found == loaded.end() || found->second->source().sha256 != before[0].sha256) return false;
+  server.route(model, {.stable = before[0].version}, {{before[0].version, before[0].sha256}});
+  m.live = before[0];
+  m.nothing_live.clear();
+  log_info("{}: version {} is live, as before", model, before[0].version);
+  return true;
+}
+
 void Rollouts::Impl::adopt(const std::string& model, ModelRollout& m, const LoadedVersions& loaded) {
   const std::vector<LiveRecord> before = journal.live(model);
   const auto sent_back = [&](const ModelVersion& v) {
     return (m.state.phase == RolloutPhase::kRolledBack || m.state.phase == RolloutPhase::kAborted) &&
            v.version() == m.candidate.version && v.source().sha256 == m.candidate.sha256;
   };
-  for (size_t i = 0; i < before.size(); ++i) {
+  for (size_t i = 1; i < before.size(); ++i) {
     const auto found = loaded.find(before[i].version);
     if (found == loaded.end() || found->second->source().sha256 != before[i].sha256) continue;
-    if (i == 0) {
-      server.route(model, {.stable = before[i].version});
-      m.live = before[i];
-      m.nothing_live.clear();
-      log_info("{}: version {} is live, as before", model, before[i].version);
-      return;
-    }
     if (sent_back(*found->second)) continue;
     return go_live(model, m, before[i], "live",
                    fmt::format("Version {}, live until now, is not loaded as it was: version {}, which was live before "
@@ -99,7 +105,8 @@ void Rollouts::Impl::adopt(const std::string& model, ModelRollout& m, const Load
   log_warning("{}: {}", model, m.nothing_live);
 }
 
-/// Models whose versions are the same as at the last poll, and not those of the last try.
+/// What was live comes back at once. Otherwise a model's versions must be there, the same at two polls, and not all of
+/// them at the last try.
 void Rollouts::Impl::adopt_new() {
   std::set<std::string> loading;
   for (const IndexEntry& entry : server.index())
@@ -107,14 +114,20 @@ void Rollouts::Impl::adopt_new() {
   for (const std::string& model : server.models()) {
     ModelRollout& m = models[model];
     const LoadedVersions loaded = loaded_versions(server, model);
-    VersionBytes now;
-    for (const auto& [number, v] : loaded) now.insert({number, v->source().sha256});
+    Generations now;
+    for (const auto& [number, v] : loaded) now.insert(v->generation());
     const bool settled = now == m.seen && !loading.contains(model);
     m.seen = now;
-    if (!settled || is_active(m.state.phase) || server.routing(model).stable != 0) continue;
-    const bool more = !std::includes(m.tried.begin(), m.tried.end(), now.begin(), now.end());
-    m.tried = std::move(now);
-    if (more) adopt(model, m, loaded);
+    if (m.drilling || is_active(m.state.phase) || server.routing(model).stable != 0) continue;
+    if (std::includes(m.tried.begin(), m.tried.end(), now.begin(), now.end())) continue;
+    try {
+      const bool as_before = adopt_as_before(model, m, loaded);
+      if (!as_before && !settled) continue;
+      m.tried = std::move(now);
+      if (!as_before) adopt(model, m, loaded);
+    } catch (const Error& error) {  // it was unloaded or replaced this very moment: the next poll sees what is there
+      log_warning("{}: {}", model, error.what());
+    }
   }
 }
 

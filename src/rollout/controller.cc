@@ -18,26 +18,40 @@ namespace {
 
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr double kLookGrowth = 1.3;
+constexpr int64_t kEnoughAnswers = 100;  ///< for a 99th percentile
 constexpr double kMemoryGrowth = 0.05;
 constexpr std::array<const char*, 7> kPhaseNames = {"idle",     "running",     "paused", "held",
                                                     "promoted", "rolled_back", "aborted"};
 
 double percent_of(const RolloutStep& step) { return 100 * step.share; }
 
-/// A version that was loaded anew starts its counters again: then the window is all of them.
-Observation window(const Observation& now, const Observation& start) {
-  return now.traffic.requests < start.traffic.requests ? now : now.since(start);
-}
-
-void enter_step(RolloutState& s, size_t step, const RolloutPlan& plan, const RolloutInputs& in) {
-  const RolloutStep& limits = plan.steps[step];
-  s.step = step;
+/// The windows of a step begin here, of both versions at the same time.
+void begin_windows(RolloutState& s, const RolloutPlan& plan, const RolloutInputs& in) {
+  const RolloutStep& limits = plan.steps[s.step];
   s.step_ns = s.moved_ns = in.now_ns;
   s.deadline_ns = in.now_ns + limits.max_seconds * kSecond;
-  s.look = 0, s.looked_n = 0, s.moved_n = 0, s.ready_look = false;
+  s.looked_n = 0, s.moved_n = 0, s.ready_look = false;
   s.next_look_n = std::max<int64_t>(limits.min_requests / 4, 10);
   s.live_start = std::make_shared<const Observation>(in.live);
   s.candidate_start = std::make_shared<const Observation>(in.candidate);
+}
+
+void enter_step(RolloutState& s, size_t step, const RolloutPlan& plan, const RolloutInputs& in) {
+  s.step = step;
+  s.look = 0;
+  begin_windows(s, plan, in);
+}
+
+/// A version that was loaded anew counts from zero: what was seen before can't be compared with it. The looks that were
+/// taken stay taken, and the alpha that they spent stays spent.
+bool counts_anew(const RolloutState& s, const RolloutInputs& in) {
+  return in.live.generation != s.live_start->generation || in.candidate.generation != s.candidate_start->generation;
+}
+
+/// Which of the live version's windows tells how long its answers take: the step's own once it holds some.
+const Observation& knows_times(const Observation& live, const Observation& baseline) {
+  const int64_t here = live.traffic.total_us.count(), before = baseline.traffic.total_us.count();
+  return here >= kEnoughAnswers || here >= before ? live : baseline;
 }
 
 std::string failures(const std::vector<GateVerdict>& verdicts) {
@@ -61,11 +75,14 @@ void end(RolloutDecision& d, RolloutPhase phase, std::string reason) {
 }
 
 /// What sends the candidate back without a test; empty: nothing.
-std::string emergency(RolloutState& s, const RolloutPlan& plan, const RolloutInputs& in, const ErrorCount& errors) {
+std::string emergency(RolloutState& s, const RolloutPlan& plan, const RolloutInputs& in, const ErrorCount& errors,
+                      int64_t with_nan) {
   if (!in.candidate_loaded) return "The candidate is no longer loaded, or its bytes changed.";
-  if (errors.requests >= plan.panic_requests && errors.rate() > plan.panic_error_rate)
-    return fmt::format("{} of the candidate's {} requests failed: above {:.0f} % it goes back at once.", errors.failed,
-                       errors.requests, 100 * plan.panic_error_rate);
+  // The live version may answer with NaN as well, which takes a comparison.
+  const ErrorCount broken{errors.failed - std::min(with_nan, errors.failed), errors.requests};
+  if (broken.requests >= plan.panic_requests && broken.rate() > plan.panic_error_rate)
+    return fmt::format("{} of the candidate's {} requests failed: above {:.0f} % it goes back at once.", broken.failed,
+                       broken.requests, 100 * plan.panic_error_rate);
   if (errors.requests != s.moved_n || in.candidate_waiting == 0) s.moved_n = errors.requests, s.moved_ns = in.now_ns;
   if (in.now_ns - s.moved_ns >= plan.stall_seconds * kSecond)
     return fmt::format("The candidate answered nothing for {} s while {} requests wait.", plan.stall_seconds,
@@ -169,13 +186,19 @@ RolloutDecision advance_rollout(const RolloutState& state, const RolloutPlan& pl
   if (!is_active(s.phase)) return d;
 
   const RolloutStep& limits = plan.steps[s.step];
-  ErrorCount errors = errors_of(in.candidate);
-  if (in.candidate.traffic.requests >= s.candidate_start->traffic.requests) {
-    const ErrorCount before = errors_of(*s.candidate_start);
-    errors = {errors.failed - before.failed, errors.requests - before.requests};
+  if (in.candidate_loaded && counts_anew(s, in)) {
+    begin_windows(s, plan, in);
+    d.events.push_back(
+        {"recounted", fmt::format("A version was loaded anew, its counters began again: the step at {:g} % does, too.",
+                                  percent_of(limits))});
+    if (s.phase == RolloutPhase::kRunning) s.reason = d.events.back().sentence;
   }
+  const Observation candidate = in.candidate.since(*s.candidate_start);
+  Observation live = in.live.since(*s.live_start);
+  const int64_t fair_us = fair_time_us(s.live == 0 ? candidate : knows_times(live, *s.baseline));
+  const ErrorCount errors = errors_of(candidate, fair_us);
   const int64_t seen = errors.requests;
-  if (std::string why = emergency(s, plan, in, errors); !why.empty()) {
+  if (std::string why = emergency(s, plan, in, errors, candidate.traffic.with_nan); !why.empty()) {
     end(d, RolloutPhase::kRolledBack, std::move(why));
     return d;
   }
@@ -185,9 +208,7 @@ RolloutDecision advance_rollout(const RolloutState& state, const RolloutPlan& pl
   const bool overdue = running && in.now_ns >= s.deadline_ns;
   const bool due = seen >= s.next_look_n || (minima && !s.ready_look) || (overdue && seen > s.looked_n);
   if (due) {
-    const Observation candidate = window(in.candidate, *s.candidate_start);
-    Observation live = window(in.live, *s.live_start);
-    const bool beside = limits.share <= 0.5 || errors_of(live).requests >= std::min(limits.min_requests, seen);
+    const bool beside = limits.share <= 0.5 || errors_of(live, fair_us).requests >= std::min(limits.min_requests, seen);
     if (s.live != 0 && !beside) live = *s.baseline;
     ++s.look;
     s.looked_n = seen;

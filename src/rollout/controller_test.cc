@@ -93,6 +93,60 @@ TEST(Controller, PanicNeedsNoTest) {
   EXPECT_NE(s.last.find("20 requests failed"), std::string::npos) << s.last;
 }
 
+// The same version loaded again counts from zero: neither a negative rate, nor a window of one against another's.
+TEST(Controller, NothingIsSubtractedAcrossAReload) {
+  for (const bool live_too : {false, true}) {
+    Simulation s(quick_plan());
+    s.run(20, 500, {.error_rate = 0.1}, {.error_rate = 0.1});
+    ASSERT_EQ(s.state.phase, RolloutPhase::kRunning) << s.last;
+    const size_t step = s.state.step;
+    (live_too ? s.live : s.candidate) = {.generation = 7};
+    // The first answers after the reload fail less often than all before: what grew since the step began is negative.
+    for (int i = 0; i < 400 && is_active(s.state.phase); ++i) {
+      s.run(1, 500, {.error_rate = 0.1}, {.error_rate = 0.1});
+      for (const GateVerdict& v : s.state.verdicts) EXPECT_TRUE(v.n >= 0 && v.baseline_n >= 0) << v.sentence;
+    }
+    EXPECT_EQ(s.state.phase, RolloutPhase::kPromoted) << s.last;
+    EXPECT_NE(s.events.find("recounted "), std::string::npos);
+    EXPECT_GE(s.state.step, step);
+  }
+}
+
+TEST(Controller, ALookThatWasTakenStaysTakenAfterAReload) {
+  Simulation s(quick_plan());
+  s.run(20, 500);
+  const int looks = s.state.look;
+  ASSERT_GT(looks, 0);
+  s.candidate = {.generation = 7};
+  s.run(1, 0);
+  EXPECT_EQ(s.events, "recounted ");
+  EXPECT_EQ(s.state.look, looks);
+  EXPECT_EQ(s.state.looked_n, 0);
+  EXPECT_EQ(s.state.candidate_start->generation, 7u);
+}
+
+TEST(Controller, CallersInAHurryForceNothing) {
+  Simulation s(quick_plan());
+  for (int i = 0; i < 400 && is_active(s.state.phase); ++i) {
+    s.candidate.traffic.requests += 1000;
+    s.candidate.traffic.errors[static_cast<size_t>(ErrorCode::kDeadline)] += 900;
+    s.candidate.traffic.errors[static_cast<size_t>(ErrorCode::kOverloaded)] += 100;
+    s.candidate.traffic.missed_us.add(50, 1000);
+    s.run(1, 500);
+  }
+  EXPECT_EQ(s.state.phase, RolloutPhase::kPromoted) << s.last;
+}
+
+TEST(Controller, ACandidateThatAnswersNaNGoesBack) {
+  Simulation s(quick_plan());
+  for (int i = 0; i < 100 && is_active(s.state.phase); ++i) {
+    s.run(1, 500);
+    s.candidate.traffic.with_nan = s.candidate.traffic.total_us.count() / 2;
+  }
+  EXPECT_EQ(s.state.phase, RolloutPhase::kRolledBack);
+  EXPECT_NE(s.last.find("errors:"), std::string::npos) << s.last;
+}
+
 TEST(Controller, AStalledCandidateGoesBack) {
   Simulation s(quick_plan());
   s.waiting = 3;

@@ -69,11 +69,12 @@ std::string key_of_candidate(const std::string& model) {
 
 }  // namespace
 
-DrillResult practise_rollback(Server& server, const std::string& model, int64_t live, int64_t candidate) {
+DrillResult practise_rollback(Server& server, const std::string& model, int64_t live, int64_t candidate,
+                              const std::string& sha256) {
   const std::string key = key_of_candidate(model);
   const Routing back{.stable = live};
   DrillResult result{.live = live, .candidate = candidate};
-  server.route(model, {.stable = live, .candidate = candidate, .candidate_share = kDrillShare});
+  server.route(model, {.stable = live, .candidate = candidate, .candidate_share = kDrillShare}, {{candidate, sha256}});
   int64_t decided = 0;
   try {
     const int64_t version = answering_version(server, model, key);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 
 #include "metrics/two_samples.h"
@@ -59,14 +60,23 @@ double variance_of(const ScoreHistogram& h) {
 
 }  // namespace
 
-ErrorCount errors_of(const Observation& observation) {
+ErrorCount errors_of(const Observation& observation, int64_t fair_us) {
   const VariantSnapshot& t = observation.traffic;
-  const int64_t failed = t.faults() + t.timeouts() + t.rejections();
-  return {failed, failed + t.total_us.count()};
+  // Clamped, for counters of answers in flight may be ahead of each other.
+  const int64_t failed =
+      std::max<int64_t>(t.faults() + t.timeouts() + t.rejections() - t.missed_us.count_at_most(fair_us), 0);
+  const int64_t requests = failed + t.total_us.count();
+  return {std::min(failed + t.with_nan, requests), requests};
+}
+
+int64_t fair_time_us(const Observation& live) {
+  const Histogram& answered = live.traffic.total_us;
+  return answered.count() == 0 ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(answered.quantile(0.99));
 }
 
 GateVerdict error_gate(const Observation& live, const Observation& candidate, double max_increase, GateLevel level) {
-  const ErrorCount a = errors_of(live), b = errors_of(candidate);
+  const int64_t fair_us = fair_time_us(live);
+  const ErrorCount a = errors_of(live, fair_us), b = errors_of(candidate, fair_us);
   GateVerdict v = inconclusive("errors", max_increase, b.requests, a.requests, level);
   if (a.requests == 0 || b.requests == 0) return v;
   const Interval d = rate_difference(a.failed, a.requests, b.failed, b.requests, both_sides(level.pass_confidence));
@@ -128,7 +138,7 @@ GateVerdict confidence_gate(const Observation& live, const Observation& candidat
     v.sentence = "not judged: the live version's outputs are no scores of classes";
     return v;
   }
-  if (!candidate.scored && errors_of(candidate).requests > 0) {
+  if (!candidate.scored && candidate.traffic.requests > 0) {
     v.sentence = "the live version's outputs are scores of classes, the candidate's are not";
     return v;
   }
@@ -169,7 +179,7 @@ std::vector<GateVerdict> judge(const Observation& live, const Observation& candi
 
 std::vector<GateVerdict> judge_absolute(const Observation& candidate, const RolloutPlan::Absolute& limits,
                                         GateLevel level) {
-  const ErrorCount errors = errors_of(candidate);
+  const ErrorCount errors = errors_of(candidate, fair_time_us(candidate));
   const double confidence = both_sides(level.pass_confidence);
   std::vector<GateVerdict> all;
   // Fails where the end of the interval at the look's own level is beyond the limit.

@@ -23,13 +23,17 @@ struct GateVerdict {
   std::string sentence;
 };
 
-/// Answers that went wrong by the version's doing: faults, timeouts, rejections. What callers do wrong is left out,
-/// above and below the fraction.
+/// Answers that went wrong by the version's doing: faults, timeouts, rejections, and answers with NaN. What callers do
+/// wrong is left out, above and below the fraction, and so is what was late by a deadline of at most `fair_us`, which
+/// its caller chose.
 struct ErrorCount {
   int64_t failed = 0, requests = 0;
   double rate() const { return requests == 0 ? 0 : static_cast<double>(failed) / static_cast<double>(requests); }
 };
-ErrorCount errors_of(const Observation& observation);
+ErrorCount errors_of(const Observation& observation, int64_t fair_us);
+/// The least time that a caller must allow: within it the live version answers 99 % of what it answers. Without any
+/// answer nobody knows, and no deadline of a caller counts.
+int64_t fair_time_us(const Observation& live);
 
 /// How a look at the data may err: `alpha` is this look's own, already corrected for the others.
 struct GateLevel {

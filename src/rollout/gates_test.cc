@@ -56,6 +56,44 @@ TEST(Gates, EachRegressionFailsItsGate) {
   EXPECT_EQ(failing({.sureness = 2}), "confidence.");
 }
 
+TEST(Gates, AnswersWithNaNCountAgainstTheCandidate) {
+  const RolloutStep limits = RolloutPlan().steps[2];
+  Observation live = traffic({}, 5000, 1), candidate = traffic({}, 1000, 2);
+  candidate.traffic.with_nan = 60;
+  const GateVerdict bad = error_gate(live, candidate, limits.max_error_increase, kLevel);
+  EXPECT_EQ(bad.verdict, Verdict::kFail) << bad.sentence;
+  live.traffic.with_nan = 300;
+  const GateVerdict alike = error_gate(live, candidate, limits.max_error_increase, kLevel);
+  EXPECT_NE(alike.verdict, Verdict::kFail) << "the live version has as many: " << alike.sentence;
+  const auto absolute = judge_absolute(candidate, RolloutPlan().absolute, kLevel);
+  EXPECT_EQ(absolute[0].verdict, Verdict::kFail) << absolute[0].sentence;
+}
+
+/// Requests that were not answered within the time that their callers allowed.
+void miss(Observation& seen, int64_t allowed_us, int64_t requests) {
+  seen.traffic.requests += requests;
+  seen.traffic.errors[static_cast<size_t>(ErrorCode::kDeadline)] += requests;
+  seen.traffic.missed_us.add(allowed_us, requests);
+}
+
+TEST(Gates, OnlyDeadlinesThatTheLiveVersionKeepsCount) {
+  const RolloutStep limits = RolloutPlan().steps[2];
+  const Observation live = traffic({}, 5000, 1);  // 10 ms, p99 about 25
+  Observation hurried = traffic({}, 1000, 2);
+  miss(hurried, 200, 3000);
+  const GateVerdict left_out = error_gate(live, hurried, limits.max_error_increase, kLevel);
+  EXPECT_EQ(left_out.verdict, Verdict::kPass) << left_out.sentence;
+  EXPECT_EQ(left_out.n, 1000);
+  Observation slow = traffic({}, 1000, 2);
+  miss(slow, 100'000, 100);
+  EXPECT_EQ(error_gate(live, slow, limits.max_error_increase, kLevel).verdict, Verdict::kFail);
+  Observation server_limit = traffic({}, 1000, 2);  // the configuration's deadlines are in no histogram
+  server_limit.traffic.errors[static_cast<size_t>(ErrorCode::kDeadline)] += 100;
+  EXPECT_EQ(error_gate(live, server_limit, limits.max_error_increase, kLevel).verdict, Verdict::kFail);
+  EXPECT_EQ(errors_of(hurried, fair_time_us({})).failed, errors_of(traffic({}, 1000, 2), 0).failed)
+      << "nobody knows yet how long an answer takes";
+}
+
 TEST(Gates, SignificantButSmallIsNoFailure) {
   // 4 % slower over a million answers: beyond doubt, and within the limit.
   const Observation live = traffic({}, 500'000, 1), candidate = traffic({.median_us = 10'400}, 500'000, 2);

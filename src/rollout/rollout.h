@@ -107,7 +107,9 @@ class Rollouts {
 };
 
 /// The way back, practised: `live` and `candidate` are loaded, no rollout runs. Routes to `live` alone in the end,
-/// whatever happens. Fails with kDeadline when no probe is answered.
-DrillResult practise_rollback(Server& server, const std::string& model, int64_t live, int64_t candidate);
+/// whatever happens. Fails with kDeadline when no probe is answered, kVerificationFailed when the candidate's bytes are
+/// not those of `sha256`.
+DrillResult practise_rollback(Server& server, const std::string& model, int64_t live, int64_t candidate,
+                              const std::string& sha256);
 
 }  // namespace slipway

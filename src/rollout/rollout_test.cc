@@ -193,6 +193,33 @@ TEST(Rollouts, AnUnloadedLiveVersionIsNotReplacedByGuess) {
   EXPECT_EQ(site.server.routing("m").stable, 2);
 }
 
+TEST(Rollouts, UnloadAndLoadBringBackWhatAStartWould) {
+  Site site({.path = ":memory:"}, false, {version_of(1)});
+  site.rollouts->adopt();
+  site.server.add(version_of(2));
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  ASSERT_EQ(site.server.routing("m").stable, 1);
+  site.server.unload("m");
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  for (int i = 0; i < 2; ++i) {
+    site.server.add(version_of(1));
+    site.server.add(version_of(2));
+    for (int t = 0; t < 3; ++t) site.rollouts->tick();
+    EXPECT_EQ(site.server.routing("m").stable, 1) << "live as the journal says, and version 2 is no candidate";
+    site.server.unload("m");
+  }
+}
+
+TEST(Rollouts, AReportThatComesLaterIsAsGoodAsOneAtTheStart) {
+  Site site({.path = ":memory:"}, false, {version_of(1, Proof::kMissing)});
+  site.rollouts->adopt();
+  ASSERT_EQ(site.server.routing("m").stable, 0);
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  site.server.add(version_of(1));  // the same bytes, loaded again with their report
+  for (int i = 0; i < 3; ++i) site.rollouts->tick();
+  EXPECT_EQ(site.server.routing("m").stable, 1);
+}
+
 TEST(Rollouts, AGoodCandidateTakesOver) {
   Site site({.path = ":memory:"}, false, {version_of(1)});
   site.rollouts->adopt();
@@ -376,6 +403,37 @@ TEST(Rollouts, ADrillTimesTheWayBack) {
   std::printf("drill: routed in %.0f us, effective after %.0f us\n", r.routed_us, r.effective_us);
   site.rollouts->start("m", 2, {});
   EXPECT_EQ(code_of([&] { site.rollouts->drill("m", 0, ""); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(Rollouts, ADrillHoldsNobodyUp) {
+  Site site({.path = ":memory:"}, false, {version_of(1), version_of(2)});
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool held = false, open = false;
+  site.server.observe([&](const Served&) {
+    std::unique_lock lock(mutex);
+    held = true;
+    changed.notify_all();
+    changed.wait(lock, [&] { return open; });
+  });
+  site.rollouts->adopt();
+  const int64_t live = site.server.routing("m").stable, other = 3 - live;
+  std::thread drill([&] { EXPECT_EQ(site.rollouts->drill("m", 0, "").candidate, other); });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return held; });
+  }
+  site.rollouts->tick();  // which would wait for the probe
+  EXPECT_EQ(site.rollouts->status("m").live, live);
+  EXPECT_EQ(code_of([&] { site.rollouts->start("m", other, {}); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code_of([&] { site.rollouts->drill("m", 0, ""); }), ErrorCode::kInvalidArgument);
+  {
+    const std::lock_guard lock(mutex);
+    open = true;
+    changed.notify_all();
+  }
+  drill.join();
+  site.rollouts->start("m", other, {});
 }
 
 TEST(Rollouts, CommandsFromEverywhereLeaveOneTruth) {

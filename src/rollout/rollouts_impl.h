@@ -15,8 +15,8 @@
 namespace slipway {
 
 using LoadedVersions = std::map<int64_t, std::shared_ptr<ModelVersion>>;
-/// Versions with the SHA-256 of their bytes: what is known of one must not be applied to other bytes.
-using VersionBytes = std::set<std::pair<int64_t, std::string>>;
+/// Generations of loaded versions: one that was loaded again, or whose bytes or proof changed, is another.
+using Generations = std::set<uint64_t>;
 
 inline LoadedVersions loaded_versions(const Server& server, const std::string& model) {
   LoadedVersions loaded;
@@ -35,7 +35,8 @@ struct ModelRollout {
   std::string journal_fault;
   std::optional<Journal::Change> pending;  ///< what the journal did not take yet
   std::optional<double> rollback_us;
-  VersionBytes seen, tried;  ///< versions at the last poll; at the last try to make one live
+  Generations seen, tried;  ///< versions at the last poll; those that were there at a try to make one live
+  bool drilling = false;    ///< its routing is the drill's; nothing else touches the model meanwhile
 };
 
 struct Rollouts::Impl {
@@ -54,6 +55,7 @@ struct Rollouts::Impl {
 
   void restart();
   void adopt(const std::string& model, ModelRollout& m, const LoadedVersions& loaded);
+  bool adopt_as_before(const std::string& model, ModelRollout& m, const LoadedVersions& loaded);
   void adopt_new();
   void go_live(const std::string& model, ModelRollout& m, LiveRecord live, const std::string& event,
                const std::string& sentence);

@@ -16,16 +16,19 @@ class Server;
 struct VariantMetrics {
   std::atomic<int64_t> requests{0}, rows{0};                   ///< answered, well or not; rows of those that went well
   std::array<std::atomic<int64_t>, kErrorCodeCount> errors{};  ///< by ErrorCode
+  std::atomic<int64_t> with_nan{0};                            ///< of those that went well, answers that hold a NaN
   AtomicHistogram queue_us, compute_us, total_us;              ///< of requests that went well
+  AtomicHistogram missed_us;  ///< time that callers, not the server, allowed of requests that it was too short for
 };
 
 /// The same, frozen.
 struct VariantSnapshot {
-  int64_t requests = 0, rows = 0;
+  int64_t requests = 0, rows = 0, with_nan = 0;
   std::array<int64_t, kErrorCodeCount> errors{};
-  Histogram queue_us, compute_us, total_us;
+  Histogram queue_us, compute_us, total_us, missed_us;
 
-  /// What the server is to blame for: Io, Internal, InvalidModel, Unsupported. Client errors and rejections are not.
+  /// What the server is to blame for: Io, Internal, InvalidModel, Unsupported, OutOfMemory. Client errors and
+  /// rejections are not.
   int64_t faults() const;
   int64_t timeouts() const { return errors[static_cast<int>(ErrorCode::kDeadline)]; }
   int64_t rejections() const { return errors[static_cast<int>(ErrorCode::kOverloaded)]; }

@@ -11,8 +11,9 @@ constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
 }
 
 ModelConfig parse_model_config(const std::string& text, const std::string& path) {
-  const StrictMap top(parse_yaml(text, path), path,
-                      {"batching", "instances", "threads", "timeout_ms", "dims", "sticky", "preprocess", "classes"});
+  const StrictMap top(
+      parse_yaml(text, path), path,
+      {"batching", "instances", "threads", "timeout_ms", "dims", "sticky", "preprocess", "classes", "prepare"});
   ModelConfig config;
   const StrictMap batching = top.map("batching", {"max_rows", "delay_us", "max_queue"});
   BatchingOptions& b = config.batching;
@@ -34,12 +35,25 @@ ModelConfig parse_model_config(const std::string& text, const std::string& path)
   config.sticky_parameter = sticky.text("parameter");
   if (top.has("preprocess")) config.preprocess = read_preprocess(top);
   config.labels = read_class_names(top, parent_folder(path));
+  const StrictMap prepare = top.map("prepare", {"seconds", "memory_mib"});
+  config.prepare.seconds = prepare.integer("seconds", config.prepare.seconds, 1, 86'400);
+  config.prepare.memory_mib = prepare.integer("memory_mib", 0, 0, int64_t{1} << 24);
   return config;
 }
 
 ModelConfig load_model_config(const std::string& repository, const std::string& model) {
-  const std::string path = join_path(join_path(repository, model), "config.yaml");
-  return file_exists(path) ? parse_model_config(read_text_file(path, kMaxConfigBytes), path) : ModelConfig();
+  const std::optional<std::string> text = model_config_text(repository, model);
+  return text ? parse_model_config(*text, model_config_path(repository, model)) : ModelConfig();
+}
+
+std::optional<std::string> model_config_text(const std::string& repository, const std::string& model) {
+  const std::string path = model_config_path(repository, model);
+  if (!file_exists(path)) return std::nullopt;
+  return read_text_file(path, kMaxConfigBytes);
+}
+
+std::string model_config_path(const std::string& repository, const std::string& model) {
+  return join_path(join_path(repository, model), "config.yaml");
 }
 
 std::string model_config_template() {
@@ -51,6 +65,9 @@ batching:
 instances: 1         # batches computed at the same time
 threads: 1           # of one batch
 timeout_ms: 0        # deadline of requests that bring none (504); 0: none
+prepare:             # a version is built, timed and checked in a process of its own, which may take
+  seconds: 600
+  memory_mib: 0      # 0: half of what the server's memory limit leaves free
 # dims: {sequence: 128}                # free dimensions but the first
 # sticky: {header: X-User, parameter: user}   # what keeps a caller on one version during a rollout; else the request's id
 # preprocess: {resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}  # where the ONNX file has none

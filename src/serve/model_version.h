@@ -19,6 +19,13 @@ struct BatchingOptions {
   int64_t max_rows = 16;    ///< of one batch; 1: no batching
   int64_t delay_us = 0;     ///< how long an idle instance waits for more
   int64_t max_queue = 256;  ///< requests waiting; beyond, they are rejected
+  bool operator==(const BatchingOptions&) const = default;
+};
+
+struct PrepareOptions {
+  int64_t seconds = 600;   ///< that preparing one version may take
+  int64_t memory_mib = 0;  ///< and memory of its process; 0: half of what the server's limit leaves free
+  bool operator==(const PrepareOptions&) const = default;
 };
 
 /// How to serve one model: the YAML beside it.
@@ -32,6 +39,8 @@ struct ModelConfig {
   std::string sticky_parameter;          ///< the same, from the request's parameters
   std::optional<Preprocess> preprocess;  ///< where the ONNX file carries none
   std::vector<std::string> labels;
+  PrepareOptions prepare;
+  bool operator==(const ModelConfig&) const = default;
 };
 
 /// A port in the protocol's terms: dims[0] is −1 where any number of rows is taken.
@@ -50,24 +59,39 @@ enum class Proof : uint8_t {
 };
 const char* to_string(Proof proof);
 
+/// What a version's graph and the first runs of its plans tell.
+struct FirstRun {
+  RowIndependence batching;
+  bool any_rows = false;                 ///< the first axis of every input is free
+  std::optional<Preprocess> preprocess;  ///< the model's own
+  std::vector<std::string> labels;       ///< the model's own
+  std::map<int64_t, double> time_us;     ///< of each plan that pays, by rows
+};
+
 /// Everything needed to make a version warm.
 struct VersionSource {
   std::string model;
   int64_t version = 1;
-  Graph graph;
+  Graph graph;                                           ///< without a first run, and where there is no plan
   std::map<int64_t, std::shared_ptr<const Plan>> plans;  ///< by rows; empty: run by the reference (string tensors)
+  std::map<int64_t, std::string> plan_files;             ///< where those lie that lie in a file
+  std::optional<FirstRun> first_run;                     ///< empty: made when the version is
   ModelConfig config;
-  std::string sha256;  ///< of the model (ModelIdentity)
+  std::string sha256;         ///< of the model (ModelIdentity)
+  std::string report_sha256;  ///< of report.json; empty: there is none
   uint64_t file_bytes = 0;
   Proof proof = Proof::kMissing;
   std::string proof_reason;  ///< one sentence
 };
 
+/// Weights and buffers of a version's plans and instances.
+uint64_t memory_bytes(const VersionSource& source);
+
 /// One version of a model, warm: its plans, instances, queue and counters. Immutable but for the last two; shared by
 /// whoever still has requests on it, gone with the last of them.
 class ModelVersion {
  public:
-  /// Starts the instances and runs each plan once, which also times it. Fails as Session does.
+  /// Starts the instances, each plan run once; without a first run makes that here. Fails as Session does.
   explicit ModelVersion(VersionSource source);
   ~ModelVersion();
   ModelVersion(const ModelVersion&) = delete;
@@ -75,6 +99,8 @@ class ModelVersion {
 
   const std::string& model() const { return source_.model; }
   int64_t version() const { return source_.version; }
+  /// Unlike that of any other object of this process: counters of two generations are never subtracted.
+  uint64_t generation() const { return generation_; }
   const VersionSource& source() const { return source_; }
   const ModelConfig& config() const { return source_.config; }
   const std::vector<Port>& inputs() const { return inputs_; }
@@ -82,28 +108,28 @@ class ModelVersion {
   /// Rows of the largest batch that the configuration allows; 0 where requests are not batched.
   int64_t max_rows() const { return max_rows_; }
   /// Whether requests are batched, or why not.
-  const RowIndependence& batching() const { return batching_; }
+  const RowIndependence& batching() const { return source_.first_run->batching; }
   /// Rows that a request may have where the first axis is free and requests are computed as they are sent; else empty.
   const std::vector<int64_t>& request_rows() const { return request_rows_; }
   /// Null when pictures are not what it takes.
   const Preprocess* preprocess() const { return preprocess_ ? &*preprocess_ : nullptr; }
   const std::vector<std::string>& labels() const { return labels_; }
-  uint64_t memory_bytes() const;  ///< weights and buffers
+  uint64_t memory_bytes() const { return slipway::memory_bytes(source_); }
 
   /// Checks the request against the ports (kInvalidArgument naming tensor, expected and given) and puts it in the
   /// queue. `done` gets errors too, perhaps before submit() returns: kOverloaded when the queue is full or the deadline
-  /// can't be met, kDeadline once it passed.
+  /// can't be met, kDeadline once it passed, kInternal when this one does not take what `live` takes.
   using Answered = std::function<void(const InferRequest&, InferResponse&&)>;
-  void submit(InferRequest&& request, Variant variant, Answered done);
+  void submit(InferRequest&& request, Variant variant, Answered done, const ModelVersion* live = nullptr);
 
   VersionMetrics& metrics() const { return metrics_; }
 
  private:
   struct Engine;
+  const uint64_t generation_;
   VersionSource source_;
   std::vector<Port> inputs_, outputs_;
   int64_t max_rows_ = 0;
-  RowIndependence batching_;
   std::vector<int64_t> request_rows_;
   std::optional<Preprocess> preprocess_;
   std::vector<std::string> labels_;

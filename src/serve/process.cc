@@ -89,6 +89,14 @@ uint64_t memory_limit_bytes(const std::string& root) {
   return limit == ~uint64_t{0} ? 0 : limit;
 }
 
+uint64_t free_memory_bytes() {
+  const uint64_t limit = memory_limit_bytes();
+  if (limit == 0) return 0;
+  const uint64_t left = limit - std::min(limit, resident_bytes());
+  const uint64_t available = number_after(text_of("/proc/meminfo"), "MemAvailable:") * 1024;
+  return std::max<uint64_t>(available == 0 ? left : std::min(left, available), 1);
+}
+
 ProcessFacts process_facts() {
   ProcessFacts facts;
   facts.resident_bytes = resident_bytes();

@@ -23,14 +23,14 @@
 namespace slipway {
 namespace {
 
-std::string onnx_path(const std::string& folder) { return join_path(folder, "model.onnx"); }
-
 bool has_strings(const Graph& graph) {
   for (const auto* ids : {&graph.inputs(), &graph.outputs()})
     for (const ValueId id : *ids)
       if (graph.value(id).dtype == DType::kString) return true;
   return false;
 }
+
+std::string report_path(const std::string& folder) { return join_path(folder, "report.json"); }
 
 Tensor probe_tensor(const std::string& text) {
   const auto bytes = base64_decode(text);
@@ -66,50 +66,57 @@ using PlanCheck = std::function<void(const std::shared_ptr<const Plan>&)>;
 
 class PlanSource {
  public:
-  PlanSource(const ServerOptions& options, const VersionSource& version, std::string folder)
-      : options_(options), version_(version), folder_(std::move(folder)) {}
+  PlanSource(const ServerOptions& options, const VersionSource& version, std::string folder, std::string scratch)
+      : options_(options), version_(version), folder_(std::move(folder)), scratch_(std::move(scratch)) {}
+
+  struct Taken {
+    std::shared_ptr<const Plan> plan;
+    std::string path;  ///< of its file; empty: it is in none
+  };
 
   /// A plan that `check` takes (it fails otherwise): as published, which only a passed report vouches for; from the
   /// cache; or built. What is damaged, fits elsewhere or is not taken is made anew, and replaced in the cache.
-  std::shared_ptr<const Plan> get(int64_t rows, bool take_published, const PlanCheck& check) {
+  Taken get(int64_t rows, bool take_published, const PlanCheck& check) {
     const std::string published = join_path(folder_, "model.plan");
     if (rows == 1 && take_published)
-      if (auto plan = open(published, check)) return plan;
+      if (auto taken = open(published, check)) return *std::move(taken);
     const std::string cached =
         options_.cache_dir.empty() ? "" : join_path(join_path(options_.cache_dir, "plans"), key(rows) + ".plan");
     if (!cached.empty())
-      if (auto plan = open(cached, check)) return plan;
+      if (auto taken = open(cached, check)) return *std::move(taken);
     log_info("{}/{}: building the plan for {} row{}", version_.model, version_.version, rows, rows == 1 ? "" : "s");
     const std::string timings = options_.cache_dir.empty() ? "" : join_path(options_.cache_dir, "timings.json");
-    auto plan = Plan::build(version_.graph, {.batch = plan_batch(version_.graph, rows),
-                                             .dims = version_.config.dims,
-                                             .threads = version_.config.threads,
-                                             .tune = options_.tune,
-                                             .timing_cache = timings});
+    const auto plan = Plan::build(version_.graph, {.batch = plan_batch(version_.graph, rows),
+                                                   .dims = version_.config.dims,
+                                                   .threads = version_.config.threads,
+                                                   .tune = options_.tune,
+                                                   .timing_cache = timings});
     check(plan);
-    if (cached.empty()) return plan;
-    try {
-      make_folders(parent_folder(cached));
-      plan->save(cached);
-      return Plan::open(cached);  // without the model that a built one carries for saving
-    } catch (const Error& error) {
-      log_warning("The plan can't be kept in the cache: {}", error.what());
-      return plan;
-    }
+    if (!cached.empty()) try {
+        make_folders(parent_folder(cached));
+        return saved(*plan, cached);
+      } catch (const Error& error) {
+        log_warning("The plan can't be kept in the cache: {}", error.what());
+      }
+    return scratch_.empty() ? Taken{plan, ""} : saved(*plan, join_path(scratch_, std::to_string(rows) + ".plan"));
   }
 
  private:
-  std::shared_ptr<const Plan> open(const std::string& path, const PlanCheck& check) {
-    if (!file_exists(path)) return nullptr;
+  std::optional<Taken> open(const std::string& path, const PlanCheck& check) {
+    if (!file_exists(path)) return std::nullopt;
     try {
       auto plan = Plan::open(path);
-      if (plan->threads() != version_.config.threads) return nullptr;
+      if (plan->threads() != version_.config.threads) return std::nullopt;
       check(plan);
-      return plan;
+      return Taken{std::move(plan), path};
     } catch (const Error& error) {
       log_warning("{}/{}: a plan is not used: {}", version_.model, version_.version, error.what());
-      return nullptr;
+      return std::nullopt;
     }
+  }
+  static Taken saved(const Plan& plan, const std::string& path) {
+    plan.save(path);
+    return {Plan::open(path), path};  // without the model that a built one carries for saving
   }
   std::string key(int64_t rows) const {
     std::string text = fmt::format("{} {} {} {} {} {} {}", SLIPWAY_VERSION, version_.sha256, rows,
@@ -120,12 +127,12 @@ class PlanSource {
 
   const ServerOptions& options_;
   const VersionSource& version_;
-  std::string folder_;
+  std::string folder_, scratch_;
 };
 
 /// The proof that the report beside a model gives; the report itself when there is one of these bytes.
 std::optional<Report> read_proof(const std::string& folder, VersionSource& source) {
-  const std::string path = join_path(folder, "report.json");
+  const std::string path = report_path(folder);
   if (!file_exists(path)) {
     source.proof = Proof::kMissing;
     source.proof_reason = "There is no report.json beside the model; run slipway verify.";
@@ -176,14 +183,23 @@ std::string version_folder(const std::string& repository, const std::string& mod
   return join_path(join_path(repository, model), std::to_string(version));
 }
 
-VersionSource read_version(const ServerOptions& options, const std::string& model, int64_t version) {
+std::string onnx_path(const std::string& folder) { return join_path(folder, "model.onnx"); }
+
+std::string report_digest(const std::string& folder) {
+  const std::string path = report_path(folder);
+  return file_exists(path) ? sha256_of_file(path) : "";
+}
+
+VersionSource read_version(const ServerOptions& options, const std::string& model, int64_t version,
+                           const ModelConfig& config, const std::string& scratch) {
   const std::string folder = version_folder(options.repository, model, version);
   const std::string path = onnx_path(folder);
-  VersionSource source{.model = model, .version = version, .config = load_model_config(options.repository, model)};
+  VersionSource source{.model = model, .version = version, .config = config};
   ModelIdentity identity;
   source.graph = load_onnx(path, identity);
   source.sha256 = identity.sha256;
   source.file_bytes = identity.bytes;
+  source.report_sha256 = report_digest(folder);
   const std::optional<Report> report = read_proof(folder, source);
   if (has_strings(source.graph)) return source;
 
@@ -194,15 +210,18 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
     for (const std::string& output : report->probes.outputs) probes->outputs.push_back(probe_tensor(output));
     probes->max_variation = report->policy.stability.max_variation;
   }
-  PlanSource plans(options, source, folder);
+  PlanSource plans(options, source, folder, scratch);
+  const bool take_published = source.proof == Proof::kPassed && probes;
   const bool batches = batching_of(source.graph, source.config.dims).proven;
   for (const int64_t rows : plan_sizes(source.graph, source.config)) {
     if (probes && !batches && rows > 1) break;  // what was verified are single samples
-    source.plans[rows] = plans.get(rows, probes.has_value(), [&](const std::shared_ptr<const Plan>& plan) {
+    auto [plan, file] = plans.get(rows, take_published, [&](const std::shared_ptr<const Plan>& tried) {
       if (probes)
-        require_probes(*probes, plan, plan_batch(source.graph, rows),
+        require_probes(*probes, tried, plan_batch(source.graph, rows),
                        fmt::format("{}/{} for {} rows", model, version, rows));
     });
+    source.plans[rows] = std::move(plan);
+    source.plan_files[rows] = std::move(file);
   }
   return source;
 }

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,15 +16,25 @@ std::vector<std::string> repository_models(const std::string& repository);
 std::vector<int64_t> repository_versions(const std::string& repository, const std::string& model);
 std::string version_folder(const std::string& repository, const std::string& model, int64_t version);
 
-/// NAME/config.yaml, or the defaults. Fails with kInvalidArgument naming file, line and key.
+/// model.onnx in a version's folder.
+std::string onnx_path(const std::string& version_folder);
+/// SHA-256 of report.json in a version's folder; empty when there is none.
+std::string report_digest(const std::string& version_folder);
+
+/// NAME/config.yaml; nothing where the defaults do.
+std::string model_config_path(const std::string& repository, const std::string& model);
+std::optional<std::string> model_config_text(const std::string& repository, const std::string& model);
+/// The same as a value, or the defaults. Fail with kInvalidArgument naming file, line and key.
 ModelConfig load_model_config(const std::string& repository, const std::string& model);
 ModelConfig parse_model_config(const std::string& text, const std::string& path);
 /// The defaults as a commented file.
 std::string model_config_template();
 
-/// Reads a version and makes its plans: the published one where it fits this machine, others from the cache or built
-/// into it. A plan that is not the one that was verified must reproduce the Report's probes. Fails with kInvalidModel,
-/// kVerificationFailed when the probes miss, ….
-VersionSource read_version(const ServerOptions& options, const std::string& model, int64_t version);
+/// Reads a version and makes its plans: the published one where a passed report of these bytes vouches for it and it
+/// fits this machine, others from the cache or built into it (into `scratch` where that takes none). Every plan must
+/// reproduce the report's probes, if there is a report of these bytes. Runs what the model says, in this process: a
+/// server calls prepare_version() instead. Fails with kInvalidModel, kVerificationFailed when the probes miss, ….
+VersionSource read_version(const ServerOptions& options, const std::string& model, int64_t version,
+                           const ModelConfig& config, const std::string& scratch = {});
 
 }  // namespace slipway

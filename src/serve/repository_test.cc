@@ -79,7 +79,7 @@ TEST(Repository, OneGraphWithOtherDataIsAnotherModel) {
   }
   for (const bool cached : {false, true})
     for (const int64_t version : {1, 2, 3}) {
-      const VersionSource source = read_version(options_of(folder), "m", version);
+      const VersionSource source = read_version(options_of(folder), "m", version, {});
       digests.insert(source.sha256);
       Session session(source.plans.at(1));
       EXPECT_EQ(session.run(std::vector{Tensor::of<float>({1, 4}, {1, 2, 3, 4})})[0].values<float>()[3],
@@ -94,7 +94,7 @@ TEST(Repository, DamagedPlansInTheCacheAreMadeAnew) {
   const TestFolder folder;
   publish(folder, "m", 1, scaling_graph(2));
   const std::string plans = folder.path("cache/plans");
-  read_version(options_of(folder), "m", 1);
+  read_version(options_of(folder), "m", 1, {});
   const Files cached = files_in(plans);
   ASSERT_EQ(cached.size(), 3u);
   const std::function<void(std::string&)> damages[] = {
@@ -107,7 +107,7 @@ TEST(Repository, DamagedPlansInTheCacheAreMadeAnew) {
       damage(damaged);
       write_file(path, damaged);
     }
-    const VersionSource source = read_version(options_of(folder), "m", 1);
+    const VersionSource source = read_version(options_of(folder), "m", 1, {});
     EXPECT_EQ(files_in(plans), cached);
     for (const auto& [rows, plan] : source.plans) {
       Session session(plan);
@@ -135,6 +135,42 @@ TEST(Repository, FilesThatAreTruncatedUnderAServerChangeNothing) {
     for (const Files& files : {before, model})
       for (const auto& [path, content] : files) write_file(path, content);
   }
+}
+
+TEST(Repository, AReloadKeepsWhatDidNotChange) {
+  const TestFolder folder;
+  publish(folder, "m", 1, scaling_graph(2));
+  Server server(options_of(folder));
+  server.load("m");
+  server.route("m", {.stable = 1});
+  infer_and_wait(server, request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4})));
+  const auto first = server.versions("m")[0];
+  publish(folder, "m", 2, scaling_graph(3));
+  server.load("m");
+  ASSERT_EQ(server.versions("m").size(), 2u);
+  EXPECT_EQ(server.versions("m")[0], first) << "its counters with it";
+  EXPECT_EQ(first->metrics().variants[0].requests, 1);
+
+  auto last = first;
+  const auto is_another = [&] {
+    server.load("m");
+    const auto now = server.versions("m")[0];
+    const bool another = now != last && now->generation() > last->generation();
+    last = now;
+    return another;
+  };
+  EXPECT_FALSE(is_another());
+  folder.write("repo/m/config.yaml", "batching: {delay_us: 100}\n");
+  EXPECT_TRUE(is_another()) << "other configuration";
+  folder.write("repo/m/config.yaml", "batching: {delay_us: 100}  # the same\n");
+  EXPECT_FALSE(is_another());
+  folder.write("repo/m/1/report.json", "{}");
+  EXPECT_TRUE(is_another()) << "a report came later";
+  EXPECT_FALSE(is_another());
+  server.route("m", {.stable = 2});
+  publish(folder, "m", 1, scaling_graph(4));
+  EXPECT_TRUE(is_another()) << "other bytes";
+  EXPECT_EQ(server.routing("m").stable, 2);
 }
 
 TEST(Repository, ABrokenModelLeavesTheOldOneAndSaysWhy) {
@@ -183,18 +219,26 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
   save_onnx(graph, folder.path("repo/small/1/model.onnx"));
   save_report(report, folder.path("repo/small/1/report.json"));
   const ServerOptions options = options_of(folder);
-  EXPECT_EQ(read_version(options, "small", 1).proof, Proof::kPassed);
+  EXPECT_EQ(read_version(options, "small", 1, {}).proof, Proof::kPassed);
 
   // Plans that compute something else are found out by the probes, wherever they come from, and made anew.
   SmallNet other = net;
   other.conv2 = SmallNet::random(other.conv2.size(), 99);
   const Files cached = files_in(folder.path("cache/plans"));
   ASSERT_FALSE(cached.empty());
-  Plan::build(other.graph(), {.tune = false})->save(folder.path("repo/small/1/model.plan"));
+  const std::string published = folder.path("repo/small/1/model.plan");
+  Plan::build(graph, {.tune = false})->save(published);
+  EXPECT_EQ(read_version(options, "small", 1, {}).plan_files.at(1), published);
+  Report failing = report;
+  failing.verdict = Verdict::kFail;
+  save_report(failing, folder.path("repo/small/1/report.json"));
+  EXPECT_NE(read_version(options, "small", 1, {}).plan_files.at(1), published) << "only a passed report vouches for it";
+  save_report(report, folder.path("repo/small/1/report.json"));
+  Plan::build(other.graph(), {.tune = false})->save(published);
   for (const auto& [path, plan] : cached)
     Plan::build(other.graph(), {.batch = Plan::open(path)->inputs()[0].dims[0], .tune = false})->save(path);
   EXPECT_NE(files_in(folder.path("cache/plans")), cached);
-  EXPECT_EQ(read_version(options, "small", 1).proof, Proof::kPassed);
+  EXPECT_EQ(read_version(options, "small", 1, {}).proof, Proof::kPassed);
   EXPECT_EQ(files_in(folder.path("cache/plans")), cached);
 
   // A model that does not give what was verified is not loaded, and leaves no plan behind.
@@ -202,7 +246,7 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
   others.probes.outputs = {base64_encode(npy_bytes(Tensor(DType::kFloat32, {report.probes.count, 6})))};
   save_report(others, folder.path("repo/small/1/report.json"));
   const ServerOptions fresh{.repository = options.repository, .cache_dir = folder.path("fresh"), .tune = false};
-  EXPECT_THROW(read_version(fresh, "small", 1), Error);
+  EXPECT_THROW(read_version(fresh, "small", 1, {}), Error);
   EXPECT_FALSE(is_folder(folder.path("fresh/plans")));
 
   // NaN at one place is not made up for by what follows it.
@@ -214,11 +258,11 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
   const auto bytes = std::make_shared<std::vector<std::byte>>(*base64_decode(odd.probes.outputs[0]));
   odd.probes.outputs[0] = with_nan(parse_npy({bytes, *bytes}, "probes"));
   save_report(odd, folder.path("repo/small/1/report.json"));
-  EXPECT_THROW(read_version({.repository = options.repository, .tune = false}, "small", 1), Error);
+  EXPECT_THROW(read_version({.repository = options.repository, .tune = false}, "small", 1, {}), Error);
 
   report.candidate.sha256 = "0";
   save_report(report, folder.path("repo/small/1/report.json"));
-  EXPECT_EQ(read_version({.repository = options.repository, .tune = false}, "small", 1).proof, Proof::kMismatched);
+  EXPECT_EQ(read_version({.repository = options.repository, .tune = false}, "small", 1, {}).proof, Proof::kMismatched);
 }
 
 TEST(Repository, TwentyReloadsUnderLoadFailNothing) {
@@ -241,7 +285,10 @@ TEST(Repository, TwentyReloadsUnderLoadFailNothing) {
         }
       }
     });
-  for (int i = 0; i < 20; ++i) server.load("m");
+  for (int i = 0; i < 20; ++i) {
+    folder.write("repo/m/config.yaml", fmt::format("timeout_ms: {}\n", 60'000 + i));
+    server.load("m");
+  }
   stop = true;
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(bad, 0);

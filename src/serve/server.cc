@@ -13,8 +13,10 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "serve/prepare.h"
 #include "serve/repository.h"
 
 namespace slipway {
@@ -97,14 +99,33 @@ struct Server::Impl {
     reap.notify_one();
   }
   void run_reaper();
+  /// Held by a load or unload of a model.
+  std::unique_lock<std::mutex> change_of(const std::string& model) {
+    std::mutex* changing = nullptr;
+    {
+      const std::lock_guard lock(load_mutex);
+      changing = &loads[model];
+    }
+    return std::unique_lock(*changing);
+  }
+  std::shared_ptr<ModelVersion> loaded_version(const std::string& model, int64_t version) const {
+    const auto now = table();
+    const auto entry = now->find(model);
+    const auto* found = entry == now->end() ? nullptr : find_version(entry->second, version);
+    return found == nullptr ? nullptr : *found;
+  }
+  void load_version(const std::string& model, int64_t version);
+  void replace(std::shared_ptr<ModelVersion> version);
   void set_state(const std::string& model, int64_t version, std::string state, std::string reason) {
     const std::lock_guard lock(index_mutex);
     states[{model, version}] = {model, version, std::move(state), std::move(reason)};
   }
 
   ServerOptions options;
-  std::mutex load_mutex;    ///< one load or unload at a time
-  std::mutex change_mutex;  ///< one writer of the table
+  std::mutex load_mutex;                    ///< of the next
+  std::map<std::string, std::mutex> loads;  ///< by model: one load or unload at a time
+  std::mutex here_mutex;                    ///< one preparation at a time in this process
+  std::mutex change_mutex;                  ///< one writer of the table
   mutable std::mutex table_mutex;
   std::shared_ptr<const Table> current = std::make_shared<Table>();
   mutable std::mutex index_mutex;
@@ -130,13 +151,16 @@ void Server::Impl::run_reaper() {
       reap.wait(lock);
     else
       reap.wait_for(lock, kReapInterval);
-    std::vector<std::shared_ptr<ModelVersion>> done;
-    for (auto& version : retired)
-      if (version.use_count() == 1) done.push_back(std::move(version));
-    std::erase(retired, nullptr);
-    lock.unlock();
-    done.clear();
-    lock.lock();
+    while (!stopping) {
+      const auto unused =
+          std::find_if(retired.begin(), retired.end(), [](const auto& version) { return version.use_count() == 1; });
+      if (unused == retired.end()) break;
+      std::shared_ptr<ModelVersion> done = std::move(*unused);
+      retired.erase(unused);
+      lock.unlock();
+      done.reset();
+      lock.lock();
+    }
   }
 }
 
@@ -162,53 +186,100 @@ void Server::add(std::shared_ptr<ModelVersion> version) {
 }
 
 void Server::load_all() {
-  for (const std::string& model : repository_models(impl_->options.repository)) {
-    try {
-      load(model);
-    } catch (const Error& error) {
-      if (error.code() == ErrorCode::kInterrupted) throw;
-      log_error("{}: {}", model, error.what());
+  const std::vector<std::string> models = repository_models(impl_->options.repository);
+  std::atomic<size_t> next{0};
+  const auto work = [&] {
+    for (size_t i = next++; i < models.size(); i = next++) {
+      try {
+        load(models[i]);
+      } catch (const Error& error) {
+        if (error.code() == ErrorCode::kInterrupted) return;
+        log_error("{}: {}", models[i], error.what());
+      } catch (const std::exception& error) {
+        log_error("{}: {}", models[i], error.what());
+      }
     }
+  };
+  // One that takes long, or hangs until its time is over, must not keep all others waiting.
+  std::thread second(work);
+  work();
+  second.join();
+  impl_->loaded = !interrupted();
+}
+
+/// Puts a version into the table. Whether it would be live is asked there, where it changes: while it was prepared,
+/// another one may have been promoted.
+void Server::Impl::replace(std::shared_ptr<ModelVersion> version) {
+  const std::string model = version->model();
+  const int64_t number = version->version();
+  change_table([&](Table& next) {
+    ModelEntry& entry = next[model];
+    const auto* old = find_version(entry, number);
+    const bool is_live = entry.routing.stable == number || entry.routing.candidate == number;
+    const VersionSource& source = version->source();
+    if (old != nullptr && is_live && source.sha256 != (*old)->source().sha256 && source.proof != Proof::kPassed &&
+        !options.allow_unverified)
+      fail(ErrorCode::kVerificationFailed,
+           "The bytes of a live version changed and nothing proves the new ones; publish them as a new version: {}/{}",
+           model, number);
+    entry.versions[number] = std::move(version);
+  });
+}
+
+void Server::Impl::load_version(const std::string& model, int64_t number) {
+  const auto old = loaded_version(model, number);
+  const auto refuse = [&](const std::string& why) {
+    set_state(model, number, old == nullptr ? "UNAVAILABLE" : "READY",
+              old == nullptr ? why : "The last reload failed: " + why);
+    log_error("{}/{}: {}", model, number, why);
+  };
+  try {
+    const auto keep_going = [&] { return !draining && !interrupted(); };
+    if (!keep_going()) fail(ErrorCode::kInterrupted, "The server is shutting down.");
+    std::unique_lock here(here_mutex, std::defer_lock);
+    if (options.program.empty()) here.lock();
+    auto source = prepare_version(options, model, number, old == nullptr ? nullptr : &old->source(), keep_going);
+    if (source) {
+      replace(std::make_shared<ModelVersion>(*std::move(source)));
+      log_info("{}/{} is warm", model, number);
+    }
+    set_state(model, number, "READY", "");
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kInterrupted)
+      set_state(model, number, old == nullptr ? "UNAVAILABLE" : "READY", error.what());
+    else
+      refuse(error.what());
+    throw;
+  } catch (const std::bad_alloc&) {
+    const Error error(ErrorCode::kOverloaded, "There is not enough memory left to load it beside the others.");
+    refuse(error.what());
+    throw error;
+  } catch (const std::exception& error) {
+    refuse(error.what());
+    throw Error(ErrorCode::kInternal, error.what());
   }
-  impl_->loaded = true;
 }
 
 void Server::load(const std::string& model) {
-  const std::lock_guard loading(impl_->load_mutex);
   const std::string& repository = impl_->options.repository;
   const std::vector<std::string> known =
       repository.empty() ? std::vector<std::string>() : repository_models(repository);
   if (std::find(known.begin(), known.end(), model) == known.end())
     fail(ErrorCode::kNotFound, "The repository has no such model: '{}'", model.substr(0, 64));
+  const auto loading = impl_->change_of(model);
   const std::vector<int64_t> numbers = repository_versions(repository, model);
   if (numbers.empty()) {
     impl_->set_state(model, 0, "UNAVAILABLE", "There is no version folder with a model.onnx.");
     fail(ErrorCode::kNotFound, "The model has no version; put one at {}/1/model.onnx", model);
   }
+  for (const int64_t number : numbers)
+    if (impl_->loaded_version(model, number) == nullptr) impl_->set_state(model, number, "LOADING", "");
   std::optional<Error> failure;
-  for (const int64_t number : numbers) {
-    const auto before = impl_->table();
-    const auto entry = before->find(model);
-    const auto* old = entry == before->end() ? nullptr : find_version(entry->second, number);
-    if (old == nullptr) impl_->set_state(model, number, "LOADING", "");
+  for (auto number = numbers.rbegin(); number != numbers.rend(); ++number) {  // the live one is rarely the oldest
     try {
-      VersionSource source = read_version(impl_->options, model, number);
-      const bool is_live =
-          old != nullptr && (entry->second.routing.stable == number || entry->second.routing.candidate == number);
-      if (is_live && source.sha256 != (*old)->source().sha256 && source.proof != Proof::kPassed &&
-          !impl_->options.allow_unverified)
-        fail(
-            ErrorCode::kVerificationFailed,
-            "The bytes of a live version changed and nothing proves the new ones; publish them as a new version: {}/{}",
-            model, number);
-      add(std::make_shared<ModelVersion>(std::move(source)));
-      log_info("{}/{} is warm", model, number);
+      impl_->load_version(model, *number);
     } catch (const Error& error) {
-      if (error.code() == ErrorCode::kInterrupted) throw;
-      impl_->set_state(model, number, old == nullptr ? "UNAVAILABLE" : "READY",
-                       old == nullptr ? error.what() : std::string("The last reload failed: ") + error.what());
-      log_error("{}/{}: {}", model, number, error.what());
-      failure = error;
+      if (!failure) failure = error;
     }
   }
   // Versions that are gone from disk leave, unless traffic goes to them.
@@ -233,7 +304,13 @@ void Server::load(const std::string& model) {
 }
 
 void Server::unload(const std::string& model, int64_t version) {
-  const std::lock_guard loading(impl_->load_mutex);
+  {
+    const std::lock_guard lock(impl_->index_mutex);
+    const auto known = impl_->states.lower_bound({model, 0});
+    if (known == impl_->states.end() || known->first.first != model)
+      fail(ErrorCode::kNotFound, "The model is not loaded: '{}'", model.substr(0, 64));
+  }
+  const auto unloading = impl_->change_of(model);
   bool found = false;
   std::vector<int64_t> gone;
   impl_->change_table([&](Table& table) {
@@ -275,13 +352,19 @@ std::vector<std::string> Server::models() const {
   return names;
 }
 
-void Server::route(const std::string& model, const Routing& routing) {
+void Server::route(const std::string& model, const Routing& routing, const std::map<int64_t, std::string>& sha256) {
   SLIPWAY_CHECK(routing.candidate_share >= 0 && routing.candidate_share <= kBuckets);
   impl_->change_table([&](Table& table) {
     const auto entry = table.find(model);
-    for (const int64_t version : {routing.stable, routing.candidate})
-      if (version != 0 && (entry == table.end() || !entry->second.versions.contains(version)))
-        fail(ErrorCode::kNotFound, "The version is not loaded: {}/{}", model, version);
+    for (const int64_t version : {routing.stable, routing.candidate}) {
+      if (version == 0) continue;
+      const auto* found = entry == table.end() ? nullptr : find_version(entry->second, version);
+      if (found == nullptr) fail(ErrorCode::kNotFound, "The version is not loaded: {}/{}", model, version);
+      const auto bytes = sha256.find(version);
+      if (bytes != sha256.end() && (*found)->source().sha256 != bytes->second)
+        fail(ErrorCode::kVerificationFailed, "Other bytes were loaded meanwhile under this version's number: {}/{}",
+             model, version);
+    }
     if (entry != table.end()) entry->second.routing = routing;
   });
 }
@@ -310,10 +393,10 @@ Target Server::target(std::string_view model, std::string_view version, std::str
     return {*pinned, Variant::kPinned};
   }
   const Routing& routing = loaded.routing;
+  const auto* stable = find_version(loaded, routing.stable);
   if (routing.candidate != 0 && routing.candidate_share > 0 &&
       (sticky.empty() ? random_bucket() : sticky_bucket(name, sticky)) < routing.candidate_share)
-    return {*find_version(loaded, routing.candidate), Variant::kCandidate};
-  const auto* stable = find_version(loaded, routing.stable);
+    return {*find_version(loaded, routing.candidate), Variant::kCandidate, stable == nullptr ? nullptr : *stable};
   if (stable == nullptr)
     fail(ErrorCode::kNotFound, "No version of the model is live; promote one by a rollout, or name a version: '{}'",
          name);
@@ -325,19 +408,29 @@ void Server::infer(const Target& target, InferRequest&& request, InferDone done)
   if (request.arrival_ns == 0) request.arrival_ns = now_ns();
   if (request.deadline_ns == 0 && target.version->config().timeout_ms > 0)
     request.deadline_ns = request.arrival_ns + target.version->config().timeout_ms * 1'000'000;
+  const auto leave = [impl = impl_.get()] {
+    // Under the lock: once nothing is in flight the server may be destroyed.
+    const std::lock_guard lock(impl->idle_mutex);
+    if (impl->in_flight.fetch_sub(1) == 1) impl->idle.notify_all();
+  };
   ModelVersion& version = *target.version;
-  version.submit(std::move(request), target.variant,
-                 [this, target = Target(target), done = std::move(done)](const InferRequest& asked,
-                                                                         InferResponse&& response) mutable {
-                   for (const Observer& observe : impl_->observers)
-                     observe({*target.version, target.variant, asked, response});
-                   done(std::move(response));
-                   // In this order, and under the lock: once nothing is in flight the server may be destroyed, and the
-                   // version with it, which must not be by the last hands of a thread of its own.
-                   target.version.reset();
-                   const std::lock_guard lock(impl_->idle_mutex);
-                   if (impl_->in_flight.fetch_sub(1) == 1) impl_->idle.notify_all();
-                 });
+  try {
+    version.submit(
+        std::move(request), target.variant,
+        [this, leave, target = Target{target.version, target.variant, nullptr}, done = std::move(done)](
+            const InferRequest& asked, InferResponse&& response) mutable {
+          for (const Observer& observe : impl_->observers) observe({*target.version, target.variant, asked, response});
+          done(std::move(response));
+          // Before it leaves: the server may be destroyed then and the version with it, which must not be by the last
+          // hands of a thread of its own.
+          target.version.reset();
+          leave();
+        },
+        target.live.get());
+  } catch (...) {
+    leave();
+    throw;
+  }
 }
 
 void Server::observe(Observer observer) { impl_->observers.push_back(std::move(observer)); }

@@ -27,6 +27,7 @@ int sticky_bucket(std::string_view model, std::string_view key);
 struct Target {
   std::shared_ptr<ModelVersion> version;
   Variant variant = Variant::kStable;
+  std::shared_ptr<ModelVersion> live;  ///< beside a candidate: what the candidate must take, too
 };
 
 /// What those who watch (monitor, recorder) learn of each answered request; valid during the call only.
@@ -39,6 +40,7 @@ struct Served {
 
 struct ServerOptions {
   std::string repository;         ///< empty: versions come by add() alone
+  std::string program;            ///< whose verb `prepare` makes versions ready; empty: this process does, unprotected
   std::string cache_dir;          ///< plans built here; empty: none are kept
   bool explicit_control = false;  ///< load and unload are open to everyone who reaches the data ports
   bool allow_unverified = false;  ///< a version without proof may replace the bytes of one that is live
@@ -60,12 +62,16 @@ class Server {
   explicit Server(ServerOptions options);
   ~Server();
 
-  /// Everything in the repository that is not loaded yet; a model that can't be loaded leaves its reason in the index.
+  /// load() for every model of the repository, two at once, each served as soon as it is loaded; one that can't be
+  /// loaded leaves its reason in the index. Ends early when the process is to end or the server drains.
   void load_all();
-  /// Loads what is new of a model and what changed on disk. Fails with kNotFound, kInvalidModel, …: what was loaded
-  /// before stays. A live version whose bytes changed without proof is refused (kVerificationFailed).
+  /// Loads what is new of a model and what changed on disk (bytes, report or configuration), highest version first; the
+  /// rest is kept as it is, counters included. Fails as prepare_version() does, kNotFound: what was loaded before
+  /// stays. A live version whose bytes changed without proof is refused (kVerificationFailed). Ends with kInterrupted
+  /// when the process is to end or the server drains.
   void load(const std::string& model);
-  /// Takes a model (or one version) out of service; requests that it has are answered. Fails with kNotFound.
+  /// Takes a model (or one version) out of service; requests that it has are answered. Waits for a load of that model.
+  /// Fails with kNotFound.
   void unload(const std::string& model, int64_t version = 0);
   /// A version that did not come from the repository.
   void add(std::shared_ptr<ModelVersion> version);
@@ -74,15 +80,17 @@ class Server {
   std::vector<std::shared_ptr<ModelVersion>> versions(std::string_view model = {}) const;
   std::vector<std::string> models() const;
 
-  /// One atomic swap. Fails with kNotFound when a version is not loaded.
-  void route(const std::string& model, const Routing& routing);
+  /// One atomic swap. Fails with kNotFound when a version is not loaded, kVerificationFailed when its bytes are not
+  /// those of `sha256` (by version; those that are not named may be any).
+  void route(const std::string& model, const Routing& routing, const std::map<int64_t, std::string>& sha256 = {});
   Routing routing(const std::string& model) const;
 
   /// The version that answers: the one named, else by the routing and `sticky` (at random when empty). Without a
   /// model's name, the only one. Fails with kNotFound, kInvalidArgument (a version that is no number), kOverloaded when
   /// draining.
   Target target(std::string_view model, std::string_view version, std::string_view sticky) const;
-  /// Answers through `done`, errors too; counts, and tells the observers.
+  /// Answers through `done`, errors too; counts, and tells the observers. Throws std::bad_alloc when there is no memory
+  /// to take the request in; `done` is not called then.
   void infer(const Target& target, InferRequest&& request, InferDone done);
 
   using Observer = std::function<void(const Served&)>;

@@ -90,6 +90,60 @@ TEST(Server, RequestsThatDoNotFitAreTheCallersFault) {
   EXPECT_EQ(code_of([&] { server->target("m", "x", ""); }), ErrorCode::kInvalidArgument);
 }
 
+/// y [N,3] = the three numbers of each row's word; there are 8 words.
+Graph words_graph() {
+  Graph g;
+  g.opsets[""] = 13;
+  std::vector<float> table(24);
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<float>(i);
+  const ValueId words = g.add_constant("words", Tensor::of<float>({8, 3}, table));
+  const ValueId x = g.add_input("x", DType::kInt64, Shape({Dim("N")}));
+  g.add_output(g.add_node({.op_type = "Gather", .name = "gather", .inputs = {words, x}}, "y"));
+  infer_shapes(g);
+  return g;
+}
+
+TEST(Server, OneCallersFaultIsOneCallers) {
+  auto server = make_server({make_version(words_graph(), "m", 1, {.batching = {.max_rows = 16}})});
+  ASSERT_TRUE(server->versions("m")[0]->batching().proven);
+  Gate gate(*server);
+  Answer holding;
+  server->infer(server->target("m", "", ""), request_of(Tensor::of<int64_t>({1}, {0}), "gate"), holding.done());
+  gate.await_held();
+  // What waits behind the gate is computed together: requests of 1 to 3 rows, 37 in all, a bad word in two of them.
+  constexpr int kRequests = 19;
+  std::vector<Answer> answers(kRequests);
+  for (int i = 0; i < kRequests; ++i) {
+    std::vector<int64_t> words;
+    for (int row = 0; row < 1 + i % 3; ++row)
+      words.push_back((i == 4 || i == 9) && row == i % 3 ? 8 + i : (i + row) % 8);
+    const auto rows = static_cast<int64_t>(words.size());
+    InferRequest request = request_of(Tensor::of<int64_t>({rows}, words));
+    if (i == 4) request.deadline_ns = now_ns() + 60'000'000'000;
+    server->infer(server->target("m", "", ""), std::move(request), answers[static_cast<size_t>(i)].done());
+  }
+  gate.open();
+  for (int i = 0; i < kRequests; ++i) {
+    const InferResponse& r = answers[static_cast<size_t>(i)].wait();
+    if (i == 4 || i == 9) {
+      EXPECT_EQ(r.error, ErrorCode::kInvalidArgument) << i;
+      EXPECT_NE(r.message.find(std::to_string(8 + i)), std::string::npos) << r.message;
+      continue;
+    }
+    ASSERT_FALSE(r.error) << i << r.message;
+    const Tensor y = to_tensor(r.outputs.at(0));
+    ASSERT_EQ(y.dims(), (Dims{1 + i % 3, 3}));
+    for (int row = 0; row < 1 + i % 3; ++row)
+      EXPECT_EQ(y.values<float>()[static_cast<size_t>(row) * 3], static_cast<float>((i + row) % 8 * 3)) << i;
+  }
+  EXPECT_TRUE(server->drain(10'000));
+  const VariantSnapshot counted = snapshot(server->versions("m")[0]->metrics().variants[0]);
+  EXPECT_EQ(counted.requests, kRequests + 1);
+  EXPECT_EQ(counted.errors[static_cast<size_t>(ErrorCode::kInvalidArgument)], 2);
+  EXPECT_EQ(counted.errors[static_cast<size_t>(ErrorCode::kInvalidModel)], 0);
+  EXPECT_EQ(counted.faults(), 0);
+}
+
 TEST(Server, OnlyRoutingMakesAVersionLiveAndSharesAreSticky) {
   Server server({});
   server.add(make_version(scaling_graph(1), "m", 1));
@@ -167,6 +221,70 @@ TEST(Server, DeadlinesAndAFullQueueAreAnsweredWhileComputing) {
   send(now_ns() + 1000);
   const InferResponse& late = answers[0]->wait();
   EXPECT_TRUE(late.error == ErrorCode::kOverloaded || late.error == ErrorCode::kDeadline);
+}
+
+TEST(Server, ShortDeadlinesOfCallersAreToldFromTheServersOwn) {
+  auto server = make_server({make_version(slow_graph()), make_version(slow_graph(), "timed", 1, {.timeout_ms = 1})});
+  const auto late = [&](const std::string& model, int64_t allowed_ns) {
+    InferRequest request = request_of(Tensor(DType::kFloat32, {1, 1200, 1200}));
+    request.arrival_ns = now_ns();
+    if (allowed_ns != 0) request.deadline_ns = request.arrival_ns + allowed_ns;
+    EXPECT_TRUE(infer_and_wait(*server, std::move(request), model).error);
+    const VariantSnapshot seen = snapshot(server->versions(model)[0]->metrics().variants[0]);
+    EXPECT_EQ(seen.timeouts() + seen.rejections(), seen.requests);
+    return seen.missed_us;
+  };
+  EXPECT_EQ(late("m", 500'000).count(), 1);
+  EXPECT_EQ(late("m", 500'000).sum(), 1000);
+  EXPECT_EQ(late("timed", 0).count(), 0) << "the configuration's deadline";
+  EXPECT_EQ(late("timed", 2'000'000).count(), 0) << "a caller who allows more than that";
+  EXPECT_EQ(late("timed", 500'000).count(), 1);
+}
+
+TEST(Server, AnswersWithNaNAreCounted) {
+  const auto counted = [](DType dtype, const std::vector<double>& values) {
+    auto server = make_server({make_version(identity_graph(dtype, Shape({Dim("N"), Dim(3)})))});
+    const InferResponse r = infer_and_wait(*server, request_of(from_doubles(dtype, {1, 3}, values)));
+    EXPECT_FALSE(r.error) << r.message;
+    return snapshot(server->versions("m")[0]->metrics().variants[0]).with_nan;
+  };
+  for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kFloat16}) {
+    EXPECT_EQ(counted(dtype, {1, -INFINITY, -0.0}), 0);
+    EXPECT_EQ(counted(dtype, {1, INFINITY, -NAN}), 1);
+    EXPECT_EQ(counted(dtype, {NAN, 1, NAN}), 1) << "an answer, not an element";
+  }
+  EXPECT_EQ(counted(DType::kInt32, {-1, -2, -3}), 0);
+}
+
+TEST(Server, WhatTheLiveVersionTakesACandidateMustTake) {
+  auto server = make_server({make_version(scaling_graph(1))});
+  Graph other = scaling_graph(2);
+  other.rename(other.inputs()[0], "renamed");
+  server->add(make_version(std::move(other), "m", 2));
+  Graph more = scaling_graph(2);
+  more.rename(more.outputs()[0], "renamed");
+  server->add(make_version(std::move(more), "m", 3));
+  InferRequest asks = request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4}));
+  asks.outputs = {"y"};
+  for (const int64_t candidate : {2, 3}) {
+    server->route("m", {.stable = 1, .candidate = candidate, .candidate_share = 10'000});
+    const InferResponse fault = infer_and_wait(*server, InferRequest(asks));
+    EXPECT_EQ(fault.error, ErrorCode::kInternal);
+    EXPECT_NE(fault.message.find("candidate does not take"), std::string::npos) << fault.message;
+    InferRequest wrong = asks;
+    wrong.inputs[0].name = "nobody's";
+    EXPECT_EQ(infer_and_wait(*server, std::move(wrong)).error, ErrorCode::kInvalidArgument) << "neither takes it";
+    for (const auto& version : server->versions("m"))
+      if (version->version() == candidate) {
+        EXPECT_EQ(snapshot(version->metrics().variants[1]).faults(), 1);
+      }
+  }
+}
+
+TEST(Server, ARouteCanNameTheBytesThatItMeans) {
+  auto server = make_server({make_version(scaling_graph(1))});  // SHA-256 "1"
+  EXPECT_EQ(code_of([&] { server->route("m", {.stable = 1}, {{1, "others"}}); }), ErrorCode::kVerificationFailed);
+  server->route("m", {.stable = 1}, {{1, "1"}, {2, "of no matter"}});
 }
 
 TEST(Server, DrainRefusesNewRequestsAndWaitsForTheOthers) {

@@ -1,12 +1,11 @@
 // Starting, finding and stopping servers. A server says where it listens in one line of JSON on its standard output,
-// which is a file here: nothing breaks when nobody reads on. Between fork and exec only system calls are made.
+// which is a file here: nothing breaks when nobody reads on.
 #include "ship/server_process.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "base/child.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -72,37 +72,17 @@ std::vector<std::string> arguments(const ServeCommand& c) {
 }
 
 pid_t spawn(const ServeCommand& command, Lifetime lifetime, int out) {
-  const std::vector<std::string> words = arguments(command);
-  std::vector<char*> argv;
-  for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
-  std::vector<char*> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry)
-    if (lifetime == Lifetime::kDetached || !std::string_view(*entry).starts_with("SLIPWAY_ADMIN_TOKEN="))
-      environment.push_back(*entry);
-  environment.push_back(nullptr);
   const Fd log{::open(command.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)};
   if (log.value < 0)
     fail(ErrorCode::kIo, "The server's log can't be written ({}): {}", std::strerror(errno), command.log_path);
-  const Fd nothing{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
-  const pid_t parent = ::getpid();
-  const pid_t pid = ::fork();
-  if (pid < 0) fail(ErrorCode::kIo, "A process can't be started ({}); too many run.", std::strerror(errno));
-  if (pid > 0) return pid;
-  // A group or session of its own: Ctrl-C is for the one who drives, who stops its servers itself.
-  if (lifetime == Lifetime::kDetached) {
-    ::setsid();
-  } else {
-    ::setpgid(0, 0);
-    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (::getppid() != parent) ::_exit(1);
-  }
-  ::dup2(nothing.value, 0);
-  ::dup2(out, 1);
-  ::dup2(log.value, 2);
-  ::close_range(3, ~0U, 0);
-  ::execve(command.program.c_str(), argv.data(), environment.data());
-  ::_exit(127);
+  const bool detached = lifetime == Lifetime::kDetached;
+  return start_child({.program = command.program,
+                      .arguments = arguments(command),
+                      .hidden = detached ? "" : "SLIPWAY_ADMIN_TOKEN",
+                      .output = out,
+                      .errors = log.value,
+                      .detached = detached,
+                      .death_signal = SIGTERM});
 }
 
 std::optional<RunningServer> parse_server(const std::string& text) {

@@ -2,9 +2,8 @@
 // standard input, epochs, result or error come back as JSON lines; its standard error is ours, for the progress.
 #include "quantize/qat/qat.h"
 
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/child.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -27,6 +27,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxLineBytes = size_t{64} << 20;
+constexpr int kPollMs = 100;
 
 std::string torch_program() {
   if (const char* given = std::getenv("SLIPWAY_TORCH"); given != nullptr && *given != '\0') return given;
@@ -44,27 +45,22 @@ class Child {
       fail(ErrorCode::kIo, "A pipe to slipway-torch can't be made; too many files are open.");
     // OpenMP's threads spin while they wait: by default so long that, where others work too, an epoch takes six times
     // as long as with this bound, which costs 6 % where nobody does (measured on two cores).
-    std::vector<const char*> environment;
-    for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+    std::vector<std::string> environment;
     if (std::getenv("GOMP_SPINCOUNT") == nullptr && std::getenv("OMP_WAIT_POLICY") == nullptr)
-      environment.push_back("GOMP_SPINCOUNT=30000");
-    environment.push_back(nullptr);
-    const pid_t parent = ::getpid();
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-      if (::getppid() != parent) ::_exit(1);
-      ::dup2(ends[1], 0);
-      ::dup2(ends[1], 1);
-      ::execle(program.c_str(), "slipway-torch", "qat", static_cast<char*>(nullptr),
-               const_cast<char* const*>(environment.data()));
-      ::_exit(127);
-    }
-    ::close(ends[1]);
+      environment.emplace_back("GOMP_SPINCOUNT=30000");
     socket_ = ends[0];
-    if (pid_ < 0) {
-      ::close(socket_);
-      fail(ErrorCode::kIo, "slipway-torch can't be started; too many processes run.");
+    try {
+      pid_ = start_child({.program = program,
+                          .arguments = {"slipway-torch", "qat"},
+                          .environment = std::move(environment),
+                          .input = ends[1],
+                          .output = ends[1],
+                          .death_signal = SIGTERM});
+      ::close(ends[1]);
+    } catch (...) {
+      ::close(ends[0]);
+      ::close(ends[1]);
+      throw;
     }
   }
   ~Child() {
@@ -95,13 +91,13 @@ class Child {
         buffer_.erase(0, end + 1);
         return line;
       }
+      // An interrupt does not reach the child, which has a process group of its own.
+      if (interrupted() && !std::exchange(told_, true)) ::kill(pid_, SIGTERM);
+      pollfd poll{socket_, POLLIN, 0};
+      if (::poll(&poll, 1, kPollMs) <= 0) continue;
       std::array<char, 4096> bytes;
       const ssize_t n = ::recv(socket_, bytes.data(), bytes.size(), 0);
-      if (n < 0 && errno == EINTR) {
-        // An interrupt at the terminal has reached the child too; one sent to us alone is passed on.
-        if (interrupted() && !std::exchange(told_, true)) ::kill(pid_, SIGTERM);
-        continue;
-      }
+      if (n < 0 && errno == EINTR) continue;
       if (n <= 0 || buffer_.size() > kMaxLineBytes) return std::nullopt;
       buffer_.append(bytes.data(), static_cast<size_t>(n));
     }
@@ -161,9 +157,7 @@ QatResult run_qat(const QatFiles& files, const QatOptions& options,
   if (!result || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
     fail(ErrorCode::kInternal,
          "slipway-torch ended before its work was done ({}); run the same command to go on from its checkpoint: {}",
-         WIFSIGNALED(status) ? fmt::format("signal {}", WTERMSIG(status))
-                             : fmt::format("status {}", WEXITSTATUS(status)),
-         torch_program());
+         ending_of(status), torch_program());
   return *std::move(result);
 }
 

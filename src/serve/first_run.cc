@@ -1,0 +1,96 @@
+// What is found out about a version before it takes requests: does it run at all, how long does each plan take, are its
+// rows independent. This is where a model's code runs for the first time.
+#include "serve/first_run.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "engine/session.h"
+#include "model/evaluate.h"
+#include "serve/batching.h"
+
+namespace slipway {
+namespace {
+
+constexpr int64_t kTimingBudgetNs = 50'000'000;
+constexpr double kBatchMustGain = 0.97;  ///< time a row, over that of the next smaller plan: else the plan is dropped
+
+double best_time_us(const std::shared_ptr<const Plan>& plan) {
+  RunBuffers buffers(*plan);
+  Session session(plan);
+  session.run(buffers.in, buffers.out);
+  double best_us = 0;
+  const int64_t begin = now_ns();
+  for (int run = 0; run < 10 && (run < 2 || now_ns() - begin < kTimingBudgetNs); ++run) {
+    const int64_t start = now_ns();
+    session.run(buffers.in, buffers.out);
+    const double us = static_cast<double>(now_ns() - start) / 1000;
+    best_us = run == 0 ? us : std::min(best_us, us);
+  }
+  return best_us;
+}
+
+/// Empty strings and zeros, one row; what the model says to them is no matter.
+void evaluate_once(const Graph& graph) {
+  std::vector<Tensor> inputs;
+  for (const ValueId id : graph.inputs()) {
+    const Value& v = graph.value(id);
+    Dims dims;
+    for (size_t axis = 0; v.shape.has_rank() && axis < v.shape.rank(); ++axis)
+      dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : 1);
+    inputs.emplace_back(v.dtype, dims);
+  }
+  try {
+    evaluate(graph, inputs);
+  } catch (const Error&) {
+  }
+}
+
+}  // namespace
+
+RunBuffers::RunBuffers(const Plan& plan) {
+  for (const auto* ports : {&plan.inputs(), &plan.outputs()})
+    for (const PortInfo& port : *ports) {
+      const size_t size = bytes_of(port.dtype, element_count(port.dims));
+      std::byte* p = bytes.emplace_back(allocate_aligned(size)).get();
+      std::memset(p, 0, size);
+      if (ports == &plan.inputs())
+        in.push_back(p);
+      else
+        out.push_back(p);
+    }
+}
+
+FirstRun make_first_run(VersionSource& source) {
+  FirstRun first;
+  Preprocess how;
+  if (load_preprocess(source.graph, how, first.labels)) first.preprocess = how;
+  if (source.plans.empty()) {
+    first.batching = {false, "it has strings, which only the reference computes"};
+    evaluate_once(source.graph);
+    return first;
+  }
+  first.any_rows = takes_any_rows(source.graph, source.config.dims);
+  first.batching = batching_of(source.graph, source.config.dims);
+  if (first.batching.proven)
+    if (std::string why = batching_contradiction(source.plans); !why.empty()) {
+      log_warning("{}/{}: its rows are proven independent, yet {}", source.model, source.version, why);
+      first.batching = {false, std::move(why)};
+    }
+  for (auto it = source.plans.begin(); it != source.plans.end();) {
+    const auto& [rows, plan] = *it;
+    const double us = best_time_us(plan);
+    const bool pays = first.time_us.empty() || !first.batching.proven ||
+                      us / static_cast<double>(rows) < kBatchMustGain * first.time_us.rbegin()->second /
+                                                           static_cast<double>(first.time_us.rbegin()->first);
+    if (pays) first.time_us[rows] = us;
+    it = pays ? std::next(it) : source.plans.erase(it);
+  }
+  return first;
+}
+
+}  // namespace slipway
