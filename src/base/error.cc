@@ -31,6 +31,7 @@ int http_status(ErrorCode code) {
       return 422;
     case ErrorCode::kOverloaded:
     case ErrorCode::kInterrupted:
+    case ErrorCode::kOutOfMemory:
       return 503;
     case ErrorCode::kDeadline:
       return 504;
@@ -50,6 +51,8 @@ int grpc_status(ErrorCode code) {
       return 4;  // DEADLINE_EXCEEDED
     case ErrorCode::kNotFound:
       return 5;  // NOT_FOUND
+    case ErrorCode::kOutOfMemory:
+      return 8;  // RESOURCE_EXHAUSTED
     case ErrorCode::kVerificationFailed:
       return 9;  // FAILED_PRECONDITION
     case ErrorCode::kUnsupported:
@@ -66,8 +69,8 @@ int grpc_status(ErrorCode code) {
 
 const char* to_string(ErrorCode code) {
   constexpr const char* names[kErrorCodeCount] = {
-      "invalid_model", "unsupported", "invalid_argument",    "not_found",   "io",
-      "deadline",      "overloaded",  "verification_failed", "interrupted", "internal"};
+      "invalid_model", "unsupported",         "invalid_argument", "not_found", "io",           "deadline",
+      "overloaded",    "verification_failed", "interrupted",      "internal",  "out_of_memory"};
   return names[static_cast<int>(code)];
 }
 

@@ -18,6 +18,7 @@ enum class ErrorCode {
   kVerificationFailed,
   kInterrupted,
   kInternal,
+  kOutOfMemory,
 };
 
 /// The one exception of Slipway. The message is a static sentence first, values last, with the place and the remedy.
@@ -33,13 +34,13 @@ class Error : public std::runtime_error {
 /// 0 good, 1 verdict negative, 2 bad usage or input, 3 internal, 130 interrupted.
 int exit_status(ErrorCode code);
 /// 400, 404, 409, 422, 500, 503 or 504: what the caller did wrong is never a 5xx, except that the server has no room
-/// (503) or no time (504).
+/// or no memory (503) or no time (504).
 int http_status(ErrorCode code);
 /// The number of the gRPC status code.
 int grpc_status(ErrorCode code);
 /// "invalid_argument", "overloaded", …: label of metrics and journals.
 const char* to_string(ErrorCode code);
-inline constexpr int kErrorCodeCount = 10;
+inline constexpr int kErrorCodeCount = 11;
 
 template <typename... Args>
 [[noreturn]] void fail(ErrorCode code, fmt::format_string<Args...> format, Args&&... args) {

@@ -6,8 +6,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "base/out_of_memory.h"
-
 namespace slipway {
 namespace {
 
@@ -31,7 +29,7 @@ AlignedBytes allocate(size_t bytes, size_t alignment) {
   const size_t padded = round_up(bytes == 0 ? 1 : bytes, alignment);
   auto* p = static_cast<std::byte*>(padded < bytes ? nullptr : std::aligned_alloc(alignment, padded));
   if (p == nullptr)
-    throw OutOfMemory(fmt::format("There is not enough memory; use a smaller batch or model ({} bytes asked)", bytes));
+    fail(ErrorCode::kOutOfMemory, "There is not enough memory; use a smaller batch or model ({} bytes asked)", bytes);
   return AlignedBytes(p);
 }
 

@@ -12,7 +12,7 @@ struct AlignedFree {
 };
 using AlignedBytes = std::unique_ptr<std::byte[], AlignedFree>;
 
-/// Uninitialised, 64-byte aligned; fails with kInvalidArgument beyond the memory of this machine.
+/// Uninitialised, 64-byte aligned; fails with kOutOfMemory beyond the memory of this machine.
 AlignedBytes allocate_aligned(size_t bytes);
 /// The same, on huge pages where the kernel has some: for what is filled at once and read often.
 AlignedBytes allocate_large(size_t bytes);

@@ -58,7 +58,7 @@ int main(int argc, char** argv) {
     return exit_status(error.code());
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "slipway: There is not enough memory; use a smaller batch or model.\n");
-    return exit_status(ErrorCode::kInvalidArgument);
+    return exit_status(ErrorCode::kOutOfMemory);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "slipway: internal error, please report it: %s\n", error.what());
     return exit_status(ErrorCode::kInternal);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -11,6 +12,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -31,6 +33,8 @@ namespace slipway {
 namespace {
 
 using nlohmann::json;
+
+constexpr int64_t kEndNs = 1'000'000'000;  ///< for threads to end, after the requests under way had their time
 
 struct ServeFlags {
   std::string repository, cache_dir, journal, model_control = "none", token_file, alarms, record;
@@ -118,6 +122,15 @@ class ServerFile {
   ~ServerFile() {
     if (!path_.empty()) unlink(path_.c_str());
   }
+  /// Ends the process then, whatever still runs: a computation or a load can't be broken off.
+  void leave_by(int64_t at_ns) const {
+    std::thread([path = path_, at_ns] {
+      std::this_thread::sleep_for(std::chrono::nanoseconds(at_ns - now_ns()));
+      log_warning("Not everything ended in time; the process ends without it.");
+      if (!path.empty()) unlink(path.c_str());
+      std::_Exit(0);
+    }).detach();
+  }
   ServerFile(const ServerFile&) = delete;
   ServerFile& operator=(const ServerFile&) = delete;
 
@@ -189,9 +202,12 @@ void serve(ServeFlags o) {
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
 
   log_info("Shutting down: {} requests under way", server.in_flight());
+  const int64_t until_ns = now_ns() + o.drain_timeout_s * 1'000'000'000;
+  const auto left_ms = [&] { return std::max<int64_t>(until_ns - now_ns(), 0) / 1'000'000; };
+  file.leave_by(until_ns + kEndNs);
   http.drain();
-  grpc.stop(o.drain_timeout_s * 1000);
-  if (!server.drain(o.drain_timeout_s * 1000)) log_warning("Some requests were not answered in time.");
+  grpc.stop(left_ms());
+  if (!http.finish(until_ns) || !server.drain(left_ms())) log_warning("Some requests were not answered in time.");
   http.stop();
   admin.stop();
   if (recorder) {
@@ -254,7 +270,8 @@ void add_serve(Cli& cli) {
   verb->add_option("--idle-timeout-s", o->idle_timeout_s, "An HTTP connection without a request is closed after")
       ->check(CLI::Range(1, 86400))
       ->capture_default_str();
-  verb->add_option("--drain-timeout-s", o->drain_timeout_s, "At the end, requests under way get so long")
+  verb->add_option("--drain-timeout-s", o->drain_timeout_s,
+                   "At the end, requests that have begun to arrive get so long, then the process ends without them")
       ->check(CLI::Range(0, 86400))
       ->capture_default_str();
   verb->add_flag("--no-tune", o->no_tune, "Build plans without timing candidates");

@@ -1,12 +1,15 @@
 // Pictures in and out: JPEG through libjpeg-turbo (accurate integer DCT and fancy upsampling, Pillow's defaults), PNG
-// through libspng. Dimensions are read from the header and bounded before pixels are allocated.
+// through libspng. Dimensions are read from the header and bounded before pixels are allocated; so are the scans of a
+// JPEG, each of which goes over all pixels however few bytes it has.
 #include "data/image.h"
 
 #include <spng.h>
 #include <turbojpeg.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 #include "base/error.h"
 
@@ -25,16 +28,23 @@ struct SpngFree {
 };
 using SpngContext = std::unique_ptr<spng_ctx, SpngFree>;
 
-Image allocate(int64_t height, int64_t width, int64_t channels, const std::string& name) {
-  if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide || height * width > kMaxImagePixels)
+/// What is decoded, and how large it may be.
+struct Source {
+  std::span<const std::byte> bytes;
+  const std::string& name;
+  int64_t max_pixels;
+};
+
+Image allocate(int64_t height, int64_t width, int64_t channels, const Source& from) {
+  if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide || height * width > from.max_pixels)
     fail(ErrorCode::kInvalidArgument, "The picture is too large (at most {} a side, {} pixels): {}x{} in {}",
-         kMaxImageSide, kMaxImagePixels, width, height, name);
+         kMaxImageSide, from.max_pixels, width, height, from.name);
   return {height, width, channels, std::vector<uint8_t>(static_cast<size_t>(height * width * channels))};
 }
 
 /// Pillow takes every CMYK JPEG to be inverted, as Adobe writes them.
-Image from_inverted_cmyk(const Image& cmyk, const std::string& name) {
-  Image rgb = allocate(cmyk.height, cmyk.width, 3, name);
+Image from_inverted_cmyk(const Image& cmyk, const Source& from) {
+  Image rgb = allocate(cmyk.height, cmyk.width, 3, from);
   for (size_t i = 0; i < cmyk.pixels.size() / 4; ++i)
     for (size_t c = 0; c < 3; ++c) {
       const int black = cmyk.pixels[4 * i + 3], product = (255 - cmyk.pixels[4 * i + c]) * black + 128;
@@ -43,10 +53,35 @@ Image from_inverted_cmyk(const Image& cmyk, const std::string& name) {
   return rgb;
 }
 
-Image decode_jpeg(std::span<const std::byte> bytes, const std::string& name) {
+/// The SOS markers of a JPEG (ITU-T T.81, B.1.1.2): outside a marker segment 0xff begins a marker, unless 0 follows.
+int64_t count_scans(std::span<const std::byte> bytes) {
+  constexpr int kStuffed = 0x00, kTem = 0x01, kRst0 = 0xd0, kSoi = 0xd8, kEoi = 0xd9, kSos = 0xda, kFill = 0xff;
+  const auto at = [&](size_t i) { return std::to_integer<int>(bytes[i]); };
+  int64_t scans = 0;
+  for (size_t i = 0; i + 4 <= bytes.size();) {
+    const int marker = at(i + 1);
+    if (at(i) != 0xff || marker == kFill) {
+      ++i;
+    } else if (marker == kStuffed || marker == kTem || (marker >= kRst0 && marker <= kSoi)) {
+      i += 2;
+    } else if (marker == kEoi) {
+      break;
+    } else {
+      scans += marker == kSos ? 1 : 0;
+      i += 2 + static_cast<size_t>(std::max(2, at(i + 2) * 256 + at(i + 3)));
+    }
+  }
+  return scans;
+}
+
+Image decode_jpeg(const Source& from) {
+  const std::span<const std::byte> bytes = from.bytes;
+  const std::string& name = from.name;
   const JpegHandle jpeg;
   if (jpeg.handle == nullptr) fail(ErrorCode::kInternal, "libjpeg-turbo could not start");
   const auto refuse = [&] {
+    if (std::string_view(tjGetErrorStr2(jpeg.handle)).find("nsufficient memory") != std::string_view::npos)
+      throw std::bad_alloc();
     fail(ErrorCode::kInvalidArgument, "The JPEG can't be decoded; replace or remove it ({}): {}",
          tjGetErrorStr2(jpeg.handle), name);
   };
@@ -54,7 +89,13 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& name) {
   int width = 0, height = 0, subsampling = 0, colors = 0;
   if (tjDecompressHeader3(jpeg.handle, data, bytes.size(), &width, &height, &subsampling, &colors) != 0) refuse();
   const bool gray = colors == TJCS_GRAY, cmyk = colors == TJCS_CMYK || colors == TJCS_YCCK;
-  Image image = allocate(height, width, gray ? 1 : cmyk ? 4 : 3, name);
+  Image image = allocate(height, width, gray ? 1 : cmyk ? 4 : 3, from);
+  if (const int64_t scans = count_scans(bytes), most = kMaxImageScans * from.max_pixels / (image.height * image.width);
+      scans > most)
+    fail(ErrorCode::kInvalidArgument,
+         "The JPEG has too many scans for its size; save it again, not progressive: {} scans (at most {}) of {}x{} in "
+         "{}",
+         scans, most, width, height, name);
   const int format = gray ? TJPF_GRAY : cmyk ? TJPF_CMYK : TJPF_RGB;
   if (tjDecompress2(jpeg.handle, data, bytes.size(), image.pixels.data(), width, 0, height, format,
                     TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS) != 0) {
@@ -64,13 +105,16 @@ Image decode_jpeg(std::span<const std::byte> bytes, const std::string& name) {
                           message.find("bad Huffman") == std::string_view::npos;
     if (!harmless) refuse();
   }
-  return cmyk ? from_inverted_cmyk(image, name) : image;
+  return cmyk ? from_inverted_cmyk(image, from) : image;
 }
 
-Image decode_png(std::span<const std::byte> bytes, const std::string& name) {
+Image decode_png(const Source& from) {
+  const std::span<const std::byte> bytes = from.bytes;
+  const std::string& name = from.name;
   const SpngContext context(spng_ctx_new(0));
   if (context == nullptr) fail(ErrorCode::kInternal, "libspng could not start");
   const auto check = [&](int status) {
+    if (status == SPNG_EMEM) throw std::bad_alloc();
     if (status != 0)
       fail(ErrorCode::kInvalidArgument, "The PNG can't be decoded; replace or remove it ({}): {}",
            spng_strerror(status), name);
@@ -80,22 +124,23 @@ Image decode_png(std::span<const std::byte> bytes, const std::string& name) {
   check(spng_set_chunk_limits(context.get(), size_t{1} << 24, size_t{1} << 26));
   check(spng_set_png_buffer(context.get(), bytes.data(), bytes.size()));
   check(spng_get_ihdr(context.get(), &header));
-  Image rgb = allocate(header.height, header.width, 3, name);
+  Image rgb = allocate(header.height, header.width, 3, from);
   check(spng_decode_image(context.get(), rgb.pixels.data(), rgb.pixels.size(), SPNG_FMT_RGB8, 0));
   const bool gray =
       header.color_type == SPNG_COLOR_TYPE_GRAYSCALE || header.color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA;
   if (!gray) return rgb;
-  Image image = allocate(rgb.height, rgb.width, 1, name);
+  Image image = allocate(rgb.height, rgb.width, 1, from);
   for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = rgb.pixels[3 * i];
   return image;
 }
 
 }  // namespace
 
-Image decode_image(std::span<const std::byte> bytes, const std::string& name) {
+Image decode_image(std::span<const std::byte> bytes, const std::string& name, int64_t max_pixels) {
+  const Source from{bytes, name, std::min(max_pixels, kMaxImagePixels)};
   const auto at = [&](size_t i) { return i < bytes.size() ? std::to_integer<int>(bytes[i]) : -1; };
-  if (at(0) == 0xff && at(1) == 0xd8) return decode_jpeg(bytes, name);
-  if (at(0) == 0x89 && at(1) == 'P' && at(2) == 'N' && at(3) == 'G') return decode_png(bytes, name);
+  if (at(0) == 0xff && at(1) == 0xd8) return decode_jpeg(from);
+  if (at(0) == 0x89 && at(1) == 'P' && at(2) == 'N' && at(3) == 'G') return decode_png(from);
   fail(ErrorCode::kUnsupported, "The picture is neither JPEG nor PNG; convert it: {}", name);
 }
 

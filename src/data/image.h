@@ -17,12 +17,13 @@ struct Image {
 
 inline constexpr int64_t kMaxImageSide = 16384;
 inline constexpr int64_t kMaxImagePixels = int64_t{1} << 27;
+inline constexpr int64_t kMaxImageScans = 16;  ///< of the largest picture; smaller ones may have more
 
 /// Decodes a JPEG or PNG, told by its first bytes. Equals Pillow's Image.open(…).convert("RGB"), or "L" where the file
 /// is grey; 16-bit samples keep their high byte, transparency is dropped, the EXIF orientation is not applied.
-/// Fails with kInvalidArgument naming `name` when damaged, cut short or larger than the bounds above, kUnsupported for
-/// other formats.
-Image decode_image(std::span<const std::byte> bytes, const std::string& name);
+/// Fails with kInvalidArgument naming `name` when damaged, cut short, larger than `max_pixels` or kMaxImageSide, or of
+/// so many progressive scans that decoding takes longer than the largest picture's, kUnsupported for other formats.
+Image decode_image(std::span<const std::byte> bytes, const std::string& name, int64_t max_pixels = kMaxImagePixels);
 
 /// A PNG file's bytes.
 std::vector<std::byte> encode_png(const Image& image);

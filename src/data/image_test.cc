@@ -2,6 +2,7 @@
 #include "data/image.h"
 
 #include <gtest/gtest.h>
+#include <turbojpeg.h>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -11,7 +12,7 @@
 namespace slipway {
 namespace {
 
-const std::string kCorpus = SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/";
+const std::string kImages = SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/";
 
 uint64_t digest(const Image& image) { return fnv1a(image.pixels.data(), image.pixels.size()); }
 
@@ -125,7 +126,7 @@ constexpr Decoded kDecoded[] = {
 
 TEST(Image, DecodesAsPillow) {
   for (const Decoded& d : kDecoded) {
-    const Image image = decode_file(kCorpus + d.file);
+    const Image image = decode_file(kImages + d.file);
     EXPECT_EQ(image.height, d.height) << d.file;
     EXPECT_EQ(image.width, d.width) << d.file;
     EXPECT_EQ(image.channels, d.channels) << d.file;
@@ -152,11 +153,11 @@ TEST(Image, PhotographsDecodeAndPreprocessAsPillow) {
 
 TEST(Image, RefusesDamagedPictures) {
   const auto refusal = [](const std::string& path) { return error_of([&] { decode_file(path); }); };
-  EXPECT_NE(refusal(kCorpus + "truncated.jpg").find("Premature end"), std::string::npos);
-  EXPECT_NE(refusal(kCorpus + "truncated.jpg").find("truncated.jpg"), std::string::npos);
-  EXPECT_NE(refusal(kCorpus + "bomb.png").find("too large"), std::string::npos);
+  EXPECT_NE(refusal(kImages + "truncated.jpg").find("Premature end"), std::string::npos);
+  EXPECT_NE(refusal(kImages + "truncated.jpg").find("truncated.jpg"), std::string::npos);
+  EXPECT_NE(refusal(kImages + "bomb.png").find("too large"), std::string::npos);
   EXPECT_NE(error_of([] { decode_image({}, "x"); }).find("neither JPEG nor PNG"), std::string::npos);
-  auto png = read_file(kCorpus + "rgb.png");
+  auto png = read_file(kImages + "rgb.png");
   png[60] ^= std::byte{1};
   EXPECT_NE(error_of([&] { decode_image(png, "flipped"); }).find("flipped"), std::string::npos);
 }
@@ -172,6 +173,45 @@ TEST(Image, GrayAndRgb) {
   const Image rgb{1, 3, 3, {255, 0, 0, 10, 20, 30, 255, 255, 255}};
   EXPECT_EQ(to_gray(rgb).pixels, (std::vector<uint8_t>{76, 18, 255}));
   EXPECT_EQ(to_rgb(Image{1, 2, 1, {7, 8}}).pixels, (std::vector<uint8_t>{7, 7, 7, 8, 8, 8}));
+}
+
+/// A progressive JPEG, its last scan written `repeats` times more.
+std::vector<std::byte> progressive(const Image& image, int repeats) {
+  unsigned char* made = nullptr;
+  unsigned long size = 0;
+  const tjhandle jpeg = tjInitCompress();
+  EXPECT_EQ(tjCompress2(jpeg, image.pixels.data(), static_cast<int>(image.width), 0, static_cast<int>(image.height),
+                        TJPF_RGB, &made, &size, TJSAMP_420, 75, TJFLAG_PROGRESSIVE),
+            0);
+  std::vector<std::byte> bytes(reinterpret_cast<std::byte*>(made), reinterpret_cast<std::byte*>(made) + size);
+  tjFree(made);
+  tjDestroy(jpeg);
+  size_t last = bytes.size();
+  for (size_t i = 0; i + 1 < bytes.size(); ++i)
+    if (bytes[i] == std::byte{0xff} && bytes[i + 1] == std::byte{0xda}) last = i;
+  const std::vector<std::byte> scan(bytes.begin() + static_cast<std::ptrdiff_t>(last), bytes.end() - 2);
+  for (int i = 0; i < repeats; ++i) bytes.insert(bytes.end() - 2, scan.begin(), scan.end());
+  return bytes;
+}
+
+TEST(Image, ManyScansNeedASmallPicture) {
+  const Image picture = noise(64, 48, 3);
+  const int64_t pixels = 64 * 48;
+  const std::vector<std::byte> plain = progressive(picture, 0), many = progressive(picture, 100);
+  EXPECT_EQ(decode_image(plain, "plain", pixels).width, 64) << "an ordinary progressive one of the largest size";
+  EXPECT_THROW(decode_image(plain, "plain", pixels - 1), Error);
+  const auto refused = [&](int64_t max_pixels) {
+    try {
+      decode_image(many, "many", max_pixels);
+      return std::string();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      return std::string(error.what());
+    }
+  };
+  EXPECT_NE(refused(pixels).find("too many scans"), std::string::npos) << refused(pixels);
+  EXPECT_NE(refused(6 * pixels).find("too many scans"), std::string::npos);
+  EXPECT_EQ(refused(10 * pixels).find("too many scans"), std::string::npos);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 namespace slipway {
 namespace {
 
-const std::string kCorpus = SLIPWAY_SOURCE_DIR "/tests/corpus/";
+const std::string kArrays = SLIPWAY_SOURCE_DIR "/tests/corpus/";
 
 Tensor parse_bytes(std::string_view bytes) {
   const auto held = std::make_shared<std::string>(bytes);
@@ -18,7 +18,7 @@ Tensor parse_bytes(std::string_view bytes) {
 }
 
 TEST(Npy, ReadsWhatNumpyWrites) {
-  const auto read = [](const char* name) { return read_npy(kCorpus + "npy_fuzz/" + name); };
+  const auto read = [](const char* name) { return read_npy(kArrays + "npy_fuzz/" + name); };
   EXPECT_TRUE(read("f4.npy").identical(Tensor::of<float>({2, 3}, {0, 1, 2, 3, 4, 5})));
   EXPECT_TRUE(read("big_i2.npy").identical(Tensor::of<int16_t>({2, 3}, {0, 1, 2, 3, 4, 5})));
   EXPECT_TRUE(read("fortran.npy").identical(Tensor::of<int32_t>({2, 3}, {0, 1, 2, 3, 4, 5})));
@@ -35,12 +35,12 @@ TEST(Npy, ReadsWhatNumpyWrites) {
 
 TEST(Npy, ReadsArchives) {
   for (const char* name : {"npy_fuzz/stored.npz", "npy_fuzz/deflated.npz"}) {
-    EXPECT_EQ(read_npz(kCorpus + name, "x").dims()[0], 3);
-    EXPECT_TRUE(read_npz(kCorpus + name, "y").identical(Tensor::of<int64_t>({3}, {0, 1, 2})));
-    EXPECT_EQ(parse_npz(read_file(kCorpus + name), name).size(), 2u);
-    EXPECT_NE(error_of([&] { read_npz(kCorpus + name, "z"); }).find("it has: x, y"), std::string::npos);
+    EXPECT_EQ(read_npz(kArrays + name, "x").dims()[0], 3);
+    EXPECT_TRUE(read_npz(kArrays + name, "y").identical(Tensor::of<int64_t>({3}, {0, 1, 2})));
+    EXPECT_EQ(parse_npz(read_file(kArrays + name), name).size(), 2u);
+    EXPECT_NE(error_of([&] { read_npz(kArrays + name, "z"); }).find("it has: x, y"), std::string::npos);
   }
-  auto bytes = read_file(kCorpus + "npy_fuzz/stored.npz");
+  auto bytes = read_file(kArrays + "npy_fuzz/stored.npz");
   bytes[180] ^= std::byte{1};
   EXPECT_NE(error_of([&] { parse_npz(bytes, "flipped"); }), "");
 }
@@ -71,16 +71,16 @@ TEST(Npy, RefusesDamage) {
 }
 
 TEST(Idx, Reads) {
-  const Tensor bytes = read_idx(kCorpus + "records_fuzz/u8.idx");
+  const Tensor bytes = read_idx(kArrays + "records_fuzz/u8.idx");
   EXPECT_EQ(bytes.dims(), (Dims{2, 2, 3}));
   EXPECT_EQ(bytes.values<uint8_t>()[11], 11);
-  EXPECT_TRUE(read_idx(kCorpus + "records_fuzz/f32.idx").identical(Tensor::of<float>({2}, {1.5f, -2})));
-  EXPECT_TRUE(read_idx(kCorpus + "records_fuzz/u8.idx.gz").identical(Tensor::of<uint8_t>({2}, {1, 2})));
-  EXPECT_TRUE(read_idx(kCorpus + "records_fuzz/two_members.gz").identical(Tensor::of<uint8_t>({4}, {1, 2, 3, 4})));
+  EXPECT_TRUE(read_idx(kArrays + "records_fuzz/f32.idx").identical(Tensor::of<float>({2}, {1.5f, -2})));
+  EXPECT_TRUE(read_idx(kArrays + "records_fuzz/u8.idx.gz").identical(Tensor::of<uint8_t>({2}, {1, 2})));
+  EXPECT_TRUE(read_idx(kArrays + "records_fuzz/two_members.gz").identical(Tensor::of<uint8_t>({4}, {1, 2, 3, 4})));
 }
 
 TEST(FileBytes, UnpackingIsBounded) {
-  const auto packed = read_file(kCorpus + "records_fuzz/cifar.bin.gz");
+  const auto packed = read_file(kArrays + "records_fuzz/cifar.bin.gz");
   EXPECT_EQ(gunzip(packed, "cifar", 3073).size(), 3073u);
   EXPECT_NE(error_of([&] { gunzip(packed, "cifar", 3072); }).find("more than 3072 bytes"), std::string::npos);
   for (size_t n = 0; n < packed.size(); ++n) EXPECT_THROW(gunzip(std::span(packed).first(n), "cut"), Error) << n;

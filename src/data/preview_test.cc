@@ -19,12 +19,12 @@ void copy_picture(const TestFolder& folder, const char* picture, const std::stri
   folder.write(to, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
-Dataset open_text(const TestFolder& folder, const std::string& text) {
+Dataset open_described(const TestFolder& folder, const std::string& text) {
   return Dataset::open(folder.write("data.yaml", text));
 }
 
 /// Writes what data_init_text says into the folder and opens it.
-Dataset open_guess(const TestFolder& folder) { return open_text(folder, data_init_text(folder.path())); }
+Dataset open_guess(const TestFolder& folder) { return open_described(folder, data_init_text(folder.path())); }
 
 TEST(Pictures, FolderOfFoldersCsvAndPattern) {
   const TestFolder folder;
@@ -33,29 +33,30 @@ TEST(Pictures, FolderOfFoldersCsvAndPattern) {
   copy_picture(folder, "gray.jpg", "set/cat/c.jpeg");
   folder.write("set/cat/notes.txt", "no picture");
   const std::string resize = "preprocess: {resize: [8, 8]}\n";
-  const Dataset by_folder = open_text(folder, "format: folder\nfolder: set\n" + resize);
+  const Dataset by_folder = open_described(folder, "format: folder\nfolder: set\n" + resize);
   EXPECT_EQ(by_folder.class_names(), (std::vector<std::string>{"cat", "dog"}));
   EXPECT_EQ(by_folder.sample_name(Split::kTest, 2), "dog/a.png");
   EXPECT_EQ(by_folder.label(Split::kTest, 2), 1);
   EXPECT_EQ(by_folder.batch(Split::kTest, 0, 3, 2).dims(), (Dims{3, 3, 8, 8}));
 
   folder.write("set/labels.csv", "file,class,width\ncat/b.JPG,tabby,37\ndog/a.png,terrier,15\n");
-  const Dataset by_csv = open_text(folder, "format: csv\nlabels: set/labels.csv\nclasses: [terrier, tabby]\n" + resize);
+  const Dataset by_csv =
+      open_described(folder, "format: csv\nlabels: set/labels.csv\nclasses: [terrier, tabby]\n" + resize);
   EXPECT_EQ(by_csv.size(Split::kTest), 2);
   EXPECT_EQ(by_csv.label(Split::kTest, 0), 1);
-  const Dataset by_number = open_text(
+  const Dataset by_number = open_described(
       folder, "format: csv\nlabels: set/labels.csv\nlabel_column: width\nlabel_map: {37: 5, 15: 6}\n" + resize);
   EXPECT_EQ(by_number.label(Split::kTest, 1), 6);
   EXPECT_TRUE(
-      contains(error_of([&] { open_text(folder, "format: csv\nlabels: set/labels.csv\nlabel_column: size\n"); }),
+      contains(error_of([&] { open_described(folder, "format: csv\nlabels: set/labels.csv\nlabel_column: size\n"); }),
                "no such column"));
 
   copy_picture(folder, "rgb.png", "flat/x_7_1.png");
-  const Dataset flat = open_text(folder, "format: folder\nfolder: flat\nlabel_pattern: \"*_{label}_*.png\"\n");
+  const Dataset flat = open_described(folder, "format: folder\nfolder: flat\nlabel_pattern: \"*_{label}_*.png\"\n");
   EXPECT_EQ(flat.label(Split::kTest, 0), 7);
-  EXPECT_EQ(open_text(folder, "format: folder\nfolder: flat\n").label(Split::kTest, 0), -1);
+  EXPECT_EQ(open_described(folder, "format: folder\nfolder: flat\n").label(Split::kTest, 0), -1);
   EXPECT_TRUE(
-      contains(error_of([&] { open_text(folder, "format: folder\nfolder: flat\nlabel_pattern: \"q{label}\"\n"); }),
+      contains(error_of([&] { open_described(folder, "format: folder\nfolder: flat\nlabel_pattern: \"q{label}\"\n"); }),
                "does not fit `label_pattern`: x_7_1.png"));
 }
 
@@ -64,17 +65,17 @@ TEST(Pictures, HalfReadableSetNamesTheFile) {
   copy_picture(folder, "rgb_420.jpg", "set/a.jpg");
   copy_picture(folder, "truncated.jpg", "set/b.jpg");
   copy_picture(folder, "rgb_420.jpg", "set/c.jpg");
-  const Dataset data = open_text(folder, "format: folder\nfolder: set\npreprocess: {resize: [8, 8]}\n");
+  const Dataset data = open_described(folder, "format: folder\nfolder: set\npreprocess: {resize: [8, 8]}\n");
   EXPECT_EQ(data.size(Split::kTest), 3);
   EXPECT_TRUE(contains(error_of([&] { data.batch(Split::kTest, 0, 3, 2); }), "set/b.jpg"));
   EXPECT_EQ(data.input(Split::kTest, 2).dims(), (Dims{3, 8, 8}));
 
   folder.write("set/labels.csv", "a.jpg,1\nmissing.jpg,2\n");
-  EXPECT_TRUE(
-      contains(error_of([&] { open_text(folder, "format: csv\nlabels: set/labels.csv\n"); }), "`folder`: missing.jpg"));
+  EXPECT_TRUE(contains(error_of([&] { open_described(folder, "format: csv\nlabels: set/labels.csv\n"); }),
+                       "`folder`: missing.jpg"));
   copy_picture(folder, "rgb.png", "set/d.png");
   const Dataset sizes =
-      open_text(folder, "format: folder\nfolder: set\nlabel_pattern: \"{label}.*\"\nclasses: [a, b, c, d]\n");
+      open_described(folder, "format: folder\nfolder: set\nlabel_pattern: \"{label}.*\"\nclasses: [a, b, c, d]\n");
   EXPECT_TRUE(contains(error_of([&] { sizes.batch(Split::kTest, 2, 2); }), "shapes differ"));
 }
 
@@ -82,9 +83,9 @@ TEST(Pictures, ImagenetteByItsCsv) {
   const std::string set = assets_folder() + "/data/imagenette/labels.csv";
   if (!file_exists(set)) GTEST_SKIP() << "no " << set;
   const TestFolder folder;
-  const Dataset data = open_text(folder, "format: csv\nlabels: " + set +
-                                             "\ncalibration: {count: 100}\n"
-                                             "preprocess: {resize: 256, crop: 224}\n");
+  const Dataset data = open_described(folder, "format: csv\nlabels: " + set +
+                                                  "\ncalibration: {count: 100}\n"
+                                                  "preprocess: {resize: 256, crop: 224}\n");
   EXPECT_EQ(data.size(Split::kTest), 900);
   EXPECT_EQ(data.input(Split::kTest, 1).dims(), (Dims{3, 224, 224}));
 }
@@ -93,21 +94,21 @@ TEST(Arrays, RawRecordsOfKeywords) {
   const std::string set = assets_folder() + "/data/kws_mfcc";
   if (!is_folder(set)) GTEST_SKIP() << "no " << set;
   const TestFolder folder;
-  const Dataset data = open_text(folder, "format: raw\nfolder: " + set + "\nlabels: " + set +
-                                             "/y_labels.csv\nlabel_column: 3\ndims: [49, 10, 1]\ndtype: i8\n"
-                                             "preprocess: {mean: 83, std: 1.71}\n");
+  const Dataset data = open_described(folder, "format: raw\nfolder: " + set + "\nlabels: " + set +
+                                                  "/y_labels.csv\nlabel_column: 3\ndims: [49, 10, 1]\ndtype: i8\n"
+                                                  "preprocess: {mean: 83, std: 1.71}\n");
   EXPECT_EQ(data.size(Split::kTest), 1000);
   EXPECT_FALSE(data.is_image());
   EXPECT_EQ(data.label(Split::kTest, 0), 7);
   EXPECT_EQ(data.preprocess().scale, 1);
   EXPECT_EQ(data.batch(Split::kTest, 0, 2).dims(), (Dims{2, 49, 10, 1}));
-  const Dataset by_name = open_text(folder, "format: raw\nfolder: " + set +
-                                                "\nlabel_pattern: \"tst_*_*_{label}.bin\"\n"
-                                                "dims: [490]\ndtype: i8\n");
+  const Dataset by_name = open_described(folder, "format: raw\nfolder: " + set +
+                                                     "\nlabel_pattern: \"tst_*_*_{label}.bin\"\n"
+                                                     "dims: [490]\ndtype: i8\n");
   for (int64_t i = 0; i < 1000; i += 99) EXPECT_EQ(by_name.label(Split::kTest, i), data.label(Split::kTest, i));
   EXPECT_TRUE(contains(error_of([&] {
-                         open_text(folder, "format: raw\nfolder: " + set +
-                                               "\nlabel_pattern: \"tst_*_{label}.bin\"\ndims: [48]\ndtype: i8\n");
+                         open_described(folder, "format: raw\nfolder: " + set +
+                                                    "\nlabel_pattern: \"tst_*_{label}.bin\"\ndims: [48]\ndtype: i8\n");
                        }),
                        "490 bytes, not 48"));
 }
@@ -133,7 +134,7 @@ TEST(DataInit, GuessesWhatItWrites) {
       text.erase(text.find(hint), 2);
     }
     text.replace(text.find("10000"), 5, "1");
-    const Dataset trained = open_text(folder, text);
+    const Dataset trained = open_described(folder, text);
     EXPECT_EQ(trained.size(Split::kTrain), 1);
     EXPECT_EQ(trained.augment(), (Augment{4, true}));
   }
@@ -146,7 +147,7 @@ TEST(DataInit, GuessesWhatItWrites) {
     std::string text = data_init_text(folder.path());
     text.replace(text.find("# train: {}"), 2, "");
     text.replace(text.find("test: {}"), 8, "test: {count: 1}");
-    EXPECT_EQ(open_text(folder, text).size(Split::kTrain), 1);
+    EXPECT_EQ(open_described(folder, text).size(Split::kTrain), 1);
   }
   {
     const TestFolder folder;
@@ -192,7 +193,7 @@ TEST(DataInit, PrefixesPaths) {
   const std::string folder = "/usr/share/datasets/fashion-mnist";
   if (!is_folder(folder)) GTEST_SKIP() << "dataset-fashion-mnist is not installed";
   const TestFolder other;
-  const Dataset data = open_text(other, data_init_text(folder, folder));
+  const Dataset data = open_described(other, data_init_text(folder, folder));
   EXPECT_EQ(data.size(Split::kCalibration), 256);
   EXPECT_EQ(data.size(Split::kTest), 10000);
 }
@@ -203,8 +204,8 @@ TEST(Preview, WarningsAreOneList) {
   copy_picture(folder, "rgb_420.jpg", "set/cat/b.jpg");
   const auto warnings = [&](const char* scale) {
     return input_warnings(
-        open_text(folder,
-                  fmt::format("format: folder\nfolder: set\npreprocess: {{resize: [8, 8], scale: {}}}\n", scale)),
+        open_described(folder,
+                       fmt::format("format: folder\nfolder: set\npreprocess: {{resize: [8, 8], scale: {}}}\n", scale)),
         Split::kTest);
   };
   EXPECT_TRUE(warnings("1/255").empty());
@@ -217,7 +218,8 @@ TEST(Preview, NoiseSuitsWhatMeasuresSomething) {
   write_npy(folder.path("ids.npy"), Tensor::of<int64_t>({2, 3}, {1, 2, 3, 4, 5, 6}));
   write_npy(folder.path("floats.npy"), Tensor::of<float>({2, 3}, {1, 2, 3, 4, 5, 6}));
   const auto continuous = [&](const char* file, const char* how) {
-    return open_text(folder, fmt::format("format: npy\ninputs: {}\npreprocess: {{{}}}\n", file, how)).is_continuous();
+    return open_described(folder, fmt::format("format: npy\ninputs: {}\npreprocess: {{{}}}\n", file, how))
+        .is_continuous();
   };
   EXPECT_FALSE(continuous("ids.npy", "dtype: i64"));
   EXPECT_FALSE(continuous("ids.npy", "dtype: f32")) << "ids that the model takes as floats";
@@ -230,7 +232,7 @@ TEST(Preview, ShowsPicturesLabelsAndRange) {
   const TestFolder folder;
   copy_picture(folder, "rgb.png", "set/<dog>/a.png");
   copy_picture(folder, "rgb_420.jpg", "set/cat/b.jpg");
-  const Dataset data = open_text(folder, "format: folder\nfolder: set\npreprocess: {resize: [8, 8], scale: 1}\n");
+  const Dataset data = open_described(folder, "format: folder\nfolder: set\npreprocess: {resize: [8, 8], scale: 1}\n");
   const InputStatistics s = input_statistics(data, Split::kTest, 10);
   EXPECT_EQ(s.samples, 2);
   EXPECT_EQ(s.values, 2 * 3 * 64);
@@ -249,7 +251,7 @@ TEST(Preview, ShowsPicturesLabelsAndRange) {
   const std::string first_row = contact_sheet_text(data, Split::kTest, 10, predictions, 1);
   EXPECT_TRUE(contains(first_row, "a.png"));
   EXPECT_FALSE(contains(first_row, "b.jpg"));
-  const Dataset both = open_text(folder, "format: folder\nfolder: set\ntest: {count: 1}\ntrain: {}\n");
+  const Dataset both = open_described(folder, "format: folder\nfolder: set\ntest: {count: 1}\ntrain: {}\n");
   EXPECT_TRUE(contains(contact_sheet_text(both, Split::kTrain, 1), "train split: 1 samples"));
   EXPECT_TRUE(contains(contact_sheet_html(both, Split::kTrain, 1), "Train split: 1 samples"));
 }
@@ -257,7 +259,7 @@ TEST(Preview, ShowsPicturesLabelsAndRange) {
 TEST(Preview, ShowsArraysAsHeatMaps) {
   const TestFolder folder;
   write_npy(folder.path("x.npy"), Tensor::of<float>({1, 2, 3, 1}, {1, 2, 3, 4, 5, 6}));
-  const Dataset data = open_text(folder, "format: npy\ninputs: x.npy\n");
+  const Dataset data = open_described(folder, "format: npy\ninputs: x.npy\n");
   EXPECT_TRUE(contains(contact_sheet_html(data, Split::kTest, 5), "iVBORw0KGgo"));
   EXPECT_TRUE(contains(contact_sheet_text(data, Split::kTest, 5), "input [2,3,1] from 1 to 6, mean 3.5, std 1.708"));
 }

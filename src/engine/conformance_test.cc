@@ -15,21 +15,21 @@ namespace {
 
 const std::string kCases = "/usr/share/libonnx-testdata/data/node";
 
-struct Case {
+struct ConformanceCase {
   std::string name;
   Graph graph;
   std::vector<Tensor> inputs;
 };
 
 // Those that are read whole and whose inputs fit, given their shapes.
-const std::vector<Case>& cases() {
-  static const std::vector<Case> all = [] {
-    std::vector<Case> found;
+const std::vector<ConformanceCase>& cases() {
+  static const std::vector<ConformanceCase> all = [] {
+    std::vector<ConformanceCase> found;
     for (const std::string& name : list_folder(kCases)) {
       const std::string folder = join_path(kCases, name), model = join_path(folder, "model.onnx");
       if (!file_exists(model)) continue;
       try {
-        Case c{name, load_onnx(model), {}};
+        ConformanceCase c{name, load_onnx(model), {}};
         for (size_t i = 0; i < c.graph.inputs().size(); ++i)
           c.inputs.push_back(load_tensor_pb(join_path(folder, fmt::format("test_data_set_0/input_{}.pb", i))));
         require_inputs_match(c.graph, c.inputs);
@@ -102,7 +102,8 @@ struct Tally {
 };
 
 // The reference, the passes alone and a plan, opened anew, give the same.
-void run_every_way(const Case& c, Graph graph, const std::vector<Tensor>& inputs, uint64_t seed, Tally& tally) {
+void run_every_way(const ConformanceCase& c, Graph graph, const std::vector<Tensor>& inputs, uint64_t seed,
+                   Tally& tally) {
   const std::string where = fmt::format("{}, seed {}", c.name, seed);
   std::vector<Tensor> expected;
   try {
@@ -139,11 +140,11 @@ void run_every_way(const Case& c, Graph graph, const std::vector<Tensor>& inputs
 
 TEST(EngineConformance, OperandsMayBeInputsConstantsOrTwins) {
   Tally tally;
-  for (const Case& c : cases())
+  for (const ConformanceCase& c : cases())
     for (uint64_t seed = 0; seed < 3; ++seed) {
       if (!is_fixed(c.graph)) continue;
       Random random(seed);
-      Case disguised = c;
+      ConformanceCase disguised = c;
       if (seed > 0) disguise(disguised.graph, disguised.inputs, random);
       run_every_way(c, disguised.graph, disguised.inputs, seed, tally);
     }
@@ -152,7 +153,7 @@ TEST(EngineConformance, OperandsMayBeInputsConstantsOrTwins) {
 
 TEST(EngineConformance, LeavingOptionalInputsOutNeverCrashes) {
   Tally tally;
-  for (const Case& c : cases())
+  for (const ConformanceCase& c : cases())
     for (uint64_t seed = 0; seed < 3; ++seed) {
       if (!is_fixed(c.graph)) continue;
       Random random(seed);

@@ -21,7 +21,7 @@ namespace slipway {
 namespace {
 
 constexpr uint64_t kSeed = 20240517;
-const std::string kCases = "/usr/share/libonnx-testdata/data/node";
+const std::string kNodeCases = "/usr/share/libonnx-testdata/data/node";
 constexpr int kPassedFloor = 600;
 
 TEST(Engine, FloatNetworksAgreeWithTheReference) {
@@ -242,13 +242,13 @@ std::string run_case(const std::string& folder) {
 }
 
 TEST(Engine, AgreesWithOnnxTestCases) {
-  if (!file_exists(kCases + "/test_abs/model.onnx")) GTEST_SKIP() << "libonnx-testdata is not installed";
+  if (!file_exists(kNodeCases + "/test_abs/model.onnx")) GTEST_SKIP() << "libonnx-testdata is not installed";
   int passed = 0, unsupported = 0;
   std::string failures;
-  for (const std::string& name : list_folder(kCases)) {
+  for (const std::string& name : list_folder(kNodeCases)) {
     std::string text;
     try {
-      text = run_case(kCases + "/" + name);
+      text = run_case(kNodeCases + "/" + name);
     } catch (const Error& error) {
       if (error.code() == ErrorCode::kUnsupported) {
         ++unsupported;

@@ -39,7 +39,7 @@ struct Activations {
   const char* type;
   int zero_point;
 };
-constexpr Activations kActivations[] = {{"i8", 0}, {"u8", 100}};  // the profiles portable and cpu
+constexpr Activations kActivationKinds[] = {{"i8", 0}, {"u8", 100}};  // the profiles portable and cpu
 
 Graph graph_of(const WeightedOp& op, const Activations& x, Random& random) {
   return random_graph(
@@ -81,7 +81,7 @@ int64_t count(const Graph& graph, bool (*wanted)(const Node&)) {
 TEST(FourBitWeights, RunOnIntegersBitForBit) {
   Random random(20);
   for (const WeightedOp& op : kOps)
-    for (const Activations& activations : kActivations) {
+    for (const Activations& activations : kActivationKinds) {
       SCOPED_TRACE(fmt::format("{} on {}", op.name, activations.type));
       const Graph graph = graph_of(op, activations, random);
       Graph fused = graph;
@@ -113,7 +113,7 @@ TEST(FourBitWeights, NeedNoPasses) {
   Random random(21);
   for (const WeightedOp& op : kOps) {
     SCOPED_TRACE(op.name);
-    const Graph graph = graph_of(op, kActivations[0], random);
+    const Graph graph = graph_of(op, kActivationKinds[0], random);
     Graph bound = graph;
     bind_batch(bound, 1);
     const std::vector<Tensor> inputs = random_inputs(bound, random);
@@ -125,7 +125,7 @@ TEST(FourBitWeights, NeedNoPasses) {
 
 TEST(FourBitWeights, PlansCarryThemPacked) {
   Random random(22);
-  const Graph graph = graph_of(kOps[1], kActivations[0], random);
+  const Graph graph = graph_of(kOps[1], kActivationKinds[0], random);
   const std::string path = testing::TempDir() + "slipway_four_bits.plan";
   const auto plan = Plan::build(graph, {.tune = false});
   plan->save(path);

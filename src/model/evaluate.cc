@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/out_of_memory.h"
 #include "model/op.h"
 
 namespace slipway {
@@ -77,8 +76,8 @@ class Evaluation {
     try {
       spec.eval(ctx);
     } catch (const std::bad_alloc&) {
-      throw OutOfMemory(
-          fmt::format("There is not enough memory; use smaller inputs or another model: {}", node.label()));
+      fail(ErrorCode::kOutOfMemory, "There is not enough memory; use smaller inputs or another model: {}",
+           node.label());
     }
     std::vector<Tensor> results = std::move(ctx.results());
     for (size_t i = 0; i < results.size(); ++i)

@@ -53,7 +53,7 @@ struct Case {
   const char* mixed_at;  ///< a part of the reason; "" when proven
 };
 
-const Case kCases[] = {
+const Case kRowCases[] = {
     {"a convolutional network", R"(
        input %x : f32[N,3,8,8]
        input %w_w : f32[2,3,3,3]
@@ -315,7 +315,7 @@ const Case kCases[] = {
 };
 
 TEST(Rows, ProvesWhatHoldsAndNamesWhatMixes) {
-  for (const Case& c : kCases) {
+  for (const Case& c : kRowCases) {
     SCOPED_TRACE(c.what);
     std::string reason;
     try {

@@ -1,4 +1,5 @@
-// The monitor's part of the metrics: live scores by model, version and variant, and the alarms.
+// The monitor's part of the metrics: live scores by model, version and variant, from the first that is scored on, and
+// the alarms.
 #include <fmt/format.h>
 
 #include <array>
@@ -48,6 +49,7 @@ std::string Monitor::metrics_text() const {
         Observation o;
         watched->scores[static_cast<size_t>(i)].copy_to(o);
         const ScoreHistogram& h = o.*figure.at;
+        if (h.count() == 0) continue;
         const std::string labels = fmt::format("model=\"{}\",version=\"{}\",variant=\"{}\"", label(version->model()),
                                                version->version(), to_string(static_cast<Variant>(i)));
         int64_t seen = 0;

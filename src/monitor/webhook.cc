@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "base/error.h"
@@ -46,7 +47,11 @@ struct Webhook::Impl {
       for (int attempt = 0; attempt < options.tries; ++attempt, pause_ms *= 2) {
         if (attempt > 0 && wake.wait_for(lock, std::chrono::milliseconds(pause_ms), [&] { return stopping; })) return;
         lock.unlock();
-        fault = send(json);
+        try {
+          fault = send(json);
+        } catch (const std::bad_alloc&) {
+          fault = "no memory";
+        }
         lock.lock();
         if (fault.empty()) break;
       }

@@ -7,7 +7,7 @@
 namespace slipway {
 namespace {
 
-struct Case {
+struct StrategyCase {
   const char* name;
   QuantizationGoal goal;
   QuantizeStrategy expected;
@@ -16,7 +16,7 @@ struct Case {
 
 TEST(Strategy, TheFirstMatchWins) {
   using enum QuantizeStrategy;
-  const Case cases[] = {
+  const StrategyCase cases[] = {
       {"defaults", {}, kPtqThenQat, "1 or more points"},
       {"tolerant, no limit", {.max_accuracy_drop_points = 5}, kPtqThenQat, "no limit of time"},
       {"tolerant, time enough", {.max_accuracy_drop_points = 5, .time_budget_minutes = 15}, kPtqThenQat, "15 minutes"},
@@ -39,7 +39,7 @@ TEST(Strategy, TheFirstMatchWins) {
        "too few"},
       {"critical, tolerant, no limit", {.max_accuracy_drop_points = 4, .accuracy_critical = true}, kQat, "critical"},
   };
-  for (const Case& c : cases) {
+  for (const StrategyCase& c : cases) {
     const StrategyChoice choice = choose_strategy(c.goal);
     EXPECT_EQ(choice.strategy, c.expected) << c.name << ": " << choice.why;
     EXPECT_NE(choice.why.find(c.part), std::string::npos) << c.name << ": " << choice.why;

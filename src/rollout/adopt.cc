@@ -118,7 +118,7 @@ void Rollouts::Impl::adopt_new() {
     for (const auto& [number, v] : loaded) now.insert(v->generation());
     const bool settled = now == m.seen && !loading.contains(model);
     m.seen = now;
-    if (is_active(m.state.phase) || server.routing(model).stable != 0) continue;
+    if (m.drilling || is_active(m.state.phase) || server.routing(model).stable != 0) continue;
     if (std::includes(m.tried.begin(), m.tried.end(), now.begin(), now.end())) continue;
     try {
       const bool as_before = adopt_as_before(model, m, loaded);

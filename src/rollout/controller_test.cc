@@ -7,8 +7,6 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
-
 /// A rollout on a simulated clock.
 struct Simulation {
   explicit Simulation(RolloutPlan p = {}, int64_t live_version = 1, uint64_t seed = 1)

@@ -17,8 +17,6 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
-
 void add_versions(Server& server) {
   for (const int64_t number : {1, 2, 3}) {
     VersionSource source{.model = "m", .version = number, .graph = scaling_graph(1)};

@@ -1,5 +1,6 @@
-// The rollouts of a server. One lock around all of it: commands and ticks come one after the other. The order of the
-// journal and the routing is the point of this file:
+// The rollouts of a server. One lock around all of it but a drill's probes: commands and ticks come one after the
+// other, and a model that is drilling is left alone. The order of the journal and the routing is the point of this
+// file:
 //   towards a candidate: journal, then route; when the journal can't be written, the candidate goes back instead;
 //   away from it:        route, then journal; what can't be written is kept and tried again each second.
 // So whatever a crash cuts off, the journal never knows less of a candidate than the traffic does, and a rollout that
@@ -7,6 +8,7 @@
 #include "rollout/rollout.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "base/error.h"
 #include "monitor/monitor.h"
@@ -226,6 +228,7 @@ void Rollouts::start(const std::string& model, int64_t version, const RolloutSta
   if (is_active(m.state.phase))
     fail(ErrorCode::kInvalidArgument, "A rollout is under way; promote or abort it first: {}/{} is {}", model,
          m.state.candidate, to_string(m.state.phase));
+  if (m.drilling) fail(ErrorCode::kInvalidArgument, "A drill is under way; wait for its end: {}", model);
   if (now.stable == version) fail(ErrorCode::kInvalidArgument, "The version is live already: {}/{}", model, version);
   impl_->flush(m);
   const VersionSource& source = found->second->source();
@@ -329,12 +332,13 @@ void Rollouts::back(const std::string& model, int64_t version, const std::string
 }
 
 DrillResult Rollouts::drill(const std::string& model, int64_t version, const std::string& who) {
-  const std::lock_guard lock(impl_->mutex);
+  std::unique_lock lock(impl_->mutex);
   const auto found = impl_->models.find(model);
   if (found == impl_->models.end()) fail(ErrorCode::kNotFound, "There is no such model: '{}'", model.substr(0, 64));
   ModelRollout& m = found->second;
   if (is_active(m.state.phase))
     fail(ErrorCode::kInvalidArgument, "A rollout is under way; a drill needs quiet: {}/{}", model, m.state.candidate);
+  if (m.drilling) fail(ErrorCode::kInvalidArgument, "A drill is under way; wait for its end: {}", model);
   const int64_t live = impl_->server.routing(model).stable;
   int64_t candidate = 0;
   std::string sha256;
@@ -347,7 +351,19 @@ DrillResult Rollouts::drill(const std::string& model, int64_t version, const std
   impl_->flush(m);
   const std::string begun = fmt::format("A drill sends 1 % to version {} and back to version {}.", candidate, live);
   impl_->journal.write({.model = model, .events = {impl_->line(model, "drill", begun, who)}});
-  const DrillResult result = practise_rollback(impl_->server, model, live, candidate, sha256);
+  // Without the lock: the probes may take long, and other models' rollouts are judged meanwhile.
+  m.drilling = true;
+  lock.unlock();
+  DrillResult result;
+  std::exception_ptr failure;
+  try {
+    result = practise_rollback(impl_->server, model, live, candidate, sha256);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  lock.lock();
+  m.drilling = false;
+  if (failure) std::rethrow_exception(failure);
   m.pending = Journal::Change{
       .model = model,
       .events = {impl_->line(model, "drill",

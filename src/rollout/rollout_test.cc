@@ -16,8 +16,6 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
-
 template <typename Body>
 ErrorCode code_of(const Body& body) {
   try {
@@ -405,6 +403,37 @@ TEST(Rollouts, ADrillTimesTheWayBack) {
   std::printf("drill: routed in %.0f us, effective after %.0f us\n", r.routed_us, r.effective_us);
   site.rollouts->start("m", 2, {});
   EXPECT_EQ(code_of([&] { site.rollouts->drill("m", 0, ""); }), ErrorCode::kInvalidArgument);
+}
+
+TEST(Rollouts, ADrillHoldsNobodyUp) {
+  Site site({.path = ":memory:"}, false, {version_of(1), version_of(2)});
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool held = false, open = false;
+  site.server.observe([&](const Served&) {
+    std::unique_lock lock(mutex);
+    held = true;
+    changed.notify_all();
+    changed.wait(lock, [&] { return open; });
+  });
+  site.rollouts->adopt();
+  const int64_t live = site.server.routing("m").stable, other = 3 - live;
+  std::thread drill([&] { EXPECT_EQ(site.rollouts->drill("m", 0, "").candidate, other); });
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return held; });
+  }
+  site.rollouts->tick();  // which would wait for the probe
+  EXPECT_EQ(site.rollouts->status("m").live, live);
+  EXPECT_EQ(code_of([&] { site.rollouts->start("m", other, {}); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code_of([&] { site.rollouts->drill("m", 0, ""); }), ErrorCode::kInvalidArgument);
+  {
+    const std::lock_guard lock(mutex);
+    open = true;
+    changed.notify_all();
+  }
+  drill.join();
+  site.rollouts->start("m", other, {});
 }
 
 TEST(Rollouts, CommandsFromEverywhereLeaveOneTruth) {

@@ -12,6 +12,8 @@
 
 namespace slipway {
 
+inline constexpr int64_t kSecond = 1'000'000'000;  ///< in nanoseconds
+
 /// How a version answers: lognormal latency, an error rate, confidence 1 − u^k (larger k: surer).
 struct Behaviour {
   double median_us = 10'000, sigma = 0.4, error_rate = 0.002, sureness = 4;

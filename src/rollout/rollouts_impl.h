@@ -36,6 +36,7 @@ struct ModelRollout {
   std::optional<Journal::Change> pending;  ///< what the journal did not take yet
   std::optional<double> rollback_us;
   Generations seen, tried;  ///< versions at the last poll; those that were there at a try to make one live
+  bool drilling = false;    ///< its routing is the drill's; nothing else touches the model meanwhile
 };
 
 struct Rollouts::Impl {

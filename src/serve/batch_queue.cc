@@ -2,13 +2,15 @@
 #include "serve/batch_queue.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace slipway {
 
 bool BatchQueue::push(PendingPtr pending) {
   if (size() >= options_.max_queue) return false;
-  rows_ += pending->rows;
+  const int64_t rows = pending->rows;
   waiting_.push_back(std::move(pending));
+  rows_ += rows;
   return true;
 }
 
@@ -21,8 +23,11 @@ BatchQueue::Batch BatchQueue::take(int64_t now_ns) {
   Batch batch;
   if (waiting_.empty() || due_ns() > now_ns) return batch;
   batch.reason = full_batch() ? CloseReason::kSize : options_.delay_us > 0 ? CloseReason::kDelay : CloseReason::kIdle;
-  while (!waiting_.empty() && (batch.requests.empty() || batch.rows + waiting_.front()->rows <= options_.max_rows)) {
-    batch.rows += waiting_.front()->rows;
+  size_t count = 0;
+  for (; count < waiting_.size() && (count == 0 || batch.rows + waiting_[count]->rows <= options_.max_rows); ++count)
+    batch.rows += waiting_[count]->rows;
+  batch.requests.reserve(count);
+  for (; count > 0; --count) {
     batch.requests.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
   }
@@ -31,17 +36,13 @@ BatchQueue::Batch BatchQueue::take(int64_t now_ns) {
 }
 
 std::vector<PendingPtr> BatchQueue::take_expired(int64_t now_ns) {
+  const auto is_late = [&](const PendingPtr& pending) {
+    return pending->request.deadline_ns != 0 && pending->request.deadline_ns <= now_ns;
+  };
   std::vector<PendingPtr> expired;
-  for (auto it = waiting_.begin(); it != waiting_.end();) {
-    const int64_t deadline = (*it)->request.deadline_ns;
-    if (deadline == 0 || deadline > now_ns) {
-      ++it;
-      continue;
-    }
-    rows_ -= (*it)->rows;
-    expired.push_back(std::move(*it));
-    it = waiting_.erase(it);
-  }
+  std::copy_if(waiting_.begin(), waiting_.end(), std::back_inserter(expired), is_late);
+  for (const PendingPtr& pending : expired) rows_ -= pending->rows;
+  if (!expired.empty()) std::erase_if(waiting_, is_late);
   return expired;
 }
 

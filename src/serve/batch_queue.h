@@ -25,7 +25,7 @@ enum class CloseReason : uint8_t { kSize, kDelay, kIdle };
 
 /// The waiting requests of one version, first come first served, cut into batches. Pure: time is passed in, nothing is
 /// locked. A batch closes when it is full, when its oldest request has waited `delay_us`, or, without a delay, as soon
-/// as an instance is idle.
+/// as an instance is idle. Where there is no memory (std::bad_alloc) nothing has changed.
 class BatchQueue {
  public:
   explicit BatchQueue(BatchingOptions options) : options_(options) {}

@@ -11,7 +11,7 @@ int64_t at(const Errors& errors, ErrorCode code) {
 
 int64_t VariantSnapshot::faults() const {
   return at(errors, ErrorCode::kIo) + at(errors, ErrorCode::kInternal) + at(errors, ErrorCode::kInvalidModel) +
-         at(errors, ErrorCode::kUnsupported);
+         at(errors, ErrorCode::kUnsupported) + at(errors, ErrorCode::kOutOfMemory);
 }
 
 VariantSnapshot VariantSnapshot::since(const VariantSnapshot& earlier) const {

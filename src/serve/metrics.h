@@ -27,7 +27,8 @@ struct VariantSnapshot {
   std::array<int64_t, kErrorCodeCount> errors{};
   Histogram queue_us, compute_us, total_us, missed_us;
 
-  /// What the server is to blame for: Io, Internal, InvalidModel, Unsupported. Client errors and rejections are not.
+  /// What the server is to blame for: Io, Internal, InvalidModel, Unsupported, OutOfMemory. Client errors and
+  /// rejections are not.
   int64_t faults() const;
   int64_t timeouts() const { return errors[static_cast<int>(ErrorCode::kDeadline)]; }
   int64_t rejections() const { return errors[static_cast<int>(ErrorCode::kOverloaded)]; }

@@ -10,14 +10,22 @@
 
 namespace slipway {
 
-/// A picture's class, exactly as `slipway run --image` prints it.
+/// What a model says of a picture.
 struct Prediction {
-  InferResponse response;            ///< without outputs; its error when there is one
-  std::vector<ClassConfidence> top;  ///< at most five
+  InferResponse response;  ///< of a classifier without outputs; its error when there is one
+  std::vector<ClassConfidence>
+      top;  ///< at most five, exactly as `slipway run --image` prints them; empty: no classifier
 };
 
-/// Decodes a JPEG or PNG, runs the model's own pre-processing, infers, and ranks the classes. Fails with
-/// kInvalidArgument for a picture that is none, kUnsupported for a model without pre-processing; `done` gets the rest.
+/// Whether the first output is the scores of a picture's classes: floats along one axis besides the first, as many as
+/// the model has labels, or the only output there is.
+bool is_classifier(const ModelVersion& version);
+
+/// Decodes a JPEG or PNG, runs the model's own pre-processing, infers, and ranks the classes; of a model that is no
+/// classifier all outputs are in the response. Takes as long as decoding does, so no connection's thread may call it.
+/// Fails with kInvalidArgument for a picture that is none or larger than kMaxPicturePixels, kUnsupported for a model
+/// without pre-processing; `done` gets the rest.
+inline constexpr int64_t kMaxPicturePixels = int64_t{1} << 26;
 void predict(Server& server, const Target& target, std::span<const std::byte> picture, InferRequest&& request,
              std::function<void(Prediction&&)> done);
 

@@ -16,7 +16,6 @@
 #include "base/child.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/out_of_memory.h"
 #include "base/parallel.h"
 #include "engine/plan_file.h"
 #include "model/onnx/identity.h"
@@ -127,10 +126,8 @@ json reply_to(const json& job) {
   };
   try {
     return prepare_here(job);
-  } catch (const OutOfMemory&) {
-    return no_memory();
   } catch (const Error& error) {
-    return failed(error.code(), error.what());
+    return error.code() == ErrorCode::kOutOfMemory ? no_memory() : failed(error.code(), error.what());
   } catch (const std::bad_alloc&) {
     return no_memory();
   } catch (const std::exception& error) {

@@ -1,6 +1,11 @@
-// Prometheus' text format 0.0.4: one group a family, HELP and TYPE once, base units, every label child from the start
-// at 0. Durations are counted in whole microseconds, rounded down, by LogBuckets; a bound B of these histograms is the
-// lowest value of one of its buckets, so that the count below B is exact.
+// Prometheus' text format 0.0.4: one group a family, HELP and TYPE once, base units. Durations are counted in whole
+// microseconds, rounded down, by LogBuckets; a bound B of these histograms is the lowest value of one of its buckets,
+// so that the count below B is exact.
+//
+// The text grows with what is used, not with what is loaded: the requests of every version and variant are there from
+// the start, at 0; all else of a variant (errors by kind, rows, durations) from its first request on, as is the
+// histogram of its batches of a version. The time to the answer, which tells of users, has twice the bounds of the
+// parts that it is made of. All series of a histogram have the same bounds, so that they can be added.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -17,10 +22,10 @@
 namespace slipway {
 namespace {
 
-/// Powers of two in microseconds, 64 µs to 67 s, with the half steps where models answer.
-constexpr std::array<int64_t, 28> kBounds = {
-    64,    128,   256,   384,   512,   768,    1024,   1536,   2048,    3072,    4096,    6144,     8192,     12288,
-    16384, 24576, 32768, 49152, 65536, 131072, 262144, 524288, 1048576, 2097152, 4194304, 16777216, 33554432, 67108864};
+/// Powers of two in microseconds, 64 µs to 67 s, those where models answer one by one.
+constexpr std::array<int64_t, 16> kBounds = {64,    128,   256,   512,    1024,   2048,    4096,     8192,
+                                             16384, 32768, 65536, 131072, 524288, 2097152, 16777216, 67108864};
+constexpr std::array<int64_t, 8> kPartBounds = {64, 256, 1024, 4096, 16384, 65536, 524288, 16777216};
 constexpr std::array<int64_t, 8> kRowBounds = {1, 2, 4, 8, 16, 32, 64, 128};
 
 std::string escaped(std::string_view text) {
@@ -91,12 +96,22 @@ std::vector<Seen> look(const Server& server) {
     Seen& s = all.emplace_back();
     s.version = version;
     s.labels = fmt::format("model=\"{}\",version=\"{}\"", escaped(version->model()), version->version());
-    for (size_t i = 0; i < s.variants.size(); ++i) s.variants[i] = snapshot(version->metrics().variants[i]);
+    for (size_t i = 0; i < s.variants.size(); ++i)
+      if (version->metrics().variants[i].requests > 0) s.variants[i] = snapshot(version->metrics().variants[i]);
     const Routing routing = server.routing(version->model());
     if (version->version() == routing.candidate) s.share += routing.candidate_share / 1e4;
     if (version->version() == routing.stable) s.share += 1 - routing.candidate_share / 1e4;
   }
   return all;
+}
+
+/// Calls body(labels, snapshot) for each variant that has had a request.
+template <typename Body>
+void each_used(const std::vector<Seen>& all, const Body& body) {
+  for (const Seen& s : all)
+    for (int i = 0; i < kVariantCount; ++i)
+      if (const VariantSnapshot& variant = s.variants[static_cast<size_t>(i)]; variant.requests > 0)
+        body(with_variant(s, i), variant);
 }
 
 void requests(Text& text, const std::vector<Seen>& all) {
@@ -105,38 +120,37 @@ void requests(Text& text, const std::vector<Seen>& all) {
     for (int i = 0; i < kVariantCount; ++i)
       text.sample(with_variant(s, i), s.variants[static_cast<size_t>(i)].requests);
   text.family("slipway_errors_total", "counter", "Requests answered with an error, by kind.");
-  for (const Seen& s : all)
-    for (int i = 0; i < kVariantCount; ++i)
-      for (int kind = 0; kind < kErrorCodeCount; ++kind)
-        text.sample(fmt::format("{},kind=\"{}\"", with_variant(s, i), to_string(static_cast<ErrorCode>(kind))),
-                    s.variants[static_cast<size_t>(i)].errors[static_cast<size_t>(kind)]);
+  each_used(all, [&](const std::string& labels, const VariantSnapshot& variant) {
+    for (int kind = 0; kind < kErrorCodeCount; ++kind)
+      text.sample(fmt::format("{},kind=\"{}\"", labels, to_string(static_cast<ErrorCode>(kind))),
+                  variant.errors[static_cast<size_t>(kind)]);
+  });
   text.family("slipway_rows_total", "counter", "Rows (samples) of the requests that went well.");
-  for (const Seen& s : all)
-    for (int i = 0; i < kVariantCount; ++i) text.sample(with_variant(s, i), s.variants[static_cast<size_t>(i)].rows);
+  each_used(all, [&](const std::string& labels, const VariantSnapshot& variant) { text.sample(labels, variant.rows); });
   text.family("slipway_nan_answers_total", "counter", "Answers, of requests that went well, that hold a NaN.");
-  for (const Seen& s : all)
-    for (int i = 0; i < kVariantCount; ++i) text.sample(with_variant(s, i), s.variants[static_cast<size_t>(i)].with_nan);
-  struct Duration {
-    const char *name, *help;
-    Histogram VariantSnapshot::*at;
-  };
-  for (const Duration& d :
-       {Duration{"slipway_request_duration_seconds",
-                 "From a request's last byte to its answer, of those that went well.", &VariantSnapshot::total_us},
-        Duration{"slipway_request_queue_duration_seconds", "Time in the queue, of requests that went well.",
-                 &VariantSnapshot::queue_us},
-        Duration{"slipway_request_compute_duration_seconds",
-                 "Time of the batch's computation, of requests that went well.", &VariantSnapshot::compute_us}}) {
-    text.family(d.name, "histogram", d.help);
-    for (const Seen& s : all)
-      for (int i = 0; i < kVariantCount; ++i)
-        text.histogram(with_variant(s, i), s.variants[static_cast<size_t>(i)].*d.at, kBounds, 1e-6, true);
-  }
+  each_used(all,
+            [&](const std::string& labels, const VariantSnapshot& variant) { text.sample(labels, variant.with_nan); });
+  text.family("slipway_request_duration_seconds", "histogram",
+              "From a request's last byte to its answer, of those that went well.");
+  each_used(all, [&](const std::string& labels, const VariantSnapshot& variant) {
+    text.histogram(labels, variant.total_us, kBounds, 1e-6, true);
+  });
+  text.family("slipway_request_queue_duration_seconds", "histogram", "Time in the queue, of requests that went well.");
+  each_used(all, [&](const std::string& labels, const VariantSnapshot& variant) {
+    text.histogram(labels, variant.queue_us, kPartBounds, 1e-6, true);
+  });
+  text.family("slipway_request_compute_duration_seconds", "histogram",
+              "Time of the batch's computation, of requests that went well.");
+  each_used(all, [&](const std::string& labels, const VariantSnapshot& variant) {
+    text.histogram(labels, variant.compute_us, kPartBounds, 1e-6, true);
+  });
 }
 
 void versions(Text& text, const std::vector<Seen>& all) {
   text.family("slipway_batch_rows", "histogram", "Rows of each executed batch.");
-  for (const Seen& s : all) text.histogram(s.labels, s.version->metrics().batch_rows.snapshot(), kRowBounds, 1, false);
+  for (const Seen& s : all)
+    if (const Histogram rows = s.version->metrics().batch_rows.snapshot(); rows.count() > 0)
+      text.histogram(s.labels, rows, kRowBounds, 1, false);
   text.family("slipway_executions_total", "counter", "Batches executed.");
   for (const Seen& s : all) text.sample(s.labels, s.version->metrics().executions.load());
   text.family("slipway_compute_seconds_total", "counter", "Time spent executing batches.");

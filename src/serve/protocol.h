@@ -62,7 +62,7 @@ struct InferResponse {
   int64_t batch_rows = 0;  ///< rows of the batch that it was computed in
 };
 
-/// Called exactly once, on any thread.
+/// Called exactly once, on any thread; must not throw.
 using InferDone = std::function<void(InferResponse&&)>;
 
 }  // namespace slipway

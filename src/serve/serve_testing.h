@@ -101,6 +101,35 @@ class Answer {
   int count_ = 0;
 };
 
+/// While it lives, everything submitted waits behind it: the observer holds the model's only computing thread.
+class Gate {
+ public:
+  explicit Gate(Server& server) {
+    server.observe([this](const Served& served) {
+      if (served.request.id != "gate") return;
+      std::unique_lock lock(mutex_);
+      held_ = true;
+      changed_.notify_all();
+      changed_.wait(lock, [&] { return open_; });
+    });
+  }
+  ~Gate() { open(); }
+  void await_held() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return held_; });
+  }
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool held_ = false, open_ = false;
+};
+
 inline InferResponse infer_and_wait(Server& server, InferRequest request, const std::string& model = "m",
                                     const std::string& version = "") {
   Answer answer;

@@ -151,13 +151,16 @@ void Server::Impl::run_reaper() {
       reap.wait(lock);
     else
       reap.wait_for(lock, kReapInterval);
-    std::vector<std::shared_ptr<ModelVersion>> done;
-    for (auto& version : retired)
-      if (version.use_count() == 1) done.push_back(std::move(version));
-    std::erase(retired, nullptr);
-    lock.unlock();
-    done.clear();
-    lock.lock();
+    while (!stopping) {
+      const auto unused =
+          std::find_if(retired.begin(), retired.end(), [](const auto& version) { return version.use_count() == 1; });
+      if (unused == retired.end()) break;
+      std::shared_ptr<ModelVersion> done = std::move(*unused);
+      retired.erase(unused);
+      lock.unlock();
+      done.reset();
+      lock.lock();
+    }
   }
 }
 
@@ -405,20 +408,29 @@ void Server::infer(const Target& target, InferRequest&& request, InferDone done)
   if (request.arrival_ns == 0) request.arrival_ns = now_ns();
   if (request.deadline_ns == 0 && target.version->config().timeout_ms > 0)
     request.deadline_ns = request.arrival_ns + target.version->config().timeout_ms * 1'000'000;
+  const auto leave = [impl = impl_.get()] {
+    // Under the lock: once nothing is in flight the server may be destroyed.
+    const std::lock_guard lock(impl->idle_mutex);
+    if (impl->in_flight.fetch_sub(1) == 1) impl->idle.notify_all();
+  };
   ModelVersion& version = *target.version;
-  version.submit(
-      std::move(request), target.variant,
-      [this, target = Target{target.version, target.variant, nullptr}, done = std::move(done)](
-          const InferRequest& asked, InferResponse&& response) mutable {
-        for (const Observer& observe : impl_->observers) observe({*target.version, target.variant, asked, response});
-        done(std::move(response));
-        // In this order, and under the lock: once nothing is in flight the server may be destroyed, and the
-        // version with it, which must not be by the last hands of a thread of its own.
-        target.version.reset();
-        const std::lock_guard lock(impl_->idle_mutex);
-        if (impl_->in_flight.fetch_sub(1) == 1) impl_->idle.notify_all();
-      },
-      target.live.get());
+  try {
+    version.submit(
+        std::move(request), target.variant,
+        [this, leave, target = Target{target.version, target.variant, nullptr}, done = std::move(done)](
+            const InferRequest& asked, InferResponse&& response) mutable {
+          for (const Observer& observe : impl_->observers) observe({*target.version, target.variant, asked, response});
+          done(std::move(response));
+          // Before it leaves: the server may be destroyed then and the version with it, which must not be by the last
+          // hands of a thread of its own.
+          target.version.reset();
+          leave();
+        },
+        target.live.get());
+  } catch (...) {
+    leave();
+    throw;
+  }
 }
 
 void Server::observe(Observer observer) { impl_->observers.push_back(std::move(observer)); }

@@ -89,7 +89,8 @@ class Server {
   /// model's name, the only one. Fails with kNotFound, kInvalidArgument (a version that is no number), kOverloaded when
   /// draining.
   Target target(std::string_view model, std::string_view version, std::string_view sticky) const;
-  /// Answers through `done`, errors too; counts, and tells the observers.
+  /// Answers through `done`, errors too; counts, and tells the observers. Throws std::bad_alloc when there is no memory
+  /// to take the request in; `done` is not called then.
   void infer(const Target& target, InferRequest&& request, InferDone done);
 
   using Observer = std::function<void(const Served&)>;

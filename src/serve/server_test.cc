@@ -90,6 +90,60 @@ TEST(Server, RequestsThatDoNotFitAreTheCallersFault) {
   EXPECT_EQ(code_of([&] { server->target("m", "x", ""); }), ErrorCode::kInvalidArgument);
 }
 
+/// y [N,3] = the three numbers of each row's word; there are 8 words.
+Graph words_graph() {
+  Graph g;
+  g.opsets[""] = 13;
+  std::vector<float> table(24);
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<float>(i);
+  const ValueId words = g.add_constant("words", Tensor::of<float>({8, 3}, table));
+  const ValueId x = g.add_input("x", DType::kInt64, Shape({Dim("N")}));
+  g.add_output(g.add_node({.op_type = "Gather", .name = "gather", .inputs = {words, x}}, "y"));
+  infer_shapes(g);
+  return g;
+}
+
+TEST(Server, OneCallersFaultIsOneCallers) {
+  auto server = make_server({make_version(words_graph(), "m", 1, {.batching = {.max_rows = 16}})});
+  ASSERT_TRUE(server->versions("m")[0]->batching().proven);
+  Gate gate(*server);
+  Answer holding;
+  server->infer(server->target("m", "", ""), request_of(Tensor::of<int64_t>({1}, {0}), "gate"), holding.done());
+  gate.await_held();
+  // What waits behind the gate is computed together: requests of 1 to 3 rows, 37 in all, a bad word in two of them.
+  constexpr int kRequests = 19;
+  std::vector<Answer> answers(kRequests);
+  for (int i = 0; i < kRequests; ++i) {
+    std::vector<int64_t> words;
+    for (int row = 0; row < 1 + i % 3; ++row)
+      words.push_back((i == 4 || i == 9) && row == i % 3 ? 8 + i : (i + row) % 8);
+    const auto rows = static_cast<int64_t>(words.size());
+    InferRequest request = request_of(Tensor::of<int64_t>({rows}, words));
+    if (i == 4) request.deadline_ns = now_ns() + 60'000'000'000;
+    server->infer(server->target("m", "", ""), std::move(request), answers[static_cast<size_t>(i)].done());
+  }
+  gate.open();
+  for (int i = 0; i < kRequests; ++i) {
+    const InferResponse& r = answers[static_cast<size_t>(i)].wait();
+    if (i == 4 || i == 9) {
+      EXPECT_EQ(r.error, ErrorCode::kInvalidArgument) << i;
+      EXPECT_NE(r.message.find(std::to_string(8 + i)), std::string::npos) << r.message;
+      continue;
+    }
+    ASSERT_FALSE(r.error) << i << r.message;
+    const Tensor y = to_tensor(r.outputs.at(0));
+    ASSERT_EQ(y.dims(), (Dims{1 + i % 3, 3}));
+    for (int row = 0; row < 1 + i % 3; ++row)
+      EXPECT_EQ(y.values<float>()[static_cast<size_t>(row) * 3], static_cast<float>((i + row) % 8 * 3)) << i;
+  }
+  EXPECT_TRUE(server->drain(10'000));
+  const VariantSnapshot counted = snapshot(server->versions("m")[0]->metrics().variants[0]);
+  EXPECT_EQ(counted.requests, kRequests + 1);
+  EXPECT_EQ(counted.errors[static_cast<size_t>(ErrorCode::kInvalidArgument)], 2);
+  EXPECT_EQ(counted.errors[static_cast<size_t>(ErrorCode::kInvalidModel)], 0);
+  EXPECT_EQ(counted.faults(), 0);
+}
+
 TEST(Server, OnlyRoutingMakesAVersionLiveAndSharesAreSticky) {
   Server server({});
   server.add(make_version(scaling_graph(1), "m", 1));

@@ -16,7 +16,7 @@
 namespace slipway {
 namespace {
 
-struct Case {
+struct QConvCase {
   QConvSpec spec;
   std::vector<int8_t> w;
   std::vector<int32_t> bias;
@@ -82,8 +82,8 @@ QConvShape random_shape(Random& random) {
   return s;
 }
 
-Case random_case(Random& random) {
-  Case c;
+QConvCase random_case(Random& random) {
+  QConvCase c;
   c.spec.shape = random_shape(random);
   c.spec.x = random_encoding(random);
   QConvEpilogue& e = c.spec.epilogue;
@@ -145,7 +145,7 @@ std::string describe(const QConvSpec& spec) {
 }
 
 /// In place if the residual may be overwritten.
-std::vector<uint8_t> run(const QConvTactic& tactic, const Case& c, const QConvPacked& packed, const uint8_t* x,
+std::vector<uint8_t> run(const QConvTactic& tactic, const QConvCase& c, const QConvPacked& packed, const uint8_t* x,
                          const std::vector<uint8_t>& residual, int threads, bool in_place) {
   const size_t size = c.spec.epilogue.output == QConvOutput::kFloat ? 4 : 1;
   Guarded y(y_elements(c.spec) * size), r(residual.size());
@@ -171,7 +171,7 @@ TEST(QConv, EveryTacticEqualsTheReference) {
   std::vector<int> compared(qconv_tactics().size(), 0);
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < 100 || std::chrono::steady_clock::now() - start < std::chrono::milliseconds(2500); ++i) {
-    const Case c = random_case(random);
+    const QConvCase c = random_case(random);
     SCOPED_TRACE(describe(c.spec));
     ASSERT_EQ(invalid_qconv(c.spec, c.weights()), "");
     Guarded x(x_bytes(c.spec));
@@ -200,8 +200,9 @@ TEST(QConv, EveryTacticEqualsTheReference) {
 }
 
 /// A convolution of a whole layer's size.
-Case layer(int64_t n, int64_t size, int64_t c, int64_t oc, int64_t k, int64_t stride, Int8Encoding x, double spread) {
-  Case layer;
+QConvCase layer(int64_t n, int64_t size, int64_t c, int64_t oc, int64_t k, int64_t stride, Int8Encoding x,
+                double spread) {
+  QConvCase layer;
   QConvShape& s = layer.spec.shape;
   s.n = n, s.h = s.w = size, s.c = c, s.oc = oc, s.kh = s.kw = k, s.stride_h = s.stride_w = stride;
   s.pad_top = s.pad_left = k / 2;
@@ -216,7 +217,7 @@ Case layer(int64_t n, int64_t size, int64_t c, int64_t oc, int64_t k, int64_t st
 }
 
 TEST(QConv, TheDefinitionByHand) {
-  Case c = layer(1, 1, 2, 1, 1, 1, {Int8Type::kU8, 3, 0, 255}, 1);
+  QConvCase c = layer(1, 1, 2, 1, 1, 1, {Int8Type::kU8, 3, 0, 255}, 1);
   c.w = {5, -7};
   c.bias = {11};
   c.multiplier = {0.5f};
@@ -237,8 +238,8 @@ TEST(QConv, TheDefinitionByHand) {
 }
 
 TEST(QConv, RefusesSaturationWithAReason) {
-  const Case wide = layer(1, 8, 16, 16, 3, 1, {Int8Type::kU8, 128, 0, 255}, 60);
-  const Case relu = layer(1, 8, 16, 16, 3, 1, {Int8Type::kS8, 0, 0, 127}, 60);
+  const QConvCase wide = layer(1, 8, 16, 16, 3, 1, {Int8Type::kU8, 128, 0, 255}, 60);
+  const QConvCase relu = layer(1, 8, 16, 16, 3, 1, {Int8Type::kS8, 0, 0, 127}, 60);
   const QConvTactic* maddubs = find_qconv_tactic("qconv_maddubs_avx2");
   ASSERT_NE(maddubs, nullptr);
   EXPECT_NE(maddubs->reject(wide.spec, wide.weights()).find("input may reach 255: vpmaddubsw would saturate"),
@@ -251,34 +252,34 @@ TEST(QConv, RefusesSaturationWithAReason) {
 }
 
 TEST(QConv, InvalidSpecsAreNamed) {
-  const Case good = layer(1, 8, 16, 16, 3, 1, {Int8Type::kS8, 0, 0, 127}, 40);
+  const QConvCase good = layer(1, 8, 16, 16, 3, 1, {Int8Type::kS8, 0, 0, 127}, 40);
   ASSERT_EQ(invalid_qconv(good.spec, good.weights()), "");
   const auto broken = [&](auto change) {
-    Case c = good;
+    QConvCase c = good;
     change(c);
     return !invalid_qconv(c.spec, c.weights()).empty();
   };
-  EXPECT_TRUE(broken([](Case& c) { c.spec.shape.c = 0; }));
-  EXPECT_TRUE(broken([](Case& c) { c.spec.shape.groups = 3; }));
-  EXPECT_TRUE(broken([](Case& c) { c.spec.shape.pad_left = -1; }));
-  EXPECT_TRUE(broken([](Case& c) { c.spec.shape.w = c.spec.shape.h = c.spec.shape.n = int64_t{1} << 28; }));
-  EXPECT_TRUE(broken([](Case& c) { c.spec.x.hi = 128; }));
-  EXPECT_TRUE(broken([](Case& c) { c.spec.epilogue.y.lo = 128; }));
-  EXPECT_TRUE(broken([](Case& c) { c.multiplier[3] = std::numeric_limits<float>::infinity(); }));
-  EXPECT_TRUE(broken([](Case& c) { c.multiplier[3] = std::numeric_limits<float>::quiet_NaN(); }));
-  EXPECT_TRUE(broken([](Case& c) { c.addend.assign(16, std::numeric_limits<float>::infinity()); }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.spec.shape.c = 0; }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.spec.shape.groups = 3; }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.spec.shape.pad_left = -1; }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.spec.shape.w = c.spec.shape.h = c.spec.shape.n = int64_t{1} << 28; }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.spec.x.hi = 128; }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.spec.epilogue.y.lo = 128; }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.multiplier[3] = std::numeric_limits<float>::infinity(); }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.multiplier[3] = std::numeric_limits<float>::quiet_NaN(); }));
+  EXPECT_TRUE(broken([](QConvCase& c) { c.addend.assign(16, std::numeric_limits<float>::infinity()); }));
 }
 
 TEST(QConv, DamagedPackedWeightsAreRefusedOrHarmless) {
   Random random(3);
-  const Case c = layer(1, 6, 5, 20, 3, 1, {Int8Type::kS8, 0, 0, 127}, 40);
+  const QConvCase c = layer(1, 6, 5, 20, 3, 1, {Int8Type::kS8, 0, 0, 127}, 40);
   Guarded x(x_bytes(c.spec));
   fill(random, c.spec.x, false, x.data(), x_bytes(c.spec));
   for (const QConvTactic& tactic : qconv_tactics()) {
     if (!isa_available(tactic.isa) || !tactic.reject(c.spec, c.weights()).empty()) continue;
     QConvPacked packed = tactic.pack(c.spec, c.weights());
     EXPECT_NE(tactic.check(c.spec, {packed.data.get(), packed.bytes - 1}), "") << tactic.name;
-    Case other = c;
+    QConvCase other = c;
     other.spec.shape.pad_left = 2;
     EXPECT_NE(tactic.check(other.spec, {packed.data.get(), packed.bytes}), "") << tactic.name;
     for (int i = 0; i < 3000; ++i) {

@@ -20,7 +20,7 @@ namespace {
 
 const std::string kFolder = std::string(SLIPWAY_SOURCE_DIR) + "/src/engine/passes/golden";
 
-struct Case {
+struct GoldenCase {
   std::string header, before, after;
   double tolerance() const {
     const size_t at = header.find("tolerance ");
@@ -28,8 +28,8 @@ struct Case {
   }
 };
 
-std::vector<Case> read_cases(const std::string& pass) {
-  std::vector<Case> cases;
+std::vector<GoldenCase> read_cases(const std::string& pass) {
+  std::vector<GoldenCase> cases;
   std::string* into = nullptr;
   const std::string text = read_text_file(join_path(kFolder, pass + ".txt"));
   for (size_t at = 0; at < text.size();) {
@@ -91,10 +91,10 @@ class Golden : public testing::TestWithParam<size_t> {};
 
 TEST_P(Golden, Text) {
   const Pass& pass = all_passes()[GetParam()];
-  std::vector<Case> cases = read_cases(std::string(pass.name));
+  std::vector<GoldenCase> cases = read_cases(std::string(pass.name));
   size_t fired = 0, held = 0;
   std::string written;
-  for (Case& c : cases) {
+  for (GoldenCase& c : cases) {
     SCOPED_TRACE(c.header);
     Graph graph = parse_text(c.before);
     infer_shapes(graph);

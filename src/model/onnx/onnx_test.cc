@@ -89,10 +89,10 @@ void expect_rejected(const ModelProto& model, ErrorCode code, const std::string&
   expect_error([&] { parse(model); }, code, part);
 }
 
-struct Folder {
+struct OnnxFolder {
   std::string path = (fs::temp_directory_path() / fmt::format("slipway_onnx_test_{}", ::getpid())).string();
-  Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
+  OnnxFolder() { fs::create_directories(path); }
+  ~OnnxFolder() { fs::remove_all(path); }
   std::string file(const std::string& name, std::string_view contents) const {
     write_file(join_path(path, name), contents);
     return join_path(path, name);
@@ -461,7 +461,7 @@ TEST(OnnxFunctions, OtherOpsetsMustMeanTheSame) {
 }
 
 TEST(OnnxExternalData, IsReadAtItsPlace) {
-  const Folder folder;
+  const OnnxFolder folder;
   const float values[] = {0, 1.5f, 2.5f, 3};
   folder.file("w.bin", {reinterpret_cast<const char*>(values), sizeof values});
   ModelProto m = small_model();
@@ -480,7 +480,7 @@ TEST(OnnxExternalData, IsReadAtItsPlace) {
 
 // A mapping would end the process, or show other weights.
 TEST(OnnxExternalData, StaysWhateverBecomesOfTheFile) {
-  const Folder folder;
+  const OnnxFolder folder;
   ModelProto m = small_model();
   make_external(*m.mutable_graph()->mutable_initializer(0), "w.bin");
   const std::string path = folder.file("m.onnx", m.SerializeAsString());
@@ -496,7 +496,7 @@ TEST(OnnxExternalData, StaysWhateverBecomesOfTheFile) {
 }
 
 TEST(OnnxExternalData, MayNotLeaveTheFolderOrTheFile) {
-  const Folder folder;
+  const OnnxFolder folder;
   folder.file("w.bin", "12345678");
   fs::create_directories(folder.path + "/inside/deep");
   folder.file("inside/deep/w.bin", "12345678");
@@ -534,7 +534,7 @@ TEST(OnnxExternalData, MayNotLeaveTheFolderOrTheFile) {
 }
 
 TEST(NotOnnx, EachFormatIsAnsweredWithTheCommandThatHelps) {
-  const Folder folder;
+  const OnnxFolder folder;
   const auto expect_answer = [&](const std::string& name, std::string_view contents, const std::string& part) {
     const std::string path = folder.file(name, contents);
     expect_error([&] { load_onnx(path); }, ErrorCode::kInvalidModel, part);
@@ -582,7 +582,7 @@ TEST(NotOnnx, EveryTruncationIsAnswered) {
 }
 
 TEST(NotOnnx, AFileAboveTwoGigabytesIsRefusedUnread) {
-  const Folder folder;
+  const OnnxFolder folder;
   const std::string path = folder.file("big.onnx", "\x08\x08");
   fs::resize_file(path, (uint64_t{2} << 30) + 1);  // sparse
   expect_error([&] { load_onnx(path); }, ErrorCode::kInvalidModel, "2 GB");
@@ -658,7 +658,7 @@ TEST(OnnxExport, NamesInSubgraphsNeverShadow) {
 }
 
 TEST(OnnxTensorFile, RoundTrips) {
-  const Folder folder;
+  const OnnxFolder folder;
   const std::string path = folder.path + "/input_0.pb";
   const Tensor t = Tensor::of<float>({2, 2}, {1, 2, 3, 4});
   save_tensor_pb(t, "x", path);

@@ -11,8 +11,6 @@ using Ints = std::vector<int64_t>;
 
 constexpr int64_t kLowest = std::numeric_limits<int64_t>::min(), kHighest = std::numeric_limits<int64_t>::max();
 
-Tensor ints(const Ints& values) { return Tensor::of<int64_t>({static_cast<int64_t>(values.size())}, values); }
-
 TEST(Reshape, ZeroCopiesUnlessAllowed) {
   const Tensor x = counting({2, 3});
   EXPECT_EQ(OpCall{.op = "Reshape"}.run({x, ints({0, -1, 1})})[0].dims(), (Dims{2, 3, 1}));

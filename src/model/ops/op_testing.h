@@ -61,4 +61,8 @@ inline Tensor counting(Dims dims, DType dtype = DType::kFloat32) {
   return from_doubles(dtype, std::move(dims), values);
 }
 
+inline Tensor ints(const std::vector<int64_t>& values) {
+  return Tensor::of<int64_t>({static_cast<int64_t>(values.size())}, values);
+}
+
 }  // namespace slipway

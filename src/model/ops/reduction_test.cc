@@ -9,8 +9,6 @@ namespace {
 
 using Ints = std::vector<int64_t>;
 
-Tensor ints(const Ints& values) { return Tensor::of<int64_t>({static_cast<int64_t>(values.size())}, values); }
-
 TEST(Reduce, TakesAxesAsInputFromOpset18) {
   const Tensor x = counting({2, 3});
   expect_near(OpCall{.op = "ReduceMax", .opset = 18}.run({x, ints({-1})})[0], {2, 1}, {3, 6});

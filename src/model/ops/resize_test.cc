@@ -6,7 +6,6 @@ namespace {
 
 using Ints = std::vector<int64_t>;
 
-Tensor ints(const Ints& values) { return Tensor::of<int64_t>({static_cast<int64_t>(values.size())}, values); }
 Tensor reals(const std::vector<float>& values) {
   return Tensor::of<float>({static_cast<int64_t>(values.size())}, values);
 }

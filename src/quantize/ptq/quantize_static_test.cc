@@ -92,7 +92,7 @@ std::string error_of(const Graph& graph, const Calibration& calibration, const Q
   return "no error";
 }
 
-struct Case {
+struct PlacementCase {
   QuantizeOptions options;
   double least_db;
 };
@@ -101,7 +101,7 @@ TEST(QuantizeStatic, StaysCloseToTheFloatModel) {
   const Graph graph = small_network();
   const Tensor input = random_tensor({16, 3, 8, 8}, 11);
   const Tensor expected = evaluate(graph, std::span(&input, 1))[0];
-  const std::vector<Case> cases = {
+  const std::vector<PlacementCase> cases = {
       {{}, 28},
       {{.range = {.method = RangeMethod::kMinMax}}, 28},
       {{.range = {.method = RangeMethod::kPercentile}}, 26},

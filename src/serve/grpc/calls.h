@@ -3,7 +3,6 @@
 // completion queue that it waits on. Inferences are submitted by the polling thread and finished by the computing one.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server_builder.h>
-#include <grpcpp/support/async_unary_call.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -28,12 +27,19 @@ class CallEvent {
   ~CallEvent() = default;
 };
 
-/// ModelInfer alone, its messages as bytes; every other method goes through the generic service.
+/// ModelInfer alone, its messages as bytes; every other method goes through the generic service. A call is there once
+/// its header is, before its message: what has begun to arrive when the server stops is then finished.
 class InferService final : public grpc::Service {
  public:
   InferService();
-  void await(grpc::ServerContext* context, grpc::ByteBuffer* request, grpc::GenericServerAsyncResponseWriter* writer,
+  void await(grpc::ServerContext* context, grpc::GenericServerAsyncReaderWriter* stream,
              grpc::ServerCompletionQueue* queue, CallEvent* event);
+};
+
+/// A completion queue and the calls that it is still to be made ready for; touched by its polling thread alone.
+struct Lane {
+  grpc::ServerCompletionQueue* queue;
+  int infers, others;
 };
 
 /// One thread for what takes long (loading), so that no polling thread waits for it.
@@ -58,6 +64,7 @@ struct CallContext {
   grpc::AsyncGenericService other_methods;
   SlowLane slow_lane;
   std::atomic<int64_t> calls{0};  ///< objects alive
+  std::atomic<bool> stopping{false};
 };
 
 /// Counts a call object among those alive.
@@ -74,10 +81,10 @@ class Counted {
   std::atomic<int64_t>& calls_;
 };
 
-/// Waits for one ModelInfer; when it comes, for the next one as well.
-void await_infer(CallContext& context, grpc::ServerCompletionQueue* queue);
+/// Waits for one ModelInfer; when it comes, the lane is to wait for one more.
+void await_infer(CallContext& context, Lane& lane);
 /// The same for a call of any other method.
-void await_other(CallContext& context, grpc::ServerCompletionQueue* queue);
+void await_other(CallContext& context, Lane& lane);
 
 grpc::Status to_status(ErrorCode code, const std::string& message);
 

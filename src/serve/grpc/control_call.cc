@@ -1,5 +1,8 @@
 // Calls of the generic service: the method is known when the call comes, its message is read next. Streams are handed
 // on; what loads a model leaves the polling thread.
+#include <new>
+
+#include "base/log.h"
 #include "serve/grpc/calls.h"
 #include "serve/grpc/control.h"
 #include "serve/http/http_message.h"
@@ -48,6 +51,8 @@ class ControlCall final : public CallEvent {
       response = method_->answer(context_.server, received.bytes);
     } catch (const Error& error) {
       return finish(to_status(error.code(), error.what()));
+    } catch (const std::bad_alloc&) {
+      return finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "no memory"});
     } catch (const std::exception& error) {
       return finish(to_status(ErrorCode::kInternal, error.what()));
     }
@@ -71,13 +76,14 @@ class ControlCall final : public CallEvent {
 
 class AwaitedCall final : public CallEvent {
  public:
-  AwaitedCall(CallContext& context, grpc::ServerCompletionQueue* queue)
-      : counted_(context), context_(context), queue_(queue), call_(std::make_unique<GenericCall>()) {
-    context_.other_methods.RequestCall(&call_->context, &call_->stream, queue_, queue_, static_cast<CallEvent*>(this));
+  AwaitedCall(CallContext& context, Lane& lane)
+      : counted_(context), context_(context), lane_(lane), call_(std::make_unique<GenericCall>()) {
+    context_.other_methods.RequestCall(&call_->context, &call_->stream, lane_.queue, lane_.queue,
+                                       static_cast<CallEvent*>(this));
   }
   void happen(bool ok) override {
     if (ok) {
-      await_other(context_, queue_);
+      ++lane_.others;
       if (call_->context.method() == "/inference.GRPCInferenceService/ModelStreamInfer")
         answer_stream(context_, std::move(call_));
       else
@@ -89,12 +95,12 @@ class AwaitedCall final : public CallEvent {
  private:
   Counted counted_;
   CallContext& context_;
-  grpc::ServerCompletionQueue* queue_;
+  Lane& lane_;
   std::unique_ptr<GenericCall> call_;
 };
 }  // namespace
 
-void await_other(CallContext& context, grpc::ServerCompletionQueue* queue) { new AwaitedCall(context, queue); }
+void await_other(CallContext& context, Lane& lane) { new AwaitedCall(context, lane); }
 
 void SlowLane::start() {
   thread_ = std::thread([this] {
@@ -105,7 +111,11 @@ void SlowLane::start() {
       const std::function<void()> task = std::move(tasks_.front());
       tasks_.pop_front();
       lock.unlock();
-      task();
+      try {
+        task();
+      } catch (const std::bad_alloc&) {
+        log_error("There was no memory for a gRPC call; it is given up");
+      }
       lock.lock();
     }
   });

@@ -163,6 +163,55 @@ TEST_F(GrpcGateTest, StopAnswersWhatIsUnderWay) {
   EXPECT_EQ(infer(scaling_request(1), response).error_code(), StatusCode::UNAVAILABLE);
 }
 
+TEST_F(GrpcPlaneTest, StopFinishesWhatHasBegunToArrive) {
+  serve_scaling();
+  grpc::GenericStub stub(channel_);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  const auto call = stub.PrepareCall(&context, "/inference.GRPCInferenceService/ModelInfer", &queue);
+  const auto next = [&] {
+    void* tag;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    return ok;
+  };
+  call->StartCall(nullptr);
+  EXPECT_TRUE(next());
+  expect_answers();  // on the same connection: the header of the first call is there by then
+  std::thread stopper([&] { plane_->stop(60'000); });
+  inference::ModelInferResponse refused;
+  while (infer(scaling_request(1), refused).ok()) std::this_thread::yield();
+  std::string text;
+  scaling_request(3).SerializeToString(&text);
+  const grpc::Slice slice(text);
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  EXPECT_TRUE(next());
+  grpc::ByteBuffer response;
+  call->Read(&response, nullptr);
+  EXPECT_TRUE(next()) << "the answer";
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  next();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  stopper.join();
+}
+
+TEST_F(GrpcPlaneTest, AFarDeadlineIsNone) {
+  serve_scaling();
+  for (const int64_t hours : {int64_t{1}, int64_t{24 * 365}, int64_t{24 * 365 * 100}, int64_t{24 * 365 * 200}}) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(hours));
+    inference::ModelInferResponse response;
+    const grpc::Status status = stub_->ModelInfer(&context, scaling_request(3), &response);
+    EXPECT_TRUE(status.ok()) << hours << status.error_message();
+  }
+  inference::ModelInferRequest patient = scaling_request(1);
+  (*patient.mutable_parameters())["timeout"].set_int64_param(std::numeric_limits<int64_t>::max());
+  inference::ModelInferResponse response;
+  EXPECT_TRUE(infer(patient, response).ok());
+  EXPECT_EQ(snapshot(server_->versions("m")[0]->metrics().variants[0]).requests, 5);
+}
+
 TEST_F(GrpcGateTest, StopCancelsWhatTakesTooLong) {
   hold();
   std::thread stopper([&] { plane_->stop(0); });

@@ -1,6 +1,6 @@
 // The gRPC server: one listener, a completion queue and a polling thread each of `threads`. What must hold: a
 // completion queue is shut down only after the last call object is gone, since a computing thread may still finish one;
-// gRPC aborts on an operation that is started later.
+// gRPC aborts on an operation that is started later. Calls that there was no memory to wait for are waited for later.
 #include "serve/grpc/grpc_plane.h"
 
 #include <absl/synchronization/mutex.h>
@@ -9,8 +9,11 @@
 #include <grpcpp/server.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <new>
 
+#include "base/log.h"
 #include "serve/grpc/calls.h"
 
 namespace slipway {
@@ -19,6 +22,7 @@ constexpr int kAwaitedInfers = 32, kAwaitedOthers = 4;  ///< calls that each que
 constexpr int kMaxConcurrentStreams = 1024;             ///< of a connection
 constexpr int kHandshakeTimeoutMs = 20'000;
 constexpr size_t kQuotaMessages = 8;  ///< so many of the largest may be on their way at once
+constexpr auto kMemoryRetry = std::chrono::milliseconds(100);
 
 /// Once a process. gRPC writes its own account of every failed bind to standard error; ours is the Error. Its mutexes
 /// are Abseil's, which Debian builds with a search for lock cycles that takes a global lock at each of them.
@@ -29,6 +33,37 @@ void prepare_grpc() {
     return true;
   }();
   static_cast<void>(done);
+}
+
+/// Makes the lane ready for what it owes; false where there was no memory.
+bool await_calls(CallContext& context, Lane& lane) {
+  if (lane.infers == 0 && lane.others == 0) return true;
+  const Counted counted(context);  // so that stop(), which waits for all that are counted, does not end the queue
+  if (context.stopping) return true;
+  try {
+    for (; lane.infers > 0; --lane.infers) await_infer(context, lane);
+    for (; lane.others > 0; --lane.others) await_other(context, lane);
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
+void poll_lane(CallContext& context, Lane lane) {
+  using Next = grpc::CompletionQueue::NextStatus;
+  for (Next next = Next::TIMEOUT; next != Next::SHUTDOWN;) {
+    const auto until = await_calls(context, lane) ? std::chrono::system_clock::time_point::max()
+                                                  : std::chrono::system_clock::now() + kMemoryRetry;
+    void* tag;
+    bool ok;
+    next = lane.queue->AsyncNext(&tag, &ok, until);
+    if (next != Next::GOT_EVENT) continue;
+    try {
+      static_cast<CallEvent*>(tag)->happen(ok);
+    } catch (const std::bad_alloc&) {
+      log_error("There was no memory for a gRPC call; it is given up");
+    }
+  }
 }
 }  // namespace
 
@@ -47,7 +82,8 @@ GrpcPlane::GrpcPlane(Server& server, GrpcOptions options)
                                  .infer_service = {},
                                  .other_methods = {},
                                  .slow_lane = {},
-                                 .calls = {}}}) {
+                                 .calls = {},
+                                 .stopping = {}}}) {
   prepare_grpc();
   const GrpcOptions& o = impl_->context.options;
   const std::string host = o.host.find(':') == std::string::npos ? o.host : "[" + o.host + "]";
@@ -78,18 +114,14 @@ GrpcPlane::~GrpcPlane() { stop(); }
 void GrpcPlane::start() {
   CallContext& context = impl_->context;
   context.slow_lane.start();
-  for (const auto& queue : impl_->queues) {
-    for (int i = 0; i < kAwaitedInfers; ++i) await_infer(context, queue.get());
-    for (int i = 0; i < kAwaitedOthers; ++i) await_other(context, queue.get());
-    impl_->threads.emplace_back([events = queue.get()] {
-      void* tag;
-      for (bool ok; events->Next(&tag, &ok);) static_cast<CallEvent*>(tag)->happen(ok);
-    });
-  }
+  for (const auto& queue : impl_->queues)
+    impl_->threads.emplace_back(
+        [&context, lane = Lane{queue.get(), kAwaitedInfers, kAwaitedOthers}] { poll_lane(context, lane); });
 }
 
 void GrpcPlane::stop(int64_t timeout_ms) {
   if (std::exchange(impl_->stopped, true)) return;
+  impl_->context.stopping = true;
   if (impl_->server != nullptr)
     impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::milliseconds(timeout_ms));
   for (int64_t alive; (alive = impl_->context.calls.load()) != 0;) impl_->context.calls.wait(alive);

@@ -1,5 +1,5 @@
 #pragma once
-// What the tests of the gRPC plane share: a server on loopback, a stub, and a gate in front of its computing thread.
+// What the tests of the gRPC plane share: a server on loopback, a stub.
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
@@ -82,35 +82,6 @@ class GrpcPlaneTest : public ::testing::Test {
   std::unique_ptr<GrpcPlane> plane_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<inference::GRPCInferenceService::Stub> stub_;
-};
-
-/// While it lives, everything submitted waits behind it: the observer holds the model's only computing thread.
-class Gate {
- public:
-  explicit Gate(Server& server) {
-    server.observe([this](const Served& served) {
-      if (served.request.id != "gate") return;
-      std::unique_lock lock(mutex_);
-      held_ = true;
-      changed_.notify_all();
-      changed_.wait(lock, [&] { return open_; });
-    });
-  }
-  ~Gate() { open(); }
-  void await_held() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return held_; });
-  }
-  void open() {
-    const std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool held_ = false, open_ = false;
 };
 
 class GrpcGateTest : public GrpcPlaneTest {

@@ -1,13 +1,17 @@
-// ModelInfer: two events a call. The first brings the whole request, which the polling thread decodes in place and
-// submits; the computing thread sends response and status as one batch; the second event ends the call. A client that
-// went away meanwhile makes that batch fail, and nothing else.
+// ModelInfer: three events a call. The first brings the call, the second its message, which the polling thread decodes
+// in place and submits; the computing thread sends response and status as one batch; the third event ends the call. A
+// client that went away meanwhile makes that batch fail, and nothing else. On the wire a unary method is a stream of
+// one message each way; as such it is registered, for gRPC would read a unary call's message before it tells of the
+// call.
 #include <grpc/support/time.h>
 #include <grpcpp/impl/rpc_method.h>
 #include <grpcpp/impl/rpc_service_method.h>
 
 #include <algorithm>
+#include <new>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "serve/grpc/calls.h"
 
 // gRPC has no public way to learn that a request was compressed; its own interoperability tests use this one.
@@ -18,11 +22,14 @@ namespace {
 constexpr size_t kSendInPlaceBytes = 4096;  ///< smaller tensors are copied: cheaper than a reference to them
 constexpr size_t kMaxMessageChars = 1500;   ///< of an error: clients take 8 KB of metadata, a character up to 3 bytes
 
+/// Monotonic; 0 for a deadline that is none, or so far away that it is as good as none.
 int64_t deadline_ns(const grpc::ServerContext& call, int64_t now) {
+  constexpr int64_t kYearSeconds = 366 * 86'400;
   const gpr_timespec deadline = call.raw_deadline();
   if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
   const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
-  return now + left.tv_sec * 1'000'000'000 + left.tv_nsec;
+  if (left.tv_sec > kYearSeconds) return 0;
+  return left.tv_sec < 0 ? 1 : now + left.tv_sec * 1'000'000'000 + left.tv_nsec;
 }
 
 std::string metadata(const grpc::ServerContext& call, const std::string& key) {
@@ -49,56 +56,76 @@ std::string sticky_key(const Server& server, const grpc::ServerContext& call, co
 
 class InferCall final : public CallEvent {
  public:
-  InferCall(CallContext& context, grpc::ServerCompletionQueue* queue)
-      : counted_(context), context_(context), queue_(queue) {
-    context_.infer_service.await(&call_, &request_, &writer_, queue_, this);
+  InferCall(CallContext& context, Lane& lane) : counted_(context), context_(context), lane_(lane) {
+    context_.infer_service.await(&call_, &stream_, lane_.queue, this);
   }
   void happen(bool ok) override {
-    if (finishing_ || !ok) return delete this;
-    await_infer(context_, queue_);
-    finishing_ = true;
+    switch (state_) {
+      case State::kAwaited:
+        if (!ok) return delete this;
+        ++lane_.infers;
+        state_ = State::kReading;
+        return stream_.Read(&request_, static_cast<CallEvent*>(this));
+      case State::kReading:
+        state_ = State::kFinishing;
+        if (ok) return infer();
+        return stream_.Finish(
+            {grpc::StatusCode::INVALID_ARGUMENT, "The call has no message that can be read; send one"},
+            static_cast<CallEvent*>(this));
+      case State::kFinishing:
+        return delete this;
+    }
+  }
+
+ private:
+  void infer() {
     const grpc_compression_algorithm compression = grpc_call_test_only_get_compression_algorithm(call_.c_call());
     if (compression != GRPC_COMPRESS_NONE) call_.set_compression_algorithm(compression);
     start_infer(context_, call_, request_, variant_, [this](InferResponse&& response) { finish(response); });
   }
-
- private:
   /// The object may be gone when this returns.
   void finish(const InferResponse& response) {
-    if (response.error) {
-      if (response.retry_after_s > 0)
+    grpc::ByteBuffer message;
+    grpc::Status status;
+    try {
+      if (!response.error)
+        message = to_byte_buffer(encode_infer_message(response, variant_, false), response.owner);
+      else
+        status = to_status(*response.error, response.message);
+      if (response.error && response.retry_after_s > 0)
         call_.AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(response.retry_after_s * 1000));
-      writer_.FinishWithError(to_status(*response.error, response.message), static_cast<CallEvent*>(this));
-    } else {
-      writer_.Finish(to_byte_buffer(encode_infer_message(response, variant_, false), response.owner), grpc::Status::OK,
-                     static_cast<CallEvent*>(this));
+    } catch (const std::bad_alloc&) {
+      status = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "no memory");
     }
+    if (status.ok())
+      stream_.WriteAndFinish(message, grpc::WriteOptions(), status, static_cast<CallEvent*>(this));
+    else
+      stream_.Finish(status, static_cast<CallEvent*>(this));
   }
 
   Counted counted_;
   CallContext& context_;
-  grpc::ServerCompletionQueue* queue_;
+  Lane& lane_;
   grpc::ServerContext call_;
   grpc::ByteBuffer request_;
-  grpc::GenericServerAsyncResponseWriter writer_{&call_};
+  grpc::GenericServerAsyncReaderWriter stream_{&call_};
   Variant variant_ = Variant::kStable;
-  bool finishing_ = false;
+  enum class State : uint8_t { kAwaited, kReading, kFinishing } state_ = State::kAwaited;
 };
 }  // namespace
 
 InferService::InferService() {
   AddMethod(new grpc::internal::RpcServiceMethod("/inference.GRPCInferenceService/ModelInfer",
-                                                 grpc::internal::RpcMethod::NORMAL_RPC, nullptr));
+                                                 grpc::internal::RpcMethod::BIDI_STREAMING, nullptr));
   MarkMethodRaw(0);
 }
 
-void InferService::await(grpc::ServerContext* context, grpc::ByteBuffer* request,
-                         grpc::GenericServerAsyncResponseWriter* writer, grpc::ServerCompletionQueue* queue,
-                         CallEvent* event) {
-  RequestAsyncUnary(0, context, request, writer, queue, queue, event);
+void InferService::await(grpc::ServerContext* context, grpc::GenericServerAsyncReaderWriter* stream,
+                         grpc::ServerCompletionQueue* queue, CallEvent* event) {
+  RequestAsyncBidiStreaming(0, context, stream, queue, queue, event);
 }
 
-void await_infer(CallContext& context, grpc::ServerCompletionQueue* queue) { new InferCall(context, queue); }
+void await_infer(CallContext& context, Lane& lane) { new InferCall(context, lane); }
 
 grpc::Status to_status(ErrorCode code, const std::string& message) {
   return {static_cast<grpc::StatusCode>(grpc_status(code)), message.substr(0, kMaxMessageChars)};
@@ -106,10 +133,21 @@ grpc::Status to_status(ErrorCode code, const std::string& message) {
 
 ReceivedMessage take_message(grpc::ByteBuffer& buffer) {
   const auto slice = std::make_shared<grpc::Slice>();
-  if (!buffer.TrySingleSlice(slice.get()).ok() && !buffer.DumpToSingleSlice(slice.get()).ok())
-    fail(ErrorCode::kInvalidArgument, "The request has no message; send one");
+  if (buffer.TrySingleSlice(slice.get()).ok()) {
+    buffer.Clear();
+    return {{reinterpret_cast<const std::byte*>(slice->begin()), slice->size()}, slice};
+  }
+  // Not by gRPC's own means, which abort where there is no memory.
+  std::vector<grpc::Slice> pieces;
+  if (!buffer.Dump(&pieces).ok()) fail(ErrorCode::kInvalidArgument, "The request has no message; send one");
+  size_t size = 0;
+  for (const grpc::Slice& piece : pieces) size += piece.size();
+  const std::shared_ptr<std::byte> whole(allocate_aligned(size).release(), AlignedFree());
+  std::byte* to = whole.get();
+  for (const grpc::Slice& piece : pieces)
+    to = std::copy_n(reinterpret_cast<const std::byte*>(piece.begin()), piece.size(), to);
   buffer.Clear();
-  return {{reinterpret_cast<const std::byte*>(slice->begin()), slice->size()}, slice};
+  return {{whole.get(), size}, whole};
 }
 
 grpc::ByteBuffer to_byte_buffer(const std::vector<MessagePiece>& pieces, const std::shared_ptr<const void>& owner) {
@@ -156,12 +194,19 @@ void start_infer(CallContext& context, const grpc::ServerContext& call, grpc::By
   } catch (const Error& error) {
     refusal.error = error.code();
     refusal.message = error.what();
+  } catch (const std::bad_alloc&) {
+    refusal.error = ErrorCode::kOutOfMemory;
   } catch (const std::exception& error) {
     refusal.error = ErrorCode::kInternal;
     refusal.message = error.what();
   }
-  if (refusal.error) return done(std::move(refusal));
-  context.server.infer(target, std::move(request), std::move(done));
+  if (!refusal.error) try {
+      return context.server.infer(target, std::move(request), done);
+    } catch (const std::bad_alloc&) {
+      refusal.error = ErrorCode::kOutOfMemory;
+    }
+  if (refusal.error == ErrorCode::kOutOfMemory && refusal.message.empty()) refusal.message = "no memory";
+  done(std::move(refusal));
 }
 
 }  // namespace slipway

@@ -38,10 +38,17 @@ class InferStream {
     Slot* slot = &slots_.emplace_back();
     lock.unlock();
     start_infer(context_, call_->context, request_, slot->variant, [this, slot](InferResponse&& response) {
-      grpc::ByteBuffer message = to_byte_buffer(encode_infer_message(response, slot->variant, true), response.owner);
+      grpc::ByteBuffer message;
+      bool encoded = true;
+      try {
+        message = to_byte_buffer(encode_infer_message(response, slot->variant, true), response.owner);
+      } catch (const std::bad_alloc&) {
+        encoded = false;
+      }
       std::unique_lock answered(mutex_);
       slot->response = std::move(message);
       slot->ready = true;
+      no_memory_ = no_memory_ || !encoded;
       advance(answered);
     });
     lock.lock();
@@ -59,6 +66,7 @@ class InferStream {
 
   /// Does what can be done next; unlocks at last, and the stream may be gone then.
   void advance(std::unique_lock<std::mutex>& lock) {
+    if (no_memory_) broken_ = ended_ = true;  // of an answer, so that the stream can't go on
     while (broken_ && !writing_ && !slots_.empty() && slots_.front().ready) slots_.pop_front();
     if (!writing_ && !slots_.empty() && slots_.front().ready) {
       writing_ = true;
@@ -71,7 +79,10 @@ class InferStream {
     const bool finish = ended_ && slots_.empty() && !writing_ && !reading_ && !finishing_;
     if (finish) finishing_ = true;
     lock.unlock();
-    if (finish) call_->stream.Finish(grpc::Status::OK, static_cast<CallEvent*>(&finished_));
+    if (finish)
+      call_->stream.Finish(
+          no_memory_ ? grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "no memory") : grpc::Status::OK,
+          static_cast<CallEvent*>(&finished_));
   }
 
   Counted counted_;
@@ -82,7 +93,7 @@ class InferStream {
   std::mutex mutex_;
   grpc::ByteBuffer request_;
   std::deque<Slot> slots_;  ///< in the requests' order
-  bool reading_ = false, writing_ = false, ended_ = false, broken_ = false, finishing_ = false;
+  bool reading_ = false, writing_ = false, ended_ = false, broken_ = false, finishing_ = false, no_memory_ = false;
 };
 }  // namespace
 

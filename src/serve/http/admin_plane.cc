@@ -1,4 +1,5 @@
-// The admin listener: one thread for its connections, two more for the handlers, which may block.
+// The admin listener: one thread for its connections, more for the handlers, which may block. Those that change
+// something have threads of their own: while models are loaded, metrics and dashboard are answered all the same.
 //
 // Without a token it listens on loopback alone, and only to requests whose Host is loopback too: a web page whose name
 // was pointed at 127.0.0.1 in the meantime would otherwise pass as this machine (DNS rebinding).
@@ -7,6 +8,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <cctype>
+#include <new>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -46,9 +48,11 @@ struct AdminPlane::Impl {
 
   Impl(const std::string& host, uint16_t port, std::string t)
       : token(std::move(t)),
-        listener({.host = host, .port = port, .limits = kLimits, .max_connections = 128},
+        listener({.host = host, .port = port, .limits = kLimits, .max_connections = 128, .make_room = true},
                  [this](std::shared_ptr<HttpExchange> exchange) {
-                   boost::asio::post(workers, [this, e = std::move(exchange)] { e->respond(answer(e->request())); });
+                   const std::string_view method = exchange->request().method;
+                   boost::asio::post(method == "GET" || method == "HEAD" ? readers : changers,
+                                     [this, e = std::move(exchange)] { e->respond(answer(e->request())); });
                  }) {}
 
   HttpReply answer(const HttpRequest& http) noexcept;
@@ -58,18 +62,24 @@ struct AdminPlane::Impl {
 
   std::string token;
   std::map<std::string, Methods> handlers;
-  boost::asio::thread_pool workers{2};
+  boost::asio::thread_pool readers{2}, changers{8};
   HttpListener listener;
 };
 
 HttpReply AdminPlane::Impl::answer(const HttpRequest& http) noexcept {
   try {
-    return serve(http);
-  } catch (const Error& error) {
-    return error_reply(http_status(error.code()), error.what());
-  } catch (const std::exception& error) {
-    log_error("An admin request failed inside the server: {}", error.what());
-    return error_reply(500, fmt::format("The request failed inside the server: {}", error.what()));
+    try {
+      return serve(http);
+    } catch (const Error& error) {
+      return error_reply(http_status(error.code()), error.what());
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      log_error("An admin request failed inside the server: {}", error.what());
+      return error_reply(500, fmt::format("The request failed inside the server: {}", error.what()));
+    }
+  } catch (const std::bad_alloc&) {
+    return memory_reply();
   }
 }
 
@@ -135,7 +145,8 @@ void AdminPlane::handle(const std::string& method, const std::string& path, Hand
 void AdminPlane::start() { impl_->listener.start(); }
 void AdminPlane::stop() {
   impl_->listener.stop();
-  impl_->workers.join();
+  impl_->readers.join();
+  impl_->changers.join();
 }
 uint16_t AdminPlane::port() const { return impl_->listener.port(); }
 

@@ -83,11 +83,32 @@ TEST(AdminPlane, AHandlerThatBlocksDoesNotHoldUpMetrics) {
     return AdminReply{};
   });
   plane.start();
-  TestClient slow(plane.port()), quick(plane.port());
-  slow.send("POST /slow HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n");
+  std::vector<std::unique_ptr<TestClient>> slow;
+  for (int i = 0; i < 20; ++i) {
+    slow.push_back(std::make_unique<TestClient>(plane.port()));
+    slow.back()->send("POST /slow HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n");
+  }
+  TestClient quick(plane.port());
   for (int i = 0; i < 5; ++i) EXPECT_EQ(quick.get("/metrics").status, 200);
   release = true;
-  EXPECT_EQ(slow.receive().status, 200);
+  for (const auto& client : slow) EXPECT_EQ(client->receive().status, 200);
+}
+
+TEST(AdminPlane, IdleAndSlowConnectionsKeepNobodyOut) {
+  AdminPlane plane("127.0.0.1", 0, "");
+  add_routes(plane);
+  plane.start();
+  std::vector<std::unique_ptr<TestClient>> waiting;
+  for (int i = 0; i < 300; ++i) {
+    waiting.push_back(std::make_unique<TestClient>(plane.port()));
+    if (i % 2) waiting.back()->send("GET /metr");
+    if (i % 20 == 0) {
+      EXPECT_EQ(TestClient(plane.port()).get("/metrics").status, 200) << i;
+    }
+  }
+  EXPECT_EQ(TestClient(plane.port()).get("/metrics").status, 200);
+  waiting.back()->send("ics HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(waiting.back()->receive().status, 200) << "the latest is not the one that had to go";
 }
 
 }  // namespace

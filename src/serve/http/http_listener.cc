@@ -24,6 +24,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <chrono>
+#include <limits>
 #include <new>
 #include <set>
 #include <thread>
@@ -49,6 +50,8 @@ constexpr int64_t kKeepMemoryNs = 1'000'000'000;  // an idle connection keeps it
 constexpr int kRefusedConnections = 64;           // over the limit, these still hear why
 constexpr size_t kPackBytes = 1024;               // smaller responses are not packed
 constexpr size_t kPartsPerCall = 64;
+constexpr int kAcceptedAtOnce = 4096;
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 class Connection;
 
@@ -66,6 +69,7 @@ struct IoThread {
   asio::io_context context{1};
   asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
   asio::steady_timer timer{context};
+  bool sweeping = false;                              // the timer is set
   std::set<std::shared_ptr<Connection>> connections;  // touched by the thread alone
   std::thread thread;
 };
@@ -79,6 +83,10 @@ class Connection final : public HttpExchange, public std::enable_shared_from_thi
   void start(bool refuse);
   void sweep(int64_t now);
   void end();
+  template <typename Step>
+  void guarded(Step step);
+  /// Since when it has waited for a request, or for the rest of one; what is being answered does not wait.
+  int64_t waits_since_ns() const;
 
   const HttpRequest& request() const override { return reader_.request(); }
   void respond(HttpReply&& reply) override;
@@ -122,14 +130,39 @@ class Connection final : public HttpExchange, public std::enable_shared_from_thi
   bool close_ = false;
 };
 
+/// What there is no memory for ends the connection.
+template <typename Step>
+void Connection::guarded(Step step) {
+  try {
+    step();
+  } catch (const std::bad_alloc&) {
+    end();
+  }
+}
+
+int64_t Connection::waits_since_ns() const {
+  if (state_.load(std::memory_order_acquire) & (kBusy | kClosing)) return kNever;
+  return request_began_ns_ != 0 ? request_began_ns_ : answered_ns_.load(std::memory_order_relaxed);
+}
+
+/// Ends the connection of this thread that has waited longest; false when none waits.
+bool end_longest_waiting(const IoThread& io) {
+  std::shared_ptr<Connection> longest;
+  for (const auto& connection : io.connections)
+    if (connection->waits_since_ns() < (longest ? longest->waits_since_ns() : kNever)) longest = connection;
+  if (longest) longest->end();
+  return longest != nullptr;
+}
+
 void Connection::start(bool refuse) {
   if (shared().stopping) return;
+  if (refuse && options().make_room && end_longest_waiting(*io_)) refuse = false;
   io_->connections.insert(shared_from_this());
   if (refuse) {
-    begin_answer();
     HttpReply reply = error_reply(
         503, fmt::format("The server has no room for another connection; it takes {}", options().max_connections));
     reply.close = true;
+    begin_answer();
     respond(std::move(reply));
   }
   pump();
@@ -170,26 +203,33 @@ void Connection::begin_answer() {
 }
 
 void Connection::hand_over() {
+  HttpReply reply;
   begin_answer();
-  if (reader_.state() == RequestReader::State::kRefused) return respond(HttpReply(reader_.refusal()));
   try {
-    shared().handler(shared_from_this());
-  } catch (const Error& error) {
-    respond(error_reply(http_status(error.code()), error.what()));
+    try {
+      if (reader_.state() != RequestReader::State::kRefused) return shared().handler(shared_from_this());
+      reply = reader_.refusal();
+    } catch (const Error& error) {
+      reply = error_reply(http_status(error.code()), error.what());
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      log_error("A request failed inside the server: {}", error.what());
+      reply = error_reply(500, fmt::format("The request failed inside the server: {}", error.what()));
+    }
   } catch (const std::bad_alloc&) {
-    respond(error_reply(503, "There is no memory for the request now; try again later"));
-  } catch (const std::exception& error) {
-    log_error("A request failed inside the server: {}", error.what());
-    respond(error_reply(500, fmt::format("The request failed inside the server: {}", error.what())));
+    reply = memory_reply();
   }
+  respond(std::move(reply));
 }
 
 void Connection::read(std::span<std::byte> room) {
-  reading_ = true;
   const bool discard = room.data() == discarded_.data();
-  socket_.async_read_some(
-      asio::buffer(room.data(), room.size()),
-      [self = shared_from_this(), discard](const error_code& ec, size_t count) { self->on_read(ec, count, discard); });
+  socket_.async_read_some(asio::buffer(room.data(), room.size()),
+                          [self = shared_from_this(), discard](const error_code& ec, size_t count) {
+                            self->guarded([&] { self->on_read(ec, count, discard); });
+                          });
+  reading_ = true;
 }
 
 void Connection::on_read(const error_code& ec, size_t count, bool discard) {
@@ -215,22 +255,25 @@ void Connection::end() {
 void Connection::sweep(int64_t now) {
   const unsigned state = state_.load(std::memory_order_acquire);
   const int64_t answered = answered_ns_.load(std::memory_order_relaxed);
-  if (state & kBusy) {
+  if (!(state & kBusy) && (state & kInputWaiting)) {
+    guarded([this] { pump(); });  // finish() had no memory to
+  } else if (state & kBusy) {
     if (write_waits_ && now - write_waits_since_ns_ > options().read_timeout_ms * 1'000'000) end();
   } else if (state & kClosing) {
     if (now - answered > kLingerNs) end();
   } else if (request_began_ns_ == 0) {
     if (!reader_.idle()) return;
-    if (now - answered > options().idle_timeout_ms * 1'000'000 || (shared().draining && served_)) {
+    if (now - answered > options().idle_timeout_ms * 1'000'000 ||
+        (shared().draining && (served_ || now - answered > kLingerNs))) {
       end();
     } else if (now - answered > kKeepMemoryNs) {
       reader_.release_memory();
     }
   } else if (now - request_began_ns_ > options().read_timeout_ms * 1'000'000) {
-    begin_answer();
     HttpReply reply = error_reply(408, fmt::format("The request took too long to arrive; it must be here within {} ms",
                                                    options().read_timeout_ms));
     reply.close = true;
+    begin_answer();
     respond(std::move(reply));
   }
 }
@@ -280,7 +323,11 @@ void Connection::flush() {
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno != EAGAIN && errno != EWOULDBLOCK) return finish(true);
-      asio::post(io_->context, [self = shared_from_this()] { self->wait_to_write(); });
+      try {
+        asio::post(io_->context, [self = shared_from_this()] { self->wait_to_write(); });
+      } catch (const std::bad_alloc&) {
+        finish(true);
+      }
       return;
     }
     size_t left = static_cast<size_t>(sent);
@@ -294,12 +341,16 @@ void Connection::flush() {
 }
 
 void Connection::wait_to_write() {
+  try {
+    socket_.async_wait(tcp::socket::wait_write, [self = shared_from_this()](const error_code&) {
+      self->write_waits_ = false;
+      self->flush();
+    });
+  } catch (const std::bad_alloc&) {
+    return finish(true);
+  }
   write_waits_ = true;
   write_waits_since_ns_ = now_ns();
-  socket_.async_wait(tcp::socket::wait_write, [self = shared_from_this()](const error_code&) {
-    self->write_waits_ = false;
-    self->flush();
-  });
 }
 
 void Connection::finish(bool broken) {
@@ -310,14 +361,19 @@ void Connection::finish(bool broken) {
     state_.fetch_or(kClosing, std::memory_order_acq_rel);
   }
   Shared& all = shared();
-  if (state_.fetch_and(~kBusy, std::memory_order_acq_rel) & kInputWaiting)
-    asio::post(io_->context, [self = shared_from_this()] { self->pump(); });
+  if (state_.fetch_and(~kBusy, std::memory_order_acq_rel) & kInputWaiting) {
+    try {
+      asio::post(io_->context, [self = shared_from_this()] { self->guarded([&] { self->pump(); }); });
+    } catch (const std::bad_alloc&) {  // the sweep finds it
+    }
+  }
   all.in_flight.fetch_sub(1, std::memory_order_acq_rel);
 }
 
 void sweep(const std::shared_ptr<IoThread>& io, const std::function<void()>& also) {
   io->timer.expires_after(kSweepPeriod);
   io->timer.async_wait([io, also](const error_code& ec) {
+    io->sweeping = false;
     if (ec || io->shared->stopping) return;
     const std::vector<std::shared_ptr<Connection>> all(io->connections.begin(), io->connections.end());
     const int64_t now = now_ns();
@@ -325,6 +381,19 @@ void sweep(const std::shared_ptr<IoThread>& io, const std::function<void()>& als
     if (also) also();
     sweep(io, also);
   });
+  io->sweeping = true;
+}
+
+/// What there is no memory for is given up; the thread goes on.
+void run(const std::shared_ptr<IoThread>& io, const std::function<void()>& also) {
+  for (;;) try {
+      if (!io->sweeping && !io->shared->stopping) sweep(io, also);
+      io->context.run();
+      return;
+    } catch (const std::bad_alloc&) {
+      log_error("There was no memory for a connection; its request is given up");
+      std::this_thread::sleep_for(kSweepPeriod);
+    }
 }
 
 tcp::endpoint resolve(asio::io_context& context, const ListenOptions& options) {
@@ -376,34 +445,44 @@ struct HttpListener::Impl {
     error_code ignored;
     socket.set_option(tcp::no_delay(true), ignored);
     socket.non_blocking(true, ignored);
-    auto connection = std::make_shared<Connection>(io, std::move(socket));
+    std::shared_ptr<Connection> connection;
+    try {
+      connection = std::make_shared<Connection>(io, std::move(socket));
+    } catch (const std::bad_alloc&) {
+      shared->connections.fetch_sub(1);
+      return;
+    }
     const bool refuse = now_open > shared->options.max_connections;
-    asio::dispatch(io->context, [connection, refuse] { connection->start(refuse); });
+    asio::dispatch(io->context, [connection, refuse] { connection->guarded([&] { connection->start(refuse); }); });
   }
 
+  /// Lets in those who wait, some at a time; why no more are.
+  error_code accept_waiting() {
+    error_code ec;
+    for (int i = 0; i < kAcceptedAtOnce && !ec; ++i) {
+      const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
+      tcp::socket socket = acceptor->accept(io->context, ec);
+      if (!ec) admit(std::move(socket), io);
+      if (ec == asio::error::connection_aborted) ec.clear();
+    }
+    return ec == asio::error::would_block ? error_code() : ec;
+  }
+
+  // Not async_accept: what that has no memory for when a connection comes is lost without a word to its handler.
   void accept() {
-    accepting = true;
-    const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
-    acceptor->async_accept(io->context, [this, io](const error_code& ec, tcp::socket socket) {
+    acceptor->async_wait(tcp::acceptor::wait_read, [this](const error_code& ec) {
       accepting = false;
-      if (!acceptor->is_open() || shared->draining) return;
-      if (ec == asio::error::connection_aborted) return accept();
-      if (ec) return log_warning("No connection can be accepted now; raise the limit of open files: {}", ec.message());
-      admit(std::move(socket), io);
+      if (ec || !acceptor->is_open() || shared->draining) return;
+      if (const error_code why = accept_waiting())
+        return log_warning("No connection can be accepted now; raise the limit of open files: {}", why.message());
       accept();
     });
+    accepting = true;
   }
 
   void end_accepting() {
     if (!acceptor->is_open()) return;
-    // Those whom the kernel has already let in get their answer.
-    for (;;) {
-      const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
-      error_code ec;
-      tcp::socket socket = acceptor->accept(io->context, ec);
-      if (ec) break;
-      admit(std::move(socket), io);
-    }
+    accept_waiting();  // those whom the kernel has already let in get their answer
     error_code ignored;
     acceptor->close(ignored);
   }
@@ -431,7 +510,7 @@ void HttpListener::start() {
         if (!impl->accepting && !impl->shared->draining) impl->accept();
       };
     sweep(io, also);
-    io->thread = std::thread([io] { io->context.run(); });
+    io->thread = std::thread([io, also] { run(io, also); });
   }
 }
 
@@ -444,6 +523,11 @@ void HttpListener::drain() {
       const std::vector<std::shared_ptr<Connection>> all(io->connections.begin(), io->connections.end());
       for (const auto& connection : all) connection->sweep(now_ns());
     });
+}
+
+bool HttpListener::finish(int64_t until_ns) {
+  while (connections() > 0 && now_ns() < until_ns) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  return connections() == 0;
 }
 
 void HttpListener::stop() {

@@ -15,6 +15,7 @@ struct ListenOptions {
   int threads = 1;
   HttpLimits limits = {};
   int max_connections = 1024;
+  bool make_room = false;            ///< beyond these, the one that has waited longest for its request ends
   int64_t idle_timeout_ms = 60'000;  ///< between requests
   int64_t read_timeout_ms = 20'000;  ///< for a request to arrive whole, and between two steps of a response's way out
 };
@@ -30,6 +31,8 @@ class HttpListener {
   void start();
   /// Accepts no more; connections end after the response under way, idle ones at once.
   void drain();
+  /// After drain(): waits until the last connection has ended, or for `until_ns` (monotonic). True when it has.
+  bool finish(int64_t until_ns);
   /// Ends all connections; returns when every exchange has been answered.
   void stop();
   uint16_t port() const;

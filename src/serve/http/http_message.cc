@@ -109,6 +109,14 @@ HttpReply error_reply(int status, std::string_view message) {
   return reply;
 }
 
+HttpReply memory_reply() noexcept {
+  try {
+    return error_reply(503, "There is no memory for the request now; try again later");
+  } catch (const std::bad_alloc&) {
+    return {.status = 503, .content_type = {}};
+  }
+}
+
 std::string reply_head(const HttpReply& reply, uint64_t body_bytes, std::string_view connection) {
   fmt::basic_memory_buffer<char, 512> out;
   const auto end = std::back_inserter(out);

@@ -43,6 +43,8 @@ struct HttpReply {
 
 /// {"error": message}; 503 comes with Retry-After.
 HttpReply error_reply(int status, std::string_view message);
+/// 503 for want of memory; without a body where there is none even for that.
+HttpReply memory_reply() noexcept;
 /// The status line and all headers up to the empty line.
 std::string reply_head(const HttpReply& reply, uint64_t body_bytes, std::string_view connection);
 /// `text` as a JSON string with its quotes; bytes that are no UTF-8 become U+FFFD.

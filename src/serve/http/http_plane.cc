@@ -1,12 +1,16 @@
 // What the data plane answers: routes of the Open Inference Protocol v2 over REST with Triton's extensions, and
-// POST /predict. Everything but inference and loading is answered on the connection's thread.
+// POST /predict. Everything but inference, loading and pictures is answered on the connection's thread. Pictures are
+// decoded by threads of their own, for one of them may take a second.
 #include "serve/http/http_plane.h"
 
 #include <algorithm>
+#include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <charconv>
+#include <exception>
 #include <functional>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -14,6 +18,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "serve/http/admin_client.h"
+#include "serve/http/form_data.h"
 #include "serve/http/http_listener.h"
 #include "serve/http/infer_codec.h"
 #include "serve/http/model_json.h"
@@ -26,6 +32,9 @@ namespace {
 
 using nlohmann::ordered_json;
 using Segments = std::vector<std::string>;
+
+constexpr int kPictureThreads = 2, kMaxWaitingPictures = 64;
+constexpr int64_t kMaxShownElements = 4096;  ///< of the outputs that /predict answers with as numbers
 
 template <typename Json>
 HttpReply json_reply(const Json& json) {
@@ -43,8 +52,10 @@ HttpReply response_error(const InferResponse& response) {
   return reply;
 }
 
-/// A request that never reached its version's queue counts as one of its errors all the same.
+/// A request that never reached its version's queue counts as one of its errors all the same: as its caller's, unless
+/// the server is full or lacks memory.
 void count_refused(const Target& target, ErrorCode code) {
+  if (code != ErrorCode::kOverloaded && code != ErrorCode::kOutOfMemory) code = ErrorCode::kInvalidArgument;
   VariantMetrics& metrics = target.version->metrics().variants[static_cast<size_t>(target.variant)];
   metrics.requests.fetch_add(1, std::memory_order_relaxed);
   metrics.errors[static_cast<size_t>(code)].fetch_add(1, std::memory_order_relaxed);
@@ -57,16 +68,23 @@ std::string version_headers(int64_t version, Variant variant) {
 /// Answers from a computing thread, where nothing may be thrown.
 template <typename Make>
 void answer(HttpExchange& exchange, Make make) noexcept {
-  HttpReply reply;
+  const auto guarded = [&]() -> HttpReply {
+    try {
+      return make();
+    } catch (const Error& error) {
+      return reply_of(error);
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
+      log_error("A response could not be written: {}", error.what());
+      return error_reply(500, "The response could not be written; see the server's log");
+    }
+  };
   try {
-    reply = make();
-  } catch (const Error& error) {
-    reply = reply_of(error);
-  } catch (const std::exception& error) {
-    log_error("A response could not be written: {}", error.what());
-    reply = error_reply(500, "The response could not be written; see the server's log");
+    exchange.respond(guarded());
+  } catch (const std::bad_alloc&) {
+    exchange.respond(memory_reply());
   }
-  exchange.respond(std::move(reply));
 }
 
 std::optional<size_t> json_bytes(const HttpRequest& http) {
@@ -92,6 +110,35 @@ std::string_view sticky_header(const HttpRequest& http, const Target& target) {
 void assign(const Server& server, std::string_view model, Target& target, const InferRequest& request) {
   if (target.variant == Variant::kPinned || request.sticky.empty()) return;
   target = server.target(model, {}, request.sticky);
+}
+
+/// A classifier's best classes; of another model the outputs, as in an infer response. Of large ones the names and
+/// shapes, and where they are to be had.
+ordered_json prediction_json(const Prediction& prediction) {
+  const InferResponse& response = prediction.response;
+  ordered_json json{{"model", response.model}, {"version", response.version}};
+  if (!prediction.top.empty()) {
+    ordered_json top = ordered_json::array();
+    for (const ClassConfidence& c : prediction.top)
+      top.push_back({{"class", c.index}, {"label", c.label}, {"confidence", c.confidence}});
+    json["label"] = top[0]["label"];
+    json["class"] = top[0]["class"];
+    json["confidence"] = top[0]["confidence"];
+    json["top"] = std::move(top);
+  } else {
+    int64_t elements = 0;
+    for (const WireTensor& t : response.outputs) elements += element_count(t.dims);
+    if (elements <= kMaxShownElements) {
+      json["outputs"] = ordered_json::parse(encode_infer(response, {}).json).at("outputs");
+    } else {
+      for (const WireTensor& t : response.outputs)
+        json["outputs"].push_back({{"name", t.name}, {"datatype", datatype_name(t.dtype)}, {"shape", t.dims}});
+      json["data"] =
+          fmt::format("POST /v2/models/{}/versions/{}/infer", percent_encode(response.model), response.version);
+    }
+  }
+  if (!response.id.empty()) json["id"] = response.id;
+  return json;
 }
 
 std::string query_value(const RequestTarget& target, const char* key) {
@@ -145,6 +192,8 @@ struct HttpPlane::Impl {
   void get(HttpExchange& exchange, const std::function<HttpReply()>& make);
   void infer(std::shared_ptr<HttpExchange> exchange, const std::string& model, const std::string& version);
   void predict_picture(std::shared_ptr<HttpExchange> exchange, const RequestTarget& target);
+  void answer_picture(const std::shared_ptr<HttpExchange>& exchange, const Target& target,
+                      InferRequest&& request) noexcept;
   void repository_index(HttpExchange& exchange);
   void change_repository(std::shared_ptr<HttpExchange> exchange, const std::string& model, bool load);
   bool post_only(HttpExchange& exchange);
@@ -152,6 +201,8 @@ struct HttpPlane::Impl {
   Server& server;
   std::string admin_token;
   boost::asio::thread_pool control{1};  // loads and unloads
+  boost::asio::thread_pool pictures{kPictureThreads};
+  std::atomic<int> waiting_pictures{0};
   HttpListener listener;
 };
 
@@ -222,8 +273,11 @@ void HttpPlane::Impl::infer(std::shared_ptr<HttpExchange> exchange, const std::s
   try {
     // By what the live version takes: where a candidate takes less, that is its fault and shows when it is asked.
     decoded = decode_infer(http.body, json_bytes(http), http.body_owner, target.live ? *target.live : *target.version);
-  } catch (const Error&) {
-    count_refused(target, ErrorCode::kInvalidArgument);  // whatever it is, the version has no part in it
+  } catch (const Error& error) {
+    count_refused(target, error.code());
+    throw;
+  } catch (const std::bad_alloc&) {
+    count_refused(target, ErrorCode::kOutOfMemory);
     throw;
   }
   InferRequest& request = decoded.request;
@@ -265,38 +319,56 @@ void HttpPlane::Impl::predict_picture(std::shared_ptr<HttpExchange> exchange, co
   request.sticky = sticky_header(http, target);
   if (request.sticky.empty()) request.sticky = request.id;
   assign(server, model, target, request);
+  if (waiting_pictures.fetch_add(1) >= kMaxWaitingPictures) {
+    waiting_pictures.fetch_sub(1);
+    count_refused(target, ErrorCode::kOverloaded);
+    fail(ErrorCode::kOverloaded, "Too many pictures wait to be decoded; retry later ({} do)", kMaxWaitingPictures);
+  }
   try {
+    boost::asio::post(pictures, [this, exchange = std::move(exchange), target = std::move(target),
+                                 request = std::move(request)]() mutable noexcept {
+      answer_picture(exchange, target, std::move(request));
+      waiting_pictures.fetch_sub(1);
+    });
+  } catch (const std::bad_alloc&) {
+    waiting_pictures.fetch_sub(1);
+    throw;
+  }
+}
+
+void HttpPlane::Impl::answer_picture(const std::shared_ptr<HttpExchange>& exchange, const Target& target,
+                                     InferRequest&& request) noexcept {
+  std::exception_ptr failure;
+  try {
+    const HttpRequest& http = exchange->request();
     std::vector<std::byte> decoded;
     std::span<const std::byte> picture = http.body;
     const auto first = std::find_if(picture.begin(), picture.end(), [](std::byte b) { return b > std::byte{' '}; });
-    if (first != picture.end() && *first == std::byte{'{'}) {
+    if (const auto file = form_file(http.header("content-type"), http.body)) {
+      picture = *file;
+    } else if (first != picture.end() && *first == std::byte{'{'}) {
       decoded = decode_predict(picture);
       picture = decoded;
     }
-    predict(server, target, picture, std::move(request), [exchange, variant = target.variant](Prediction&& prediction) {
-      answer(*exchange, [&] {
-        const InferResponse& response = prediction.response;
-        if (response.error) return response_error(response);
-        ordered_json top = ordered_json::array();
-        for (const ClassConfidence& c : prediction.top)
-          top.push_back({{"class", c.index}, {"label", c.label}, {"confidence", c.confidence}});
-        ordered_json json{{"model", response.model}, {"version", response.version}};
-        if (!top.empty()) {
-          json["label"] = top[0]["label"];
-          json["class"] = top[0]["class"];
-          json["confidence"] = top[0]["confidence"];
-        }
-        json["top"] = std::move(top);
-        if (!response.id.empty()) json["id"] = response.id;
-        HttpReply reply = json_reply(json);
-        reply.headers = version_headers(response.version, variant);
-        return reply;
-      });
-    });
+    return predict(server, target, picture, std::move(request),
+                   [exchange, variant = target.variant](Prediction&& prediction) {
+                     answer(*exchange, [&] {
+                       if (prediction.response.error) return response_error(prediction.response);
+                       HttpReply reply = json_reply(prediction_json(prediction));
+                       reply.headers = version_headers(prediction.response.version, variant);
+                       return reply;
+                     });
+                   });
   } catch (const Error& error) {
     count_refused(target, error.code());
-    throw;
+    failure = std::current_exception();
+  } catch (const std::bad_alloc&) {
+    count_refused(target, ErrorCode::kOutOfMemory);
+    failure = std::current_exception();
+  } catch (const std::exception&) {
+    failure = std::current_exception();
   }
+  answer(*exchange, [&]() -> HttpReply { std::rethrow_exception(failure); });
 }
 
 void HttpPlane::Impl::repository_index(HttpExchange& exchange) {
@@ -339,9 +411,11 @@ HttpPlane::HttpPlane(Server& server, HttpOptions options) : impl_(new Impl(serve
 HttpPlane::~HttpPlane() { stop(); }
 void HttpPlane::start() { impl_->listener.start(); }
 void HttpPlane::drain() { impl_->listener.drain(); }
+bool HttpPlane::finish(int64_t until_ns) { return impl_->listener.finish(until_ns); }
 void HttpPlane::stop() {
   impl_->listener.stop();
   impl_->control.join();
+  impl_->pictures.join();
 }
 uint16_t HttpPlane::port() const { return impl_->listener.port(); }
 

@@ -26,8 +26,10 @@ class HttpPlane {
   HttpPlane(Server& server, HttpOptions options);
   ~HttpPlane();
   void start();
-  /// Accepts no more; connections end after the response under way. `stop` ends what is left.
+  /// Accepts no more; requests that have begun to arrive are answered, then their connections end.
   void drain();
+  /// After drain(): waits for them, or for `until_ns` (monotonic). True when all have ended; `stop` ends what is left.
+  bool finish(int64_t until_ns);
   void stop();
   uint16_t port() const;
 

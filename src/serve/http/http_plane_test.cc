@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "data/image.h"
 #include "serve/http/http_testing.h"
 #include "serve/serve_testing.h"
 
@@ -173,6 +174,84 @@ TEST(HttpPlane, PicturesArePredicted) {
   EXPECT_EQ(client.get("/predict").status, 405);
 }
 
+TEST(HttpPlane, PicturesComeAsFormsToo) {
+  Plane plane({picture_model()});
+  TestClient client(plane.port());
+  const auto png = read_file(SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/rgb.png");
+  const std::string bytes(reinterpret_cast<const char*>(png.data()), png.size());
+  const std::string form =
+      "--b\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nhello\r\n--b\r\nContent-Disposition: form-data; "
+      "name=\"file\"; filename=\"rgb.png\"\r\nContent-Type: image/png\r\n\r\n" +
+      bytes + "\r\n--b--\r\n";
+  const TestResponse sent = client.post("/predict", form, "Content-Type: multipart/form-data; boundary=b\r\n");
+  EXPECT_EQ(sent.status, 200) << sent.body;
+  EXPECT_EQ(sent.body, client.post("/predict", bytes).body);
+  EXPECT_EQ(client.post("/predict", form, "Content-Type: multipart/form-data; boundary=c\r\n").status, 400);
+  EXPECT_EQ(client.post("/predict", form, "Content-Type: multipart/form-data\r\n").status, 400);
+  EXPECT_EQ(snapshot(plane.server->versions("")[0]->metrics().variants[0]).faults(), 0);
+}
+
+TEST(HttpPlane, OfAModelThatIsNoClassifierThereAreTheOutputs) {
+  for (const int64_t side : {8, 64}) {
+    Graph g = identity_graph(DType::kFloat32, Shape({Dim("N"), Dim(3), Dim(side), Dim(side)}));
+    ModelConfig config;
+    config.preprocess = Preprocess{.resize_width = side, .resize_height = side};
+    Plane plane({make_version(std::move(g), "m/1", 1, config)});
+    TestClient client(plane.port());
+    const auto png = read_file(SLIPWAY_SOURCE_DIR "/tests/corpus/image_fuzz/rgb.png");
+    const TestResponse r =
+        client.post("/predict?id=p", std::string(reinterpret_cast<const char*>(png.data()), png.size()));
+    ASSERT_EQ(r.status, 200) << r.body;
+    const json answer = json::parse(r.body);
+    EXPECT_FALSE(answer.contains("top"));
+    EXPECT_EQ(answer.at("id"), "p");
+    const json& y = answer.at("outputs").at(0);
+    EXPECT_EQ(y.at("name"), "y");
+    EXPECT_EQ(y.at("datatype"), "FP32");
+    EXPECT_EQ(y.at("shape"), json({1, 3, side, side}));
+    if (side == 8) {
+      EXPECT_EQ(y.at("data").size(), 192u);
+    } else {
+      EXPECT_FALSE(y.contains("data"));
+      EXPECT_NE(answer.at("data").get<std::string>().find("/v2/models/m%2F1/versions/1/infer"), std::string::npos);
+    }
+  }
+}
+
+TEST(HttpPlane, PicturesHoldNoConnectionUp) {
+  Plane plane({picture_model()});
+  const std::vector<std::byte> png = encode_png({3000, 3000, 3, std::vector<uint8_t>(27'000'000, 9)});
+  const std::string bytes(reinterpret_cast<const char*>(png.data()), png.size());
+  std::vector<std::unique_ptr<TestClient>> callers;
+  for (int i = 0; i < 6; ++i) {
+    callers.push_back(std::make_unique<TestClient>(plane.port()));
+    callers.back()->send(fmt::format("POST /predict HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", bytes.size(), bytes));
+  }
+  TestClient other(plane.port());
+  EXPECT_EQ(other.get("/v2/health/live").status, 200);
+  EXPECT_LT(plane.server->versions("")[0]->metrics().variants[0].requests, 6) << "the pictures were waited for";
+  for (const auto& caller : callers) EXPECT_EQ(caller->receive().status, 200);
+}
+
+TEST(HttpPlane, TooManyPicturesAreRefused) {
+  Plane plane({picture_model()});
+  const std::vector<std::byte> png = encode_png({3000, 3000, 3, std::vector<uint8_t>(27'000'000, 9)});
+  const std::string bytes(reinterpret_cast<const char*>(png.data()), png.size());
+  std::vector<std::unique_ptr<TestClient>> callers;
+  for (int i = 0; i < 80; ++i) {
+    callers.push_back(std::make_unique<TestClient>(plane.port()));
+    callers.back()->send(fmt::format("POST /predict HTTP/1.1\r\nContent-Length: {}\r\n\r\n{}", bytes.size(), bytes));
+  }
+  int answered = 0, refused = 0;
+  for (const auto& caller : callers) {
+    const int status = caller->receive().status;
+    answered += status == 200;
+    refused += status == 503;
+  }
+  EXPECT_EQ(answered + refused, 80);
+  EXPECT_GE(answered, 64);
+}
+
 TEST(HttpPlane, DeadlinesAndFullQueuesAreSaid) {
   ModelConfig config;
   config.batching = {.max_rows = 1, .max_queue = 1};
@@ -289,6 +368,32 @@ TEST(HttpPlane, DrainingUnderLoadFailsNobody) {
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(wrong, 0);
   EXPECT_TRUE(plane.server->drain(10'000));
+  plane.http.stop();
+}
+
+TEST(HttpPlane, DrainingFinishesWhatHasBegunToArriveOrToLeave) {
+  Plane plane({make_version(scaling_graph(2))});
+  std::string head;
+  const std::string large = binary_request(std::vector<float>(4'000'000, 1.5f), head);
+  TestClient arriving(plane.port()), leaving(plane.port(), 4096), idle(plane.port()), used(plane.port());
+  EXPECT_EQ(used.get("/v2/health/live").status, 200);
+  arriving.send(fmt::format("POST /v2/models/m/infer HTTP/1.1\r\nContent-Length: {}\r\n\r\n", kInfer.size()));
+  arriving.send(kInfer.substr(0, 20));
+  leaving.send(
+      fmt::format("POST /v2/models/m/infer HTTP/1.1\r\n{}Content-Length: {}\r\n\r\n", json_length(head), large.size()));
+  leaving.send(large);
+  while (plane.server->versions("m")[0]->metrics().variants[0].requests < 1) std::this_thread::yield();
+  plane.http.drain();
+  EXPECT_TRUE(used.ended());
+  EXPECT_TRUE(idle.ended()) << "it never asked";
+  EXPECT_FALSE(plane.http.finish(now_ns())) << "two requests are under way";
+  arriving.send(kInfer.substr(20));
+  EXPECT_EQ(arriving.receive().status, 200);
+  const TestResponse whole = leaving.receive();
+  EXPECT_EQ(whole.status, 200);
+  EXPECT_GT(whole.body.size(), 16'000'000u);
+  EXPECT_TRUE(plane.http.finish(now_ns() + 20'000'000'000));
+  EXPECT_EQ(TestClient(plane.port()).get("/v2").status, 0);
   plane.http.stop();
 }
 

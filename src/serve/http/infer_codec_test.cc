@@ -20,9 +20,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr DType kTypes[] = {DType::kBool,     DType::kUint8,   DType::kUint16,  DType::kUint32, DType::kUint64,
-                            DType::kInt8,     DType::kInt16,   DType::kInt32,   DType::kInt64,  DType::kFloat16,
-                            DType::kBfloat16, DType::kFloat32, DType::kFloat64, DType::kString};
+constexpr DType kJsonTypes[] = {DType::kBool,     DType::kUint8,   DType::kUint16,  DType::kUint32, DType::kUint64,
+                                DType::kInt8,     DType::kInt16,   DType::kInt32,   DType::kInt64,  DType::kFloat16,
+                                DType::kBfloat16, DType::kFloat32, DType::kFloat64, DType::kString};
 
 std::shared_ptr<ModelVersion> version_of(Graph graph, const std::string& sticky = "") {
   VersionSource source{.model = "m", .graph = std::move(graph)};
@@ -104,7 +104,7 @@ json nested(const json& flat, const Dims& dims, size_t axis, size_t& at) {
 TEST(InferCodec, EveryTypeIsTheSameAsJsonFlatNestedAndBinary) {
   Random random(1);
   for (int round = 0; round < 40; ++round)
-    for (const DType dtype : kTypes) {
+    for (const DType dtype : kJsonTypes) {
       Dims dims;
       for (uint64_t i = random.below(4); i > 0; --i) dims.push_back(static_cast<int64_t>(random.below(5)));
       const Tensor tensor = random_tensor(dtype, dims, random);
