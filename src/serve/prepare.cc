@@ -166,7 +166,7 @@ std::string ask_to_prepare(const ServerOptions& options, const json& job, const 
 void open_plans(const json& plans, uint64_t needed, VersionSource& source) {
   const uint64_t free = free_memory_bytes();
   if (free > 0 && needed > free)
-    fail(ErrorCode::kOverloaded,
+    fail(ErrorCode::kOutOfMemory,
          "There is not enough memory left to serve it beside the others: it takes {} MiB, {} MiB are free",
          needed >> 20, free >> 20);
   for (const json& plan : plans) {

@@ -13,7 +13,7 @@ namespace slipway {
 /// came of it. So a model that crashes, hangs or eats memory is refused, and whatever else is served goes on. Nothing
 /// when bytes, report and configuration are those of `loaded`. `keep_going` is asked ten times a second. Fails as
 /// read_version() does; with kUnsupported when the process dies or needs more memory than it may have, kDeadline when
-/// it takes too long, kInterrupted when it is not to go on, kOverloaded when what it made does not fit into memory.
+/// it takes too long, kInterrupted when it is not to go on, kOutOfMemory when what it made does not fit into memory.
 std::optional<VersionSource> prepare_version(const ServerOptions& options, const std::string& model, int64_t version,
                                              const VersionSource* loaded, const std::function<bool()>& keep_going);
 

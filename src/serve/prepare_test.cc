@@ -167,6 +167,18 @@ TEST_F(Preparation, AModelThatEatsMemoryIsRefusedWhileAnotherAnswers) {
   EXPECT_NE(why.find("700 MiB are allowed"), std::string::npos) << why;
 }
 
+TEST_F(Preparation, WantOfMemoryInTheServersOwnProcessCostsThatLoad) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "it aborts where malloc would refuse";
+#endif
+  program_ = "";
+  std::string more = kEatsMemory;
+  more.replace(more.find("200000, 100000"), 14, "2000000, 1000000");  // terabytes
+  publish("eats", parse_text(more));
+  const std::string why = refusal_beside_traffic("eats", ErrorCode::kUnsupported);
+  EXPECT_NE(why.find("more memory than it may have"), std::string::npos) << why;
+}
+
 TEST_F(Preparation, ACrashIsARefusalWhileAnotherModelAnswers) {
   publish("crashes", scaling_graph(3));
   const std::string script =

@@ -251,7 +251,7 @@ void Server::Impl::load_version(const std::string& model, int64_t number) {
       refuse(error.what());
     throw;
   } catch (const std::bad_alloc&) {
-    const Error error(ErrorCode::kOverloaded, "There is not enough memory left to load it beside the others.");
+    const Error error(ErrorCode::kOutOfMemory, "There is not enough memory left to load it beside the others.");
     refuse(error.what());
     throw error;
   } catch (const std::exception& error) {
