@@ -186,8 +186,9 @@ std::optional<VersionSource> prepare_version(const ServerOptions& options, const
   ModelConfig config;
   if (text) config = parse_model_config(*text, model_config_path(options.repository, model));
   const Scratch scratch;
-  const uint64_t limit =
-      config.prepare.memory_mib > 0 ? static_cast<uint64_t>(config.prepare.memory_mib) << 20 : free_memory_bytes() / 2;
+  const uint64_t limit = options.program.empty()         ? 0
+                         : config.prepare.memory_mib > 0 ? static_cast<uint64_t>(config.prepare.memory_mib) << 20
+                                                         : free_memory_bytes() / 2;
   json job = {
       {"repository", options.repository}, {"model", model},       {"version", version},   {"cache", options.cache_dir},
       {"scratch", scratch.path()},        {"tune", options.tune}, {"memory_bytes", limit}};

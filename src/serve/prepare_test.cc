@@ -173,7 +173,7 @@ TEST_F(Preparation, WantOfMemoryInTheServersOwnProcessCostsThatLoad) {
 #endif
   program_ = "";
   std::string more = kEatsMemory;
-  more.replace(more.find("200000, 100000"), 14, "2000000, 1000000");  // terabytes
+  more.replace(more.find("200000, 100000"), 14, "500000, 500000");  // a terabyte
   publish("eats", parse_text(more));
   const std::string why = refusal_beside_traffic("eats", ErrorCode::kUnsupported);
   EXPECT_NE(why.find("more memory than it may have"), std::string::npos) << why;
