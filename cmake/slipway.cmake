@@ -4,7 +4,7 @@ add_library(slipway_options INTERFACE)
 target_compile_options(slipway_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Werror -Wno-missing-field-initializers)
 target_include_directories(slipway_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_compile_definitions(slipway_options INTERFACE SLIPWAY_VERSION="${PROJECT_VERSION}"
-  $<$<BOOL:${SLIPWAY_CHECKED}>:SLIPWAY_CHECKED=1> $<$<BOOL:${SLIPWAY_STD_THREADS}>:SLIPWAY_STD_THREADS=1>)
+  $<$<BOOL:${SLIPWAY_STD_THREADS}>:SLIPWAY_STD_THREADS=1>)
 
 # Compiles a target's files a dozen at a time. Names in their anonymous namespaces must differ within a folder; where it is
 # natural that they do not (a kernel's `run`, a tactic's `propose`), files stay on their own.

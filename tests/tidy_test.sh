@@ -35,7 +35,7 @@ for header in $(git ls-files 'src/*.h'); do grep -q '^#pragma once' "$header" ||
 for file in $(git ls-files 'src/*_avx2.cc' 'src/*_avx512*.cc'); do
   grep -nE '^#include <' "$file" | grep -vE '<(immintrin|stdint|stddef|string|math|float)\.h>|<c(stdint|stddef|string|math)>' && complain "$file includes more than intrinsics and C headers"
 done
-for build in build/release build/dev; do
+for build in build/release; do
   [ -d "$build" ] || continue
   while IFS= read -r object; do
     weak=$(nm -C "$object" | grep -E ' [WVu] ' || true)

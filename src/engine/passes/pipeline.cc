@@ -98,14 +98,11 @@ class Runner {
     const int64_t start_ns = now_ns();
     const size_t before = graph_.node_count();
     const bool changed = pass.run(graph_, options_.context);
-    if (changed) infer_shapes(graph_);
+    if (changed) infer_shapes(graph_), verify(graph_);
     if (report.nodes_before == 0) report.nodes_before = report.nodes_after = before;
     report.nodes_after = report.nodes_after + graph_.node_count() - before;
     report.changed |= changed;
     report.time_ms += static_cast<double>(now_ns() - start_ns) / 1e6;
-#ifdef SLIPWAY_CHECKED
-    verify(graph_);
-#endif
     if (changed) ++changes_;
     if (changed && !options_.dump_folder.empty())
       write_file(join_path(options_.dump_folder, fmt::format("{:03}_{}.txt", changes_, pass.name)),

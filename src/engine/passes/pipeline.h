@@ -38,8 +38,7 @@ struct PipelineOptions {
   PassContext context = {};
 };
 
-/// Runs the list to a fixed point (bounded), verifying after each pass in checked builds, inferring shapes after each
-/// change.
+/// Runs the list to a fixed point (bounded), inferring shapes and verifying the graph after each change.
 std::vector<PassReport> run_passes(Graph& graph, const PipelineOptions& options = {});
 
 }  // namespace slipway
