@@ -50,7 +50,7 @@ constexpr int64_t kKeepMemoryNs = 1'000'000'000;  // an idle connection keeps it
 constexpr int kRefusedConnections = 64;           // over the limit, these still hear why
 constexpr size_t kPackBytes = 1024;               // smaller responses are not packed
 constexpr size_t kPartsPerCall = 64;
-constexpr int kAcceptedAtOnce = 4096;
+constexpr int kAcceptedAtOnce = 16;  // so that those who have to go can, in between
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 class Connection;
@@ -85,7 +85,7 @@ class Connection final : public HttpExchange, public std::enable_shared_from_thi
   void end();
   template <typename Step>
   void guarded(Step step);
-  /// Since when it has waited for a request, or for the rest of one; what is being answered does not wait.
+  /// Since when it has waited for a request, or for the rest of one; what is being answered or ends does not wait.
   int64_t waits_since_ns() const;
 
   const HttpRequest& request() const override { return reader_.request(); }
@@ -141,7 +141,7 @@ void Connection::guarded(Step step) {
 }
 
 int64_t Connection::waits_since_ns() const {
-  if (state_.load(std::memory_order_acquire) & (kBusy | kClosing)) return kNever;
+  if (at_eof_ || (state_.load(std::memory_order_acquire) & (kBusy | kClosing))) return kNever;
   return request_began_ns_ != 0 ? request_began_ns_ : answered_ns_.load(std::memory_order_relaxed);
 }
 
@@ -456,10 +456,10 @@ struct HttpListener::Impl {
     asio::dispatch(io->context, [connection, refuse] { connection->guarded([&] { connection->start(refuse); }); });
   }
 
-  /// Lets in those who wait, some at a time; why no more are.
-  error_code accept_waiting() {
+  /// Lets in those who wait; why no more are.
+  error_code accept_waiting(int most) {
     error_code ec;
-    for (int i = 0; i < kAcceptedAtOnce && !ec; ++i) {
+    for (int i = 0; i < most && !ec; ++i) {
       const std::shared_ptr<IoThread>& io = threads[next_thread++ % threads.size()];
       tcp::socket socket = acceptor->accept(io->context, ec);
       if (!ec) admit(std::move(socket), io);
@@ -473,7 +473,7 @@ struct HttpListener::Impl {
     acceptor->async_wait(tcp::acceptor::wait_read, [this](const error_code& ec) {
       accepting = false;
       if (ec || !acceptor->is_open() || shared->draining) return;
-      if (const error_code why = accept_waiting())
+      if (const error_code why = accept_waiting(kAcceptedAtOnce))
         return log_warning("No connection can be accepted now; raise the limit of open files: {}", why.message());
       accept();
     });
@@ -482,7 +482,7 @@ struct HttpListener::Impl {
 
   void end_accepting() {
     if (!acceptor->is_open()) return;
-    accept_waiting();  // those whom the kernel has already let in get their answer
+    accept_waiting(SOMAXCONN);  // those whom the kernel has already let in get their answer
     error_code ignored;
     acceptor->close(ignored);
   }

@@ -71,7 +71,7 @@ std::string refusal(const std::string& text, std::optional<size_t> header = std:
   return "accepted: " + text.substr(0, 200);
 }
 
-Tensor random_tensor(DType dtype, const Dims& dims, Random& random) {
+Tensor any_tensor(DType dtype, const Dims& dims, Random& random) {
   const auto elements = static_cast<size_t>(element_count(dims));
   if (dtype == DType::kString) {
     std::vector<std::string> texts(elements);
@@ -107,7 +107,7 @@ TEST(InferCodec, EveryTypeIsTheSameAsJsonFlatNestedAndBinary) {
     for (const DType dtype : kJsonTypes) {
       Dims dims;
       for (uint64_t i = random.below(4); i > 0; --i) dims.push_back(static_cast<int64_t>(random.below(5)));
-      const Tensor tensor = random_tensor(dtype, dims, random);
+      const Tensor tensor = any_tensor(dtype, dims, random);
       InferResponse response{.model = "m", .version = 3};
       response.outputs = {wire_of("x", tensor, response.owner)};
       const std::string expected = bytes_of(response.outputs[0]);
@@ -387,7 +387,7 @@ TEST(InferCodec, StringsThatAreNoTextGoOutBinaryOnly) {
 
 TEST(InferCodec, LongTensorsGrowTheText) {
   Random random(5);
-  const Tensor tensor = random_tensor(DType::kFloat32, {3, 7001}, random);
+  const Tensor tensor = any_tensor(DType::kFloat32, {3, 7001}, random);
   InferResponse response{.model = "m", .version = 1};
   response.outputs = {wire_of("x", tensor, response.owner)};
   const std::string text = R"({"inputs":)" + json::parse(encode_infer(response, {}).json)["outputs"].dump() + "}";
