@@ -32,8 +32,6 @@
 namespace slipway {
 namespace {
 
-using nlohmann::json;
-
 constexpr int64_t kEndNs = 1'000'000'000;  ///< for threads to end, after the requests under way had their time
 
 struct ServeFlags {
@@ -87,10 +85,11 @@ std::string journal_path(const ServeFlags& o, const std::string& cache_dir) {
   }
 }
 
-json models_json(const Server& server) {
-  json models = json::array();
+nlohmann::json models_json(const Server& server) {
+  nlohmann::json models = nlohmann::json::array();
   for (const IndexEntry& entry : server.index()) {
-    json m = {{"model", entry.model}, {"version", entry.version}, {"state", entry.state}, {"reason", entry.reason}};
+    nlohmann::json m = {
+        {"model", entry.model}, {"version", entry.version}, {"state", entry.state}, {"reason", entry.reason}};
     for (const auto& version : server.versions(entry.model))
       if (version->version() == entry.version) {
         m["proof"] = to_string(version->source().proof);
@@ -103,7 +102,7 @@ json models_json(const Server& server) {
 
 void print_models(const Server& server) {
   Table table({"model", "version", "state", "proof", "traffic", "why"});
-  for (const json& m : models_json(server))
+  for (const nlohmann::json& m : models_json(server))
     table.add({m["model"], std::to_string(m["version"].get<int64_t>()), m["state"], m.value("proof", "-"),
                m.value("live", false) ? "live" : "-", m["reason"].get<std::string>().substr(0, 90)});
   table.print();
@@ -112,7 +111,8 @@ void print_models(const Server& server) {
 /// Where `slipway ship` finds the server of a repository; gone with the server.
 class ServerFile {
  public:
-  ServerFile(const std::string& repository, const json& about) : path_(join_path(repository, ".slipway/server.json")) {
+  ServerFile(const std::string& repository, const nlohmann::json& about)
+      : path_(join_path(repository, ".slipway/server.json")) {
     try {
       write_file(path_, std::string_view(about.dump()));
     } catch (const Error&) {
@@ -123,8 +123,8 @@ class ServerFile {
     if (!path_.empty()) unlink(path_.c_str());
   }
   /// Ends the process then, whatever still runs: a computation or a load can't be broken off.
-  void leave_by(int64_t at_ns) const {
-    std::thread([path = path_, at_ns] {
+  static void leave_by(int64_t at_ns, const std::optional<ServerFile>& file) {
+    std::thread([path = file ? file->path_ : "", at_ns] {
       std::this_thread::sleep_for(std::chrono::nanoseconds(at_ns - now_ns()));
       log_warning("Not everything ended in time; the process ends without it.");
       if (!path.empty()) unlink(path.c_str());
@@ -186,8 +186,8 @@ void serve(ServeFlags o) {
   rollouts.adopt();
   std::optional<ServerFile> file;
   if (!interrupted()) {
-    json about = {{"pid", getpid()},          {"host", o.http.host},        {"http_port", http.port()},
-                  {"grpc_port", grpc.port()}, {"admin_host", o.admin_host}, {"admin_port", admin.port()}};
+    nlohmann::json about = {{"pid", getpid()},          {"host", o.http.host},        {"http_port", http.port()},
+                            {"grpc_port", grpc.port()}, {"admin_host", o.admin_host}, {"admin_port", admin.port()}};
     file.emplace(o.repository, about);
     if (o.json) {
       about["models"] = models_json(server);
@@ -204,7 +204,7 @@ void serve(ServeFlags o) {
   log_info("Shutting down: {} requests under way", server.in_flight());
   const int64_t until_ns = now_ns() + o.drain_timeout_s * 1'000'000'000;
   const auto left_ms = [&] { return std::max<int64_t>(until_ns - now_ns(), 0) / 1'000'000; };
-  file.leave_by(until_ns + kEndNs);
+  ServerFile::leave_by(until_ns + kEndNs, file);
   http.drain();
   grpc.stop(left_ms());
   if (!http.finish(until_ns) || !server.drain(left_ms())) log_warning("Some requests were not answered in time.");
