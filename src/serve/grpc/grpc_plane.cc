@@ -12,6 +12,7 @@
 #include <cstdlib>
 
 #include "serve/grpc/calls.h"
+#include "serve/grpc/credentials.h"
 
 namespace slipway {
 namespace {
@@ -34,6 +35,7 @@ void prepare_grpc() {
 
 struct GrpcPlane::Impl {
   CallContext context;
+  std::shared_ptr<grpc::ServerCredentials> credentials;  ///< the server asks them for certificates
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
@@ -56,7 +58,8 @@ GrpcPlane::GrpcPlane(Server& server, GrpcOptions options)
   grpc::ResourceQuota quota("slipway");
   quota.Resize((size_t{64} << 20) + kQuotaMessages * static_cast<size_t>(limit));
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &impl_->port);
+  impl_->credentials = server_credentials(o.tls);
+  builder.AddListeningPort(address, impl_->credentials, &impl_->port);
   builder.SetMaxReceiveMessageSize(limit).SetMaxSendMessageSize(-1).SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0)
       .AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentStreams)
