@@ -132,6 +132,18 @@ bool file_exists(const std::string& path) {
   return fs::is_regular_file(path, error);
 }
 
+std::string real_path(const std::string& path) {
+  char* resolved = ::realpath(path.c_str(), nullptr);
+  std::string real = resolved == nullptr ? "" : resolved;
+  std::free(resolved);
+  return real;
+}
+
+bool lies_in(const std::string& path, const std::string& folder) {
+  const std::string root = real_path(folder);
+  return !root.empty() && real_path(path).starts_with(root == "/" ? root : root + "/");
+}
+
 bool is_folder(const std::string& path) {
   std::error_code error;
   return fs::is_directory(path, error);

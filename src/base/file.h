@@ -54,6 +54,10 @@ void require_writable(const std::string& path);
 bool file_exists(const std::string& path);
 /// Whether both paths name one file, however they are spelled; it need not exist.
 bool is_same_file(const std::string& a, const std::string& b);
+/// The path without symbolic links; empty when nothing is there.
+std::string real_path(const std::string& path);
+/// Whether something is there, and, wherever symbolic links lead, within the folder.
+bool lies_in(const std::string& path, const std::string& folder);
 bool is_folder(const std::string& path);
 uint64_t file_bytes(const std::string& path);
 void make_folders(const std::string& path);

@@ -13,6 +13,7 @@ namespace {
 // `timeout` and supervisors signal the process and its group: two signals at once are one wish.
 constexpr int64_t kOneWishNs = 300'000'000;
 std::atomic<int64_t> g_first_ns{0};
+std::atomic<bool> g_hangup{false};
 static_assert(std::atomic<int64_t>::is_always_lock_free);
 
 void on_signal(int) {
@@ -32,6 +33,15 @@ void catch_interrupts() {
 }
 
 bool interrupted() { return g_first_ns != 0; }
+
+void catch_hangups() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { g_hangup = true; };
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGHUP, &action, nullptr);
+}
+
+bool hangup_came() { return g_hangup.exchange(false); }
 
 void throw_if_interrupted() {
   if (interrupted()) fail(ErrorCode::kInterrupted, "Interrupted; nothing was left half-written.");

@@ -4,6 +4,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "base/visible.h"
+
 namespace slipway {
 namespace {
 
@@ -20,7 +22,7 @@ spdlog::logger& logger() {
 
 void log_line(LogLevel level, const std::string& message) {
   constexpr spdlog::level::level_enum levels[] = {spdlog::level::info, spdlog::level::warn, spdlog::level::err};
-  logger().log(levels[static_cast<int>(level)], message);
+  logger().log(levels[static_cast<int>(level)], visible(message));
 }
 
 void silence_log() { logger().set_level(spdlog::level::warn); }

@@ -8,9 +8,11 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/visible.h"
 #include "engine/plan.h"
 #include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
+#include "serve/tls.h"
 
 namespace slipway {
 
@@ -20,6 +22,13 @@ CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary
   verb->footer("\nExample:\n" + example);
   verb->add_flag("--json", json, "One JSON object on the last line of standard output, for machines");
   return verb;
+}
+
+void add_tls_client(CLI::App& verb, TlsFiles& tls) {
+  verb.add_option("--tls-ca", tls.ca,
+                  "Authorities (PEM) that https and grpcs servers are trusted by; else the system's");
+  verb.add_option("--tls-cert", tls.cert, "Certificate (PEM) to show to a server that asks for one");
+  verb.add_option("--tls-key", tls.key, "Its private key");
 }
 
 Graph load_model(const std::string& path) { return Plan::is_plan_file(path) ? Plan::graph_of(path) : load_onnx(path); }
@@ -74,7 +83,10 @@ void print_json(const nlohmann::json& json) {
 }
 
 Table::Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
-void Table::add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+void Table::add(std::vector<std::string> row) {
+  for (std::string& cell : row) cell = visible(cell);
+  rows_.push_back(std::move(row));
+}
 
 void Table::print() const {
   std::vector<size_t> widths(rows_[0].size(), 0);

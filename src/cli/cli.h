@@ -42,6 +42,10 @@ CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary
 struct VerifyExtent;
 void add_verify_extent(CLI::App& verb, VerifyExtent& extent);
 
+/// --tls-ca, --tls-cert and --tls-key of a verb that talks to servers.
+struct TlsFiles;
+void add_tls_client(CLI::App& verb, TlsFiles& tls);
+
 /// The model of an ONNX file, or the one that a plan file carries.
 Graph load_model(const std::string& path);
 /// Its size on disk, an ONNX file's data files included.

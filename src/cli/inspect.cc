@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/visible.h"
 #include "cli/cli.h"
 #include "engine/passes/pipeline.h"
 #include "engine/plan.h"
@@ -26,7 +27,7 @@ struct InspectFlags {
 
 std::string port_text(const Graph& graph, ValueId id) {
   const Value& v = graph.value(id);
-  return fmt::format("{} {}{}", v.name, to_string(v.dtype), to_string(v.shape));
+  return fmt::format("{} {}{}", visible(v.name), to_string(v.dtype), to_string(v.shape));
 }
 
 json why_json(const StepInfo& step) {
@@ -170,12 +171,13 @@ void run_inspect(const InspectFlags& o) {
                 {"metadata", graph.metadata}});
     return;
   }
-  fmt::print("{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(model_bytes(o.model))),
-             graph.opset(), graph.ir_version,
-             graph.producer_name.empty() ? "" : ", from " + graph.producer_name + " " + graph.producer_version);
+  fmt::print(
+      "{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(model_bytes(o.model))), graph.opset(),
+      graph.ir_version,
+      graph.producer_name.empty() ? "" : visible(", from " + graph.producer_name + " " + graph.producer_version));
   for (ValueId id : graph.inputs()) fmt::print("  input   {}\n", port_text(graph, id));
   for (ValueId id : graph.outputs()) fmt::print("  output  {}\n", port_text(graph, id));
-  for (const auto& [key, text] : graph.metadata) fmt::print("  carries {} ({} bytes)\n", key, text.size());
+  for (const auto& [key, text] : graph.metadata) fmt::print("  carries {} ({} bytes)\n", visible(key), text.size());
   if (independence.proven)
     fmt::print("  rows    independent (batchable)\n");
   else

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "base/visible.h"
 #include "cli/cli.h"
 #include "load/load_report.h"
 #include "load/load_samples.h"
@@ -92,19 +93,20 @@ std::vector<LoadSample> make_samples(LoadFlags& o, bool replay, std::string& wor
     words = fmt::format("{} requests of {}", samples.size(), o.recording);
   }
   if (load.model.empty()) try {
-      load.model = only_model(load.url);
+      load.model = only_model(load.url, load.tls);
     } catch (const Error& error) {
       // /predict finds the only model itself, also on servers that keep no index.
       if (!load.predict || error.code() != ErrorCode::kNotFound) throw;
     }
   const SampleLimits limits{.max_samples = o.samples};
   if (load.predict) {
-    if (!load.model.empty()) describe_model(load.url, load.model, load.version);  // a wrong name is said at once
+    if (!load.model.empty())
+      describe_model(load.url, load.model, load.version, load.tls);  // a wrong name is said at once
     samples = picture_samples(Dataset::open(o.data), limits);
     words = fmt::format("{} pictures of {}", samples.size(), o.data);
     return samples;
   }
-  const ModelDescription model = describe_model(load.url, load.model, load.version);
+  const ModelDescription model = describe_model(load.url, load.model, load.version, load.tls);
   if (!o.data.empty()) {
     samples = dataset_samples(Dataset::open(o.data), model, limits);
     words = fmt::format("{} samples of {}", samples.size(), o.data);
@@ -132,7 +134,8 @@ int run_load(LoadFlags o) {
     load.seconds = static_cast<double>(samples.back().at_us) * 1e-6 + load.timeout_seconds;
     load.max_requests = static_cast<int64_t>(samples.size());
   }
-  if (!o.json) fmt::print("{}{}: {}\n", load.model.empty() ? "" : load.model + " at ", load.url, report.samples);
+  if (!o.json)
+    fmt::print("{}{}: {}\n", load.model.empty() ? "" : visible(load.model) + " at ", load.url, report.samples);
   std::fflush(stdout);
   for (const int level : levels) {
     load.concurrency = level;
@@ -147,7 +150,7 @@ int run_load(LoadFlags o) {
   if (o.json)
     print_json(to_json(report));
   else
-    fmt::print("{}{}", load_report_text(report), o.html.empty() ? "" : "page: " + o.html + "\n");
+    fmt::print("{}{}", visible(load_report_text(report), true), o.html.empty() ? "" : "page: " + o.html + "\n");
   if (report.failed()) return exit_status(ErrorCode::kVerificationFailed);
   return last.interrupted ? exit_status(ErrorCode::kInterrupted) : 0;
 }
@@ -171,7 +174,9 @@ void add_load(Cli& cli) {
       "      whether memory or latency creep: slopes with their confidence, exit status 1 on a leak",
       o->json);
   LoadOptions& load = o->load;
-  verb->add_option("url", load.url, "The server: http://HOST:PORT or grpc://HOST:PORT")->required();
+  verb->add_option("url", load.url, "The server: http://HOST:PORT or grpc://HOST:PORT; with TLS https:// or grpcs://")
+      ->required();
+  add_tls_client(*verb, load.tls);
   verb->add_option("--model", load.model, "Model; not needed where only one is ready");
   verb->add_option("--model-version", load.version, "Version; the live one without it");
   verb->add_option("--data", o->data, "Data file (slipway data init), whose test samples are sent; random without it");

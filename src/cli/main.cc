@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/visible.h"
 #include "cli/cli.h"
 
 int main(int argc, char** argv) {
@@ -44,7 +45,7 @@ int main(int argc, char** argv) {
       known = known || verb->get_name() == argv[1];
     }
     if (!known) {
-      std::fprintf(stderr, "slipway: There is no verb '%s'; there are:%s\n", argv[1], verbs.c_str());
+      std::fprintf(stderr, "slipway: There is no verb '%s'; there are:%s\n", visible(argv[1]).c_str(), verbs.c_str());
       return exit_status(ErrorCode::kInvalidArgument);
     }
   }
@@ -54,13 +55,13 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : exit_status(ErrorCode::kInvalidArgument);
   } catch (const Error& error) {
-    std::fprintf(stderr, "slipway: %s\n", error.what());
+    std::fprintf(stderr, "slipway: %s\n", visible(error.what(), true).c_str());
     return exit_status(error.code());
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "slipway: There is not enough memory; use a smaller batch or model.\n");
     return exit_status(ErrorCode::kOutOfMemory);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "slipway: internal error, please report it: %s\n", error.what());
+    std::fprintf(stderr, "slipway: internal error, please report it: %s\n", visible(error.what(), true).c_str());
     return exit_status(ErrorCode::kInternal);
   }
 }

@@ -11,9 +11,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "base/visible.h"
 #include "cli/cli.h"
 #include "rollout/rollout_plan.h"
 #include "serve/http/admin_client.h"
+#include "serve/tls.h"
 
 namespace slipway {
 namespace {
@@ -24,6 +26,7 @@ constexpr auto kPoll = std::chrono::milliseconds(500);
 
 struct RolloutFlags {
   std::string model, url = "http://127.0.0.1:8002", token, steps, override_unverified, output;
+  TlsFiles tls;
   int64_t version = 0, lines = 50;
   bool json = false, wait = false, force = false;
 };
@@ -32,7 +35,7 @@ struct RolloutFlags {
 Json call(const RolloutFlags& o, const std::string& method, const std::string& target, const Json& body = {}) {
   const char* token = std::getenv("SLIPWAY_ADMIN_TOKEN");
   const AdminReply reply = admin_call(o.url, method, target, body.is_null() ? "" : body.dump(),
-                                      o.token.empty() && token != nullptr ? token : o.token, kTimeoutMs);
+                                      o.token.empty() && token != nullptr ? token : o.token, kTimeoutMs, o.tls);
   Json json = Json::parse(reply.body, nullptr, false);
   if (reply.status < 300 && !json.is_discarded()) return json;
   const std::string said =
@@ -67,8 +70,8 @@ std::string clock_time(int64_t ms) {
 
 void print_event(const Json& e) {
   const std::string who = e.value("who", "");
-  fmt::print("{} {:<12} {}{}\n", clock_time(e.value("at_ms", int64_t{0})), e.value("event", ""),
-             e.value("sentence", ""), who.empty() ? "" : " [" + who + "]");
+  fmt::print("{} {:<12} {}{}\n", clock_time(e.value("at_ms", int64_t{0})), visible(e.value("event", "")),
+             visible(e.value("sentence", "")), who.empty() ? "" : " [" + visible(who) + "]");
 }
 
 std::string headline(const Json& s) {
@@ -85,12 +88,14 @@ std::string headline(const Json& s) {
 }
 
 void print_status(const Json& s) {
-  fmt::print("{}\n", headline(s));
-  if (const std::string reason = s.value("reason", ""); !reason.empty()) fmt::print("  {}\n", reason);
-  if (const std::string why = s.value("override", ""); !why.empty()) fmt::print("  live without proof: {}\n", why);
-  if (const std::string why = s.value("journal_fault", ""); !why.empty()) fmt::print("  not journalled yet: {}\n", why);
+  fmt::print("{}\n", visible(headline(s)));
+  const std::pair<const char*, const char*> lines[] = {
+      {"", "reason"}, {"live without proof: ", "override"}, {"not journalled yet: ", "journal_fault"}};
+  for (const auto& [before, key] : lines)
+    if (const std::string said = s.value(key, ""); !said.empty()) fmt::print("  {}{}\n", before, visible(said));
   for (const Json& v : s["verdicts"])
-    fmt::print("  {:<12} {}: {}\n", v.value("verdict", ""), v.value("name", ""), v.value("sentence", ""));
+    fmt::print("  {:<12} {}: {}\n", visible(v.value("verdict", "")), visible(v.value("name", "")),
+               visible(v.value("sentence", "")));
 }
 
 void show(const RolloutFlags& o, const Json& s) { o.json ? print_json(s) : print_status(s); }
@@ -130,7 +135,7 @@ int follow(const RolloutFlags& o, Json s) {
     if (terminal) {
       const Json& verdicts = s["verdicts"];
       const int64_t n = verdicts.empty() ? 0 : verdicts[0].value("n", int64_t{0});
-      std::fprintf(stderr, "\r\033[K%s", fmt::format("{}; {} requests judged", headline(s), n).c_str());
+      std::fprintf(stderr, "\r\033[K%s", visible(fmt::format("{}; {} requests judged", headline(s), n)).c_str());
     }
     std::this_thread::sleep_for(kPoll);
     throw_if_interrupted();
@@ -215,6 +220,7 @@ void add_rollout(Cli& cli) {
   const auto remote = [&](const std::string& name, const std::string& summary, const std::string& example) {
     CLI::App* app = add_verb(inner, name, summary, "  slipway rollout " + example, o->json);
     app->add_option("--url", o->url, "The server's admin port")->capture_default_str();
+    add_tls_client(*app, o->tls);
     app->add_option("--token", o->token, "The admin token; or the environment's SLIPWAY_ADMIN_TOKEN");
     return app;
   };

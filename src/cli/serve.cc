@@ -1,10 +1,13 @@
 // slipway serve: joins server, monitor and rollouts, puts HTTP, gRPC and the admin port in front, and takes them down
 // again without losing a request.
 #include <fcntl.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -28,6 +31,7 @@
 #include "serve/prepare.h"
 #include "serve/recording.h"
 #include "serve/repository.h"
+#include "serve/tls.h"
 
 namespace slipway {
 namespace {
@@ -38,11 +42,13 @@ struct ServeFlags {
   std::string repository, cache_dir, journal, model_control = "none", token_file, alarms, record;
   HttpOptions http;
   GrpcOptions grpc;
+  TlsFiles tls;
   std::string admin_host = "127.0.0.1";
   uint16_t admin_port = 8002;
   int64_t max_body_mib = 64, idle_timeout_s = 60, drain_timeout_s = 30, record_mib = 256;
   double record_share = 1;
-  bool allow_unverified = false, no_tune = false, json = false, config_template = false, alarms_template = false;
+  bool allow_unverified = false, allow_links = false, no_tune = false, json = false, config_template = false,
+       alarms_template = false;
 };
 
 /// libgomp's threads spin between parallel regions unless this stands in the environment before it is loaded.
@@ -58,18 +64,6 @@ void restart_with_passive_threads() {
   arguments.push_back(nullptr);
   execv("/proc/self/exe", arguments.data());
   log_warning("The program could not start itself again; its threads may spin while they wait.");
-}
-
-std::string admin_token(const ServeFlags& o) {
-  std::string token;
-  if (!o.token_file.empty())
-    token = read_text_file(o.token_file, 4096);
-  else if (const char* set = std::getenv("SLIPWAY_ADMIN_TOKEN"))
-    token = set;
-  while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
-  if (!o.token_file.empty() && token.size() < 16)
-    fail(ErrorCode::kInvalidArgument, "An admin token needs 16 or more characters: {}", o.token_file);
-  return token;
 }
 
 /// Beside the repository where that can be written, else in the cache.
@@ -108,48 +102,89 @@ void print_models(const Server& server) {
   table.print();
 }
 
-/// Where `slipway ship` finds the server of a repository; gone with the server.
-class ServerFile {
+/// A repository is served by one server at a time, as far as it can be written. The lock goes with the process.
+class RepositoryClaim {
  public:
-  ServerFile(const std::string& repository, const nlohmann::json& about)
-      : path_(join_path(repository, ".slipway/server.json")) {
+  explicit RepositoryClaim(const std::string& repository) : folder_(join_path(repository, ".slipway")) {
     try {
-      write_file(path_, std::string_view(about.dump()));
+      make_folders(folder_);
     } catch (const Error&) {
-      path_.clear();  // a read-only repository
+      return;  // a read-only repository
+    }
+    fd_ = open(join_path(folder_, "server.lock").c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd_ >= 0 && flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      close(fd_);
+      fail(ErrorCode::kOverloaded, "Another server serves this repository; stop it, or serve a copy: {}", repository);
     }
   }
-  ~ServerFile() {
-    if (!path_.empty()) unlink(path_.c_str());
+  ~RepositoryClaim() {
+    if (!told_.empty()) unlink(told_.c_str());
+    if (fd_ >= 0) close(fd_);
+  }
+  RepositoryClaim(const RepositoryClaim&) = delete;
+  RepositoryClaim& operator=(const RepositoryClaim&) = delete;
+
+  /// Where `slipway ship` finds the server; gone with it.
+  void tell(const nlohmann::json& about) {
+    if (fd_ < 0) return;
+    const std::string path = join_path(folder_, "server.json");
+    try {
+      write_file(path, std::string_view(about.dump()));
+      told_ = path;
+    } catch (const Error& error) {
+      log_warning("`slipway ship` will not find this server: {}", error.what());
+    }
   }
   /// Ends the process then, whatever still runs: a computation or a load can't be broken off.
-  static void leave_by(int64_t at_ns, const std::optional<ServerFile>& file) {
-    std::thread([path = file ? file->path_ : "", at_ns] {
+  void leave_by(int64_t at_ns) const {
+    std::thread([told = told_, at_ns] {
       std::this_thread::sleep_for(std::chrono::nanoseconds(at_ns - now_ns()));
       log_warning("Not everything ended in time; the process ends without it.");
-      if (!path.empty()) unlink(path.c_str());
+      if (!told.empty()) unlink(told.c_str());
       std::_Exit(0);
     }).detach();
   }
-  ServerFile(const ServerFile&) = delete;
-  ServerFile& operator=(const ServerFile&) = delete;
 
  private:
-  std::string path_;
+  std::string folder_, told_;
+  int fd_ = -1;
 };
+
+/// As many connections as the system lets a process have.
+void allow_descriptors() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void reload(TlsIdentity& tls) {
+  try {
+    tls.reload();
+    log_info("The certificates were read again; new connections get them.");
+  } catch (const Error& error) {
+    log_error("The certificates stay as they were: {}", error.what());
+  }
+}
 
 void serve(ServeFlags o) {
   if (!is_folder(o.repository))
     fail(ErrorCode::kNotFound, "There is no such folder; name the model repository (NAME/VERSION/model.onnx): {}",
          o.repository);
   restart_with_passive_threads();
+  std::signal(SIGPIPE, SIG_IGN);  // whoever reads the log may go away
+  allow_descriptors();
+  RepositoryClaim claim(o.repository);
   const std::string cache_dir = o.cache_dir.empty() ? user_cache_folder() : o.cache_dir;
   const AlarmRules alarms = o.alarms.empty() ? AlarmRules() : load_alarm_rules(o.alarms);
-  const std::string token = admin_token(o);
+  const std::string token = read_admin_token(o.token_file);
+  const auto tls = o.tls.empty() ? nullptr : std::make_shared<TlsIdentity>(o.tls);
+  if (tls) catch_hangups();
   o.http.admin_token = o.grpc.admin_token = token;
   o.http.max_body_bytes = o.grpc.max_message_bytes = static_cast<uint64_t>(o.max_body_mib) << 20;
   o.http.idle_timeout_ms = o.idle_timeout_s * 1000;
   o.grpc.host = o.http.host;
+  o.http.tls = o.grpc.tls = tls;
 
   std::unique_ptr<Recorder> recorder;
   Server server({.repository = o.repository,
@@ -157,7 +192,8 @@ void serve(ServeFlags o) {
                  .cache_dir = cache_dir,
                  .explicit_control = o.model_control == "explicit",
                  .allow_unverified = o.allow_unverified,
-                 .tune = !o.no_tune});
+                 .tune = !o.no_tune,
+                 .allow_links = o.allow_links});
   Monitor monitor(server, {.alarms = alarms});
   Rollouts rollouts(server,
                     [&](const std::string& model, int64_t version, Variant variant) {
@@ -171,7 +207,7 @@ void serve(ServeFlags o) {
     server.observe([&](const Served& served) { recorder->record(served); });
   }
 
-  AdminPlane admin(o.admin_host, o.admin_port, token);
+  AdminPlane admin(o.admin_host, o.admin_port, token, tls);
   HttpPlane http(server, o.http);
   GrpcPlane grpc(server, o.grpc);
   monitor.serve_on(admin, [&] { return rollouts.status_json(); });
@@ -184,27 +220,32 @@ void serve(ServeFlags o) {
   monitor.start();
   server.load_all();
   rollouts.adopt();
-  std::optional<ServerFile> file;
   if (!interrupted()) {
     nlohmann::json about = {{"pid", getpid()},          {"host", o.http.host},        {"http_port", http.port()},
-                            {"grpc_port", grpc.port()}, {"admin_host", o.admin_host}, {"admin_port", admin.port()}};
-    file.emplace(o.repository, about);
+                            {"grpc_port", grpc.port()}, {"admin_host", o.admin_host}, {"admin_port", admin.port()},
+                            {"tls", tls != nullptr}};
+    claim.tell(about);
     if (o.json) {
       about["models"] = models_json(server);
       print_json(about);
     } else {
       print_models(server);
-      fmt::print("\nHTTP  http://{}:{}\ngRPC  {}:{}\nadmin http://{}:{}/ (dashboard, /metrics)\nCtrl-C ends it.\n",
-                 o.http.host, http.port(), o.http.host, grpc.port(), o.admin_host, admin.port());
+      const std::string_view s = tls ? "s" : "";
+      fmt::print("\nHTTP  http{}://{}:{}\ngRPC  grpc{}://{}:{}\nadmin http{}://{}:{}/ (dashboard, /metrics)\n{}", s,
+                 o.http.host, http.port(), s, o.http.host, grpc.port(), s, o.admin_host, admin.port(),
+                 "Ctrl-C ends it.\n");
       std::fflush(stdout);
     }
   }
-  while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  while (!interrupted()) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (tls && hangup_came()) reload(*tls);
+  }
 
   log_info("Shutting down: {} requests under way", server.in_flight());
   const int64_t until_ns = now_ns() + o.drain_timeout_s * 1'000'000'000;
   const auto left_ms = [&] { return std::max<int64_t>(until_ns - now_ns(), 0) / 1'000'000; };
-  ServerFile::leave_by(until_ns + kEndNs, file);
+  claim.leave_by(until_ns + kEndNs);
   http.drain();
   grpc.stop(left_ms());
   if (!http.finish(until_ns) || !server.drain(left_ms())) log_warning("Some requests were not answered in time.");
@@ -239,12 +280,18 @@ void add_serve(Cli& cli) {
   verb->add_option("--admin-port", o->admin_port, "0 picks a free one")->capture_default_str();
   verb->add_option("--admin-token-file", o->token_file,
                    "File with the admin token; without it, SLIPWAY_ADMIN_TOKEN in the environment");
+  verb->add_option("--tls-cert", o->tls.cert,
+                   "TLS on all ports: the server's certificate and those between it and its authority (PEM); SIGHUP\n"
+                   "reads the files again");
+  verb->add_option("--tls-key", o->tls.key, "Its private key (PEM, without a password)");
+  verb->add_option("--tls-client-ca", o->tls.ca, "Clients must show a certificate of these authorities (PEM)");
   verb->add_option("--model-control", o->model_control,
                    "explicit: whoever reaches the data ports may load and unload; none: only with the admin token")
       ->check(CLI::IsMember({"none", "explicit"}))
       ->capture_default_str();
   verb->add_flag("--allow-unverified", o->allow_unverified,
                  "A first version without a passing report goes live; journalled and shown");
+  verb->add_flag("--allow-links", o->allow_links, "Symbolic links in the repository may lead out of it");
   verb->add_option("--cache-dir", o->cache_dir, "Plans built here; the user's cache folder without it");
   verb->add_option("--journal", o->journal, "Rollouts' journal; REPOSITORY/.slipway/journal.db without it");
   verb->add_option("--alarms", o->alarms, "Alarm rules (see --alarms-template)");

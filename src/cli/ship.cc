@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/file_reader.h"
+#include "base/visible.h"
 #include "cli/cli.h"
 
 namespace slipway {
@@ -42,7 +43,8 @@ void show(const StageReport& stage, bool terminal) {
     if (terminal) fmt::print(stderr, "{:<9} …\n", stage.name);
   } else {
     fmt::print("{:<9} {:>8}  {}{}\n", stage.name, time_of(stage.seconds),
-               stage.status == StageStatus::kDone ? "" : fmt::format("{}: ", word(stage.status)), stage.figure);
+               stage.status == StageStatus::kDone ? "" : fmt::format("{}: ", word(stage.status)),
+               visible(stage.figure, true));
   }
   std::fflush(stdout);
 }
@@ -85,7 +87,7 @@ int run_ship(ShipFlags& o) {
                                          },
                                      .note =
                                          [&](const std::string& note) {
-                                           if (!o.json) fmt::print("{:<19}{}\n", "", note);
+                                           if (!o.json) fmt::print("{:<19}{}\n", "", visible(note));
                                            std::fflush(stdout);
                                          }});
   for (const auto& [to, from] : {std::pair(&o.html, "report.html"), std::pair(&o.report, "report.json")})
@@ -155,6 +157,7 @@ void add_ship(Cli& cli) {
   verb->add_option("--url", s.url, "HTTP address of the running server (default: found, or started)");
   verb->add_option("--admin", s.admin_url, "Its admin address");
   verb->add_option("--token", s.token, "Its admin token")->envname("SLIPWAY_ADMIN_TOKEN");
+  add_tls_client(*verb, s.tls);
   verb->add_option("--http-port", s.http_port, "Of a server that is started here; 0: any")->capture_default_str();
   verb->add_option("--grpc-port", s.grpc_port, "The same for gRPC")->capture_default_str();
   verb->add_option("--admin-port", s.admin_port, "The same for administration, metrics and dashboard")

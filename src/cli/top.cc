@@ -16,6 +16,7 @@
 #include "cli/cli.h"
 #include "monitor/terminal.h"
 #include "serve/http/admin_client.h"
+#include "serve/tls.h"
 
 namespace slipway {
 namespace {
@@ -24,11 +25,12 @@ constexpr int64_t kPollTimeoutMs = 5000, kSecondNs = 1'000'000'000, kKeptPoints 
 
 struct TopFlags {
   std::string url = "http://127.0.0.1:8002", token;
+  TlsFiles tls;
   bool once = false, json = false;
 };
 
 nlohmann::json fetch(const TopFlags& o, const std::string& target) {
-  const AdminReply reply = admin_call(o.url, "GET", target, "", o.token, kPollTimeoutMs);
+  const AdminReply reply = admin_call(o.url, "GET", target, "", o.token, kPollTimeoutMs, o.tls);
   nlohmann::json body = nlohmann::json::parse(reply.body, nullptr, false);
   if (reply.status == 401 || reply.status == 403)
     fail(ErrorCode::kInvalidArgument, "The server wants its admin token; give --token or SLIPWAY_ADMIN_TOKEN: {}",
@@ -145,6 +147,7 @@ void add_top(Cli& cli) {
                             "  slipway top http://127.0.0.1:8002", o->json);
   verb->add_option("url", o->url, "The server's admin address")->capture_default_str();
   verb->add_option("--token", o->token, "Admin token (else $SLIPWAY_ADMIN_TOKEN)");
+  add_tls_client(*verb, o->tls);
   verb->add_flag("--once", o->once, "Print it once and leave; so does output that is no terminal");
   verb->callback([=] { top(*o); });
 }

@@ -18,6 +18,7 @@
 #include "inference.grpc.pb.h"
 #include "load/transport.h"
 #include "model/tensor.h"
+#include "serve/grpc/credentials.h"
 
 namespace slipway {
 namespace {
@@ -34,7 +35,7 @@ std::chrono::system_clock::time_point in_seconds(double seconds) {
   return std::chrono::system_clock::now() + std::chrono::microseconds(static_cast<int64_t>(seconds * 1e6));
 }
 
-std::shared_ptr<grpc::Channel> connect(const LoadUrl& url) {
+std::shared_ptr<grpc::Channel> connect(const LoadUrl& url, const TlsFiles& tls) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection for each channel
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -42,14 +43,16 @@ std::shared_ptr<grpc::Channel> connect(const LoadUrl& url) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
-  auto channel = grpc::CreateCustomChannel(url.authority(), grpc::InsecureChannelCredentials(), arguments);
+  auto channel = grpc::CreateCustomChannel(
+      url.authority(), url.tls ? client_credentials(tls) : grpc::InsecureChannelCredentials(), arguments);
   const auto deadline = in_seconds(kControlSeconds);
   auto state = channel->GetState(true);
   while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_TRANSIENT_FAILURE &&
          channel->WaitForStateChange(state, deadline))
     state = channel->GetState(true);
   if (state != GRPC_CHANNEL_READY)
-    fail(ErrorCode::kIo, "The server can't be reached over gRPC; check that it runs there: {}", url.authority());
+    fail(ErrorCode::kIo, "The server can't be reached over gRPC; check that it runs there{}: {}",
+         url.tls ? ", and is trusted by its name (--tls-ca)" : "", url.authority());
   return channel;
 }
 
@@ -93,7 +96,8 @@ class GrpcLoad {
   GrpcLoad(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run)
       : options_(options), run_(run), calls_(static_cast<size_t>(options.concurrency)) {
     for (const LoadSample& sample : samples) requests_.push_back(request_bytes(options, sample));
-    for (int i = 0; i < std::min(options.concurrency, kMaxChannels); ++i) stubs_.emplace_back(connect(url));
+    for (int i = 0; i < std::min(options.concurrency, kMaxChannels); ++i)
+      stubs_.emplace_back(connect(url, options.tls));
     for (size_t i = calls_.size(); i-- > 0;) free_.push_back(i);
     completions_ = std::thread([this] { complete_all(); });
   }
@@ -233,8 +237,8 @@ void load_over_grpc(const LoadUrl& url, const LoadOptions& options, const std::v
   GrpcLoad(url, options, samples, run).run();
 }
 
-std::vector<std::string> ready_models_over_grpc(const LoadUrl& url) {
-  const auto stub = inference::GRPCInferenceService::NewStub(connect(url));
+std::vector<std::string> ready_models_over_grpc(const LoadUrl& url, const TlsFiles& tls) {
+  const auto stub = inference::GRPCInferenceService::NewStub(connect(url, tls));
   grpc::ClientContext context;
   context.set_deadline(in_seconds(kControlSeconds));
   inference::RepositoryIndexRequest request;
@@ -249,8 +253,9 @@ std::vector<std::string> ready_models_over_grpc(const LoadUrl& url) {
   return names;
 }
 
-ModelDescription describe_over_grpc(const LoadUrl& url, const std::string& model, const std::string& version) {
-  const auto stub = inference::GRPCInferenceService::NewStub(connect(url));
+ModelDescription describe_over_grpc(const LoadUrl& url, const std::string& model, const std::string& version,
+                                    const TlsFiles& tls) {
+  const auto stub = inference::GRPCInferenceService::NewStub(connect(url, tls));
   grpc::ClientContext context;
   context.set_deadline(in_seconds(kControlSeconds));
   inference::ModelMetadataRequest request;

@@ -114,7 +114,7 @@ HeadState parse_response_head(std::string_view bytes, ResponseHead& head) {
     const std::string_view line = lines.substr(0, stop);
     lines.remove_prefix(stop + 2);
     const size_t colon = line.find(':');
-    if (colon == std::string_view::npos) return HeadState::kMalformed;
+    if (colon == std::string_view::npos || line[0] == ' ' || line[0] == '\t') return HeadState::kMalformed;
     const std::string_view name = line.substr(0, colon);
     std::string_view value = line.substr(colon + 1);
     while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);

@@ -1,7 +1,10 @@
 // Load over HTTP/1.1 from one thread: keep-alive connections on epoll, each with at most one request under way. A
 // request goes out by one sendmsg of its prepared head and the sample's own bytes, nothing is copied; a response's body
 // is counted and dropped unless someone wants it. A kept connection that the server closes just as the next request
-// comes is no failure of the server: that request is sent once more on a new one (RFC 9112, section 9.3.1).
+// comes is no failure of the server: that request is sent once more on a new one (RFC 9112, section 9.3.1). With TLS
+// the first write carries the handshake on; a session may hold more than the socket tells, so it is read until it
+// waits.
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -81,7 +84,8 @@ bool read_scores(const std::string& body, size_t json_bytes, std::vector<float>&
 class HttpLoad {
  public:
   HttpLoad(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run)
-      : options_(options), samples_(samples), run_(run), address_(reach(url)) {
+      : options_(options), samples_(samples), run_(run), host_(url.host), address_(reach(url)) {
+    if (url.tls) tls_context_ = tls_client_context(options.tls);
     for (const LoadSample& sample : samples) heads_.push_back(request_head(url, options, sample));
     connections_.resize(static_cast<size_t>(options.concurrency));
     for (size_t i = connections_.size(); i-- > 0;) free_.push_back(i);
@@ -97,8 +101,7 @@ class HttpLoad {
     ::prctl(PR_SET_TIMERSLACK, 1);
   }
   ~HttpLoad() {
-    for (Connection& c : connections_)
-      if (c.fd >= 0) ::close(c.fd);
+    for (Connection& c : connections_) close(c);
     ::close(epoll_);
     ::prctl(PR_SET_TIMERSLACK, slack_);
   }
@@ -133,6 +136,7 @@ class HttpLoad {
  private:
   struct Connection {
     int fd = -1;
+    std::unique_ptr<TlsSession> tls;  ///< once connected; null: plain
     bool connecting = false, busy = false, kept = false, retried = false, have_head = false, keep_body = false;
     uint32_t interest = 0;
     LoadRun::Ticket ticket;
@@ -203,6 +207,13 @@ class HttpLoad {
       if (!options_.predict)
         for (const WireTensor& t : sample.inputs) add(t.bytes.data(), t.bytes.size());
       if (count == 0) return want(index, EPOLLIN);
+      if (c.tls) {
+        const TlsSession::Step step = c.tls->write({parts.data(), count});
+        if (step.broken() && !c.tls->established()) return broken(index, "tls", c.tls->failure());
+        if (step.bytes < 0) return want(index, step.waits_for == POLLOUT ? EPOLLIN | EPOLLOUT : EPOLLIN);
+        c.sent += static_cast<size_t>(step.bytes);
+        continue;
+      }
       msghdr message{};
       message.msg_iov = parts.data();
       message.msg_iovlen = count;
@@ -226,16 +237,32 @@ class HttpLoad {
       if (error != 0) return broken(index, "connect", std::strerror(error));
       if ((event.events & EPOLLOUT) == 0) return;
       c.connecting = false;
+      if (tls_context_) c.tls = std::make_unique<TlsSession>(tls_context_.get(), c.fd, host_);
       return send(index);
     }
+    if (c.busy && c.tls && !c.tls->established()) return send(index);
     if ((event.events & EPOLLOUT) != 0 && c.busy) send(index);
     if (c.fd >= 0 && (event.events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) receive(index);
   }
 
   void receive(size_t index) {
     Connection& c = connections_[index];
-    const ssize_t n = ::recv(c.fd, buffer_.data(), buffer_.size(), 0);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (!c.tls) {
+      const ssize_t n = ::recv(c.fd, buffer_.data(), buffer_.size(), 0);
+      if (n >= 0 || (errno != EAGAIN && errno != EINTR)) take(index, n);
+      return;
+    }
+    while (c.tls) {
+      const TlsSession::Step step = c.tls->read(std::as_writable_bytes(std::span(buffer_)));
+      if (step.waits_for != 0) return;
+      if (step.bytes < 0) errno = ECONNRESET;
+      take(index, step.bytes);
+    }
+  }
+
+  /// `n` bytes came, or as recv says.
+  void take(size_t index, ssize_t n) {
+    Connection& c = connections_[index];
     if (!c.busy) return close(c);  // an idle connection that the server ends
     if (n == 0 && c.have_head && c.head.until_close) return complete(index);
     if (n <= 0) return broken(index, "closed", n == 0 ? "the connection was closed" : std::strerror(errno));
@@ -298,7 +325,7 @@ class HttpLoad {
       return transmit(index);
     }
     const int64_t now = now_ns();
-    if (kind == "connect" && options_.rate <= 0) c.rests_until_ns = now + kRestNs;
+    if ((kind == "connect" || kind == "tls") && options_.rate <= 0) c.rests_until_ns = now + kRestNs;
     finish(index, now, {.error = kind, .text = text});
   }
 
@@ -311,6 +338,8 @@ class HttpLoad {
   }
 
   void close(Connection& c) {
+    if (c.tls) c.tls->end();
+    c.tls.reset();
     if (c.fd >= 0) ::close(c.fd);
     c.fd = -1;
     c.interest = 0;
@@ -332,7 +361,9 @@ class HttpLoad {
   const LoadOptions& options_;
   const std::vector<LoadSample>& samples_;
   LoadRun& run_;
+  std::string host_;
   SocketAddress address_;
+  std::shared_ptr<ssl_ctx_st> tls_context_;  ///< null: plain
   std::vector<std::string> heads_;
   std::vector<Connection> connections_;
   std::vector<size_t> free_;  ///< last in, first out: a low rate keeps few connections warm

@@ -40,11 +40,11 @@ LoadResult run_load(const LoadOptions& asked, const std::vector<LoadSample>& sam
   LoadOptions options = asked;
   const LoadUrl url = parse_load_url(options.url);
   require_sound(options, url, samples);
-  if (options.model.empty() && !options.predict) options.model = only_model(options.url);
+  if (options.model.empty() && !options.predict) options.model = only_model(options.url, options.tls);
   std::unique_ptr<ServerWatch> watch;
   std::function<ServerFacts()> server;
   if (!options.admin_url.empty()) {
-    watch = std::make_unique<ServerWatch>(options.admin_url);
+    watch = std::make_unique<ServerWatch>(options.admin_url, options.tls);
     server = [&] { return watch->latest(); };
   }
   LoadRun run(options, samples, now_ns(), server);

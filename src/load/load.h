@@ -10,6 +10,7 @@
 
 #include "metrics/histogram.h"
 #include "serve/protocol.h"
+#include "serve/tls.h"
 
 namespace slipway {
 
@@ -23,7 +24,8 @@ struct LoadSample {
 };
 
 struct LoadOptions {
-  std::string url;             ///< http://host:port or grpc://host:port
+  std::string url;             ///< http://host:port or grpc://host:port; https:// and grpcs:// with TLS
+  TlsFiles tls;                ///< of those, and of admin_url
   std::string model, version;  ///< empty version: the live one
   bool predict = false;        ///< POST /predict instead of infer
   int concurrency = 1;         ///< closed loop; the most requests at once of an open one

@@ -13,9 +13,10 @@ namespace {
 
 constexpr int64_t kTimeoutMs = 5000;
 
-nlohmann::json control(const LoadUrl& url, const std::string& method, const std::string& path,
+nlohmann::json control(const LoadUrl& url, const TlsFiles& tls, const std::string& method, const std::string& path,
                        const std::string& body) {
-  const AdminReply reply = admin_call("http://" + url.authority(), method, path, body, {}, kTimeoutMs);
+  const std::string base = (url.tls ? "https://" : "http://") + url.authority();
+  const AdminReply reply = admin_call(base, method, path, body, {}, kTimeoutMs, tls);
   const nlohmann::json j = nlohmann::json::parse(reply.body, nullptr, false);
   if (reply.status != 200) {
     const std::string said = j.is_object() ? j.value("error", reply.body) : reply.body;
@@ -38,9 +39,9 @@ auto read_control(const std::string& path, Read&& read) {
   }
 }
 
-std::vector<std::string> ready_models_over_http(const LoadUrl& url) {
+std::vector<std::string> ready_models_over_http(const LoadUrl& url, const TlsFiles& tls) {
   const std::string path = "/v2/repository/index";
-  const nlohmann::json index = control(url, "POST", path, R"({"ready": true})");
+  const nlohmann::json index = control(url, tls, "POST", path, R"({"ready": true})");
   return read_control(path, [&] {
     std::vector<std::string> names;
     for (const auto& entry : index)
@@ -51,10 +52,11 @@ std::vector<std::string> ready_models_over_http(const LoadUrl& url) {
   });
 }
 
-ModelDescription describe_over_http(const LoadUrl& url, const std::string& model, const std::string& version) {
+ModelDescription describe_over_http(const LoadUrl& url, const std::string& model, const std::string& version,
+                                    const TlsFiles& tls) {
   const std::string path =
       "/v2/models/" + percent_encode(model) + (version.empty() ? "" : "/versions/" + percent_encode(version));
-  const nlohmann::json j = control(url, "GET", path, {});
+  const nlohmann::json j = control(url, tls, "GET", path, {});
   return read_control(path, [&] {
     ModelDescription description{j.at("name").get<std::string>(), {}};
     for (const auto& input : j.at("inputs"))
@@ -67,18 +69,19 @@ ModelDescription describe_over_http(const LoadUrl& url, const std::string& model
 
 }  // namespace
 
-std::vector<std::string> ready_models(const std::string& url) {
+std::vector<std::string> ready_models(const std::string& url, const TlsFiles& tls) {
   const LoadUrl target = parse_load_url(url);
-  return target.grpc ? ready_models_over_grpc(target) : ready_models_over_http(target);
+  return target.grpc ? ready_models_over_grpc(target, tls) : ready_models_over_http(target, tls);
 }
 
-ModelDescription describe_model(const std::string& url, const std::string& model, const std::string& version) {
+ModelDescription describe_model(const std::string& url, const std::string& model, const std::string& version,
+                                const TlsFiles& tls) {
   const LoadUrl target = parse_load_url(url);
-  return target.grpc ? describe_over_grpc(target, model, version) : describe_over_http(target, model, version);
+  return (target.grpc ? describe_over_grpc : describe_over_http)(target, model, version, tls);
 }
 
-std::string only_model(const std::string& url) {
-  const std::vector<std::string> models = ready_models(url);
+std::string only_model(const std::string& url, const TlsFiles& tls) {
+  const std::vector<std::string> models = ready_models(url, tls);
   if (models.size() == 1) return models[0];
   if (models.empty())
     fail(ErrorCode::kNotFound, "No model is ready there; look at the server's log or its admin page: {}", url);

@@ -60,10 +60,16 @@ TEST(LoadUrl, Parses) {
   EXPECT_EQ(parse_load_url("grpc://a.b:9/").port, 9);
   EXPECT_TRUE(parse_load_url("grpc://a").grpc);
   EXPECT_EQ(parse_load_url("grpc://a").port, 8001);
+  EXPECT_FALSE(parse_load_url("grpc://a").tls);
+  EXPECT_TRUE(parse_load_url("https://a").tls);
+  EXPECT_FALSE(parse_load_url("https://a").grpc);
+  EXPECT_EQ(parse_load_url("https://a").port, 8000);
+  EXPECT_TRUE(parse_load_url("grpcs://a:1").tls && parse_load_url("grpcs://a:1").grpc);
   EXPECT_EQ(parse_load_url("http://[::1]:80").host, "::1");
   EXPECT_EQ(parse_load_url("http://[::1]").authority(), "[::1]:8000");
-  for (const char* bad : {"", "a:1", "https://a", "http://", "http://:1", "http://a:", "http://a:0", "http://a:65536",
-                          "http://a:1x", "http://a/b", "http://a b", "http://::1", "http://[::1", "http://[::1]1"})
+  for (const char* bad :
+       {"", "a:1", "s://a", "http", "http://", "http://:1", "http://a:", "http://a:0", "http://a:65536", "http://a:1x",
+        "http://a/b", "http://a b", "http://::1", "http://[::1", "http://[::1]1"})
     EXPECT_THROW(parse_load_url(bad), Error) << bad;
 }
 

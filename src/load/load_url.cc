@@ -13,20 +13,19 @@ std::string LoadUrl::authority() const {
 
 LoadUrl parse_load_url(const std::string& url) {
   const auto refuse = [&](const char* why) {
-    fail(ErrorCode::kInvalidArgument, "A server is given as http://host:port or grpc://host:port ({}): '{}'", why, url);
+    fail(ErrorCode::kInvalidArgument,
+         "A server is given as http://host:port or grpc://host:port, with an s behind http or grpc for TLS ({}): '{}'",
+         why, url);
   };
   LoadUrl parsed;
   std::string_view rest = url;
-  if (rest.starts_with("http://")) {
-    rest.remove_prefix(7);
-    parsed.port = 8000;
-  } else if (rest.starts_with("grpc://")) {
-    rest.remove_prefix(7);
-    parsed.grpc = true;
-    parsed.port = 8001;
-  } else {
-    refuse(rest.starts_with("https://") ? "https is not spoken; go through the plain port" : "no such scheme");
-  }
+  const size_t end = rest.find("://");
+  const std::string_view scheme = rest.substr(0, end == std::string_view::npos ? 0 : end);
+  parsed.grpc = scheme.starts_with("grpc");
+  parsed.tls = scheme.ends_with('s');
+  parsed.port = parsed.grpc ? 8001 : 8000;
+  if (scheme != "http" && scheme != "https" && scheme != "grpc" && scheme != "grpcs") refuse("no such scheme");
+  rest.remove_prefix(scheme.size() + 3);
   if (rest.ends_with('/')) rest.remove_suffix(1);
   if (rest.find_first_of("/?#@ \r\n\t") != std::string_view::npos) refuse("nothing may stand behind the port");
   std::string_view port;

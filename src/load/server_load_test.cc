@@ -5,8 +5,10 @@
 #include "load/load.h"
 #include "load/load_samples.h"
 #include "load/load_target.h"
+#include "serve/grpc/grpc_plane.h"
 #include "serve/http/http_plane.h"
 #include "serve/serve_testing.h"
+#include "serve/tls_testing.h"
 
 namespace slipway {
 namespace {
@@ -59,6 +61,58 @@ TEST(ServerLoad, ScoresRecordingAndReplay) {
   EXPECT_EQ(replay.latency_us.count(), 100);
   EXPECT_GE(replay.seconds, static_cast<double>(replayed.back().at_us) * 1e-6);
   second.stop();
+}
+
+TEST(ServerLoad, ThroughTls) {
+  const TestFolder folder;
+  TestAuthority authority(folder, "authority");
+  TlsFiles files = authority.issue("server");
+  files.ca = authority.ca;
+  const auto identity = std::make_shared<TlsIdentity>(files);
+  const auto server = make_server({make_version(scaling_graph(2))});
+  HttpPlane http(*server, {.port = 0, .tls = identity});
+  GrpcPlane grpc(*server, {.port = 0, .tls = identity});
+  http.start();
+  grpc.start();
+  TlsFiles client = authority.issue("client");
+  client.ca = authority.ca;
+  for (const std::string& url :
+       {"https://127.0.0.1:" + std::to_string(http.port()), "grpcs://localhost:" + std::to_string(grpc.port())}) {
+    EXPECT_EQ(only_model(url, client), "m");
+    const auto samples = random_samples(describe_model(url, "m", "", client), 3);
+    LoadOptions options{.url = url,
+                        .tls = client,
+                        .model = "m",
+                        .concurrency = 8,
+                        .seconds = 30,
+                        .warm_up_seconds = 0,
+                        .max_requests = 100,
+                        .quiet = true};
+    int scored = 0;
+    options.on_scores = [&](size_t sample, std::span<const float> scores, int64_t) {
+      float x = 0;
+      std::memcpy(&x, samples[sample].inputs[0].bytes.data(), sizeof x);
+      EXPECT_EQ(scores[0], 2 * x + 1);
+      ++scored;
+    };
+    const LoadResult r = run_load(options, samples);
+    EXPECT_EQ(r.latency_us.count(), 100);
+    EXPECT_TRUE(r.errors.empty()) << r.errors.begin()->first << r.error_texts.begin()->second;
+    EXPECT_EQ(scored, 100);
+    EXPECT_NE(error_of([&] { describe_model(url, "m", "", {.ca = authority.ca}); }), "");
+    EXPECT_NE(error_of([&] { only_model(url); }), "");
+  }
+  LoadOptions untrusting{.url = "https://localhost:" + std::to_string(http.port()),
+                         .model = "m",
+                         .seconds = 30,
+                         .warm_up_seconds = 0,
+                         .max_requests = 3,
+                         .quiet = true};
+  const LoadResult refused = run_load(untrusting, random_samples({"m", {{"x", DType::kFloat32, {1, 4}}}}, 1));
+  EXPECT_EQ(refused.errors.at("tls"), 3);
+  EXPECT_NE(refused.error_texts.at("tls").find("certificate"), std::string::npos);
+  grpc.stop();
+  http.stop();
 }
 
 TEST(ServerLoad, RefusalsAreErrorsByStatus) {

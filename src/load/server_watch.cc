@@ -36,6 +36,7 @@ ServerFacts parse_server_facts(const std::string& metrics) {
 
 struct ServerWatch::Impl {
   std::string url;
+  TlsFiles tls;
   mutable std::mutex mutex;
   std::condition_variable wake;
   ServerFacts facts;
@@ -43,7 +44,7 @@ struct ServerWatch::Impl {
   std::thread thread;
 
   ServerFacts ask() const {
-    const AdminReply reply = admin_call(url, "GET", "/metrics", {}, {}, kWatchTimeoutMs);
+    const AdminReply reply = admin_call(url, "GET", "/metrics", {}, {}, kWatchTimeoutMs, tls);
     ServerFacts asked = reply.status == 200 ? parse_server_facts(reply.body) : ServerFacts();
     asked.at_ns = now_ns();
     return asked;
@@ -64,8 +65,9 @@ struct ServerWatch::Impl {
   }
 };
 
-ServerWatch::ServerWatch(const std::string& admin_url) : impl_(std::make_unique<Impl>()) {
+ServerWatch::ServerWatch(const std::string& admin_url, const TlsFiles& tls) : impl_(std::make_unique<Impl>()) {
   impl_->url = admin_url;
+  impl_->tls = tls;
   impl_->facts = impl_->ask();
   if (impl_->facts.resident_bytes <= 0)
     fail(ErrorCode::kInvalidArgument,

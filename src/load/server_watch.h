@@ -3,6 +3,8 @@
 #include <memory>
 #include <string>
 
+#include "serve/tls.h"
+
 namespace slipway {
 
 /// A server's process, from its admin listener's GET /metrics; all 0 as long as nothing is known.
@@ -18,7 +20,7 @@ class ServerWatch {
  public:
   /// Asks once here. Fails with kIo when there is no such listener, kInvalidArgument when it tells nothing of a
   /// process.
-  explicit ServerWatch(const std::string& admin_url);
+  explicit ServerWatch(const std::string& admin_url, const TlsFiles& tls = {});
   ~ServerWatch();
   ServerFacts latest() const;
 

@@ -18,7 +18,8 @@ void load_over_http(const LoadUrl& url, const LoadOptions& options, const std::v
 void load_over_grpc(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples,
                     LoadRun& run);
 
-std::vector<std::string> ready_models_over_grpc(const LoadUrl& url);
-ModelDescription describe_over_grpc(const LoadUrl& url, const std::string& model, const std::string& version);
+std::vector<std::string> ready_models_over_grpc(const LoadUrl& url, const TlsFiles& tls);
+ModelDescription describe_over_grpc(const LoadUrl& url, const std::string& model, const std::string& version,
+                                    const TlsFiles& tls);
 
 }  // namespace slipway

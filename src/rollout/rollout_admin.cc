@@ -75,7 +75,7 @@ AdminReply Rollouts::answer(const AdminRequest& request) {
                        {"candidate", r.candidate},
                        {"routed_us", r.routed_us},
                        {"effective_us", r.effective_us}};
-    return {.body = json.dump()};
+    return {.body = json.dump(-1, ' ', false, Json::error_handler_t::replace)};
   }
   if (verb == "back") {
     back(model, version_in(body, false), who);

@@ -96,7 +96,10 @@ VersionSource source_of(const json& j) {
 }
 
 json prepare_here(const json& job) {
-  const ServerOptions options{.repository = job.at("repository"), .cache_dir = job.at("cache"), .tune = job.at("tune")};
+  const ServerOptions options{.repository = job.at("repository"),
+                              .cache_dir = job.at("cache"),
+                              .tune = job.at("tune"),
+                              .allow_links = job.at("allow_links")};
   const std::string model = job.at("model");
   const int64_t version = job.at("version");
   const std::string folder = version_folder(options.repository, model, version);
@@ -189,9 +192,14 @@ std::optional<VersionSource> prepare_version(const ServerOptions& options, const
   const uint64_t limit = options.program.empty()         ? 0
                          : config.prepare.memory_mib > 0 ? static_cast<uint64_t>(config.prepare.memory_mib) << 20
                                                          : free_memory_bytes() / 2;
-  json job = {
-      {"repository", options.repository}, {"model", model},       {"version", version},   {"cache", options.cache_dir},
-      {"scratch", scratch.path()},        {"tune", options.tune}, {"memory_bytes", limit}};
+  json job = {{"repository", options.repository},
+              {"model", model},
+              {"version", version},
+              {"cache", options.cache_dir},
+              {"scratch", scratch.path()},
+              {"tune", options.tune},
+              {"memory_bytes", limit},
+              {"allow_links", options.allow_links}};
   if (text) job["config"] = *text;
   if (loaded != nullptr && loaded->config == config)
     job["known"] = {{"sha256", loaded->sha256}, {"report_sha256", loaded->report_sha256}};

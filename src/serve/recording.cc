@@ -1,17 +1,20 @@
-// A recording: the magic, then records. A record is its payload's length (u32, never 0) and the payload: model, id,
-// sticky key and error as strings (u32 length, bytes), version, arrival and total time (i64), then the inputs and the
-// outputs, each a count (u32) and per tensor name, element type (u8), rank (u8), dims (i64 each), bytes (u64 length,
-// bytes). Little-endian as the machines it runs on.
+// A recording: the magic, then records. A record is a header (mark u32, the payload's length u32, its digest u64) and
+// the payload: arrival, version and total time (i64), model, id, sticky key and error as strings (u32 length, bytes),
+// then the inputs and the outputs, each a count (u32) and per tensor name, element type (u8), rank (u8), dims (i64
+// each), bytes (u64 length, bytes). Little-endian as the machines it runs on. Where no record stands whose digest is
+// right, reading goes on at the next one: damage costs the records that it hits.
 //
-// The computing threads copy a request into one string and queue it; one thread writes. The queue is bounded in
-// requests and bytes, the file in bytes; what finds no room is dropped and counted. A write that fails takes the file
-// back to its last whole record and ends the recording.
+// The computing threads copy a request into one string and queue it; one thread digests and writes. The queue is
+// bounded in requests and bytes, the file in bytes; what finds no room is dropped and counted. A write that fails takes
+// the file back to its last whole record and ends the recording. A start goes on behind the last whole record.
 #include "serve/recording.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <condition_variable>
@@ -21,19 +24,48 @@
 #include <thread>
 #include <utility>
 
+#include "base/block_digest.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_reader.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/random.h"
 
 namespace slipway {
 namespace {
 
-constexpr std::string_view kMagic = "SLIPREC1";
+constexpr std::string_view kMagic = "SLIPREC2";
+constexpr uint32_t kMark = 0xa3b1c5e7;
+constexpr uint64_t kTrials = 8;
+constexpr int64_t kRestartGapUs = 1'000'000;
 constexpr uint64_t kMaxQueueBytes = uint64_t{64} << 20;
 constexpr uint32_t kMaxRecordBytes = uint32_t{1} << 30;
 constexpr size_t kMaxRank = 32;
+
+struct Header {
+  uint32_t mark = 0, payload_bytes = 0;
+  uint64_t digest = 0;
+};
+static_assert(sizeof(Header) == 16);
+
+uint64_t digest_of(const void* data, size_t bytes) {
+  const std::string hex = BlockDigest().add(data, bytes).hex();
+  return fnv1a(hex.data(), hex.size());
+}
+
+/// Whether reading it back finds a tensor.
+bool is_sound(const WireTensor& t) {
+  if (t.dims.size() > kMaxRank || datatype_name(t.dtype).empty()) return false;
+  uint64_t elements = 1;
+  for (const int64_t dim : t.dims)
+    if (dim < 0) return false;
+  for (const int64_t dim : t.dims)
+    if (__builtin_mul_overflow(elements, static_cast<uint64_t>(dim), &elements) || elements > kMaxRecordBytes)
+      return false;
+  return t.dtype == DType::kString || bytes_of(t.dtype, static_cast<int64_t>(elements)) == t.bytes.size();
+}
 
 template <typename T>
 void put(std::string& out, T value) {
@@ -44,6 +76,7 @@ void put_string(std::string& out, std::string_view text) {
   out += text;
 }
 void put_tensors(std::string& out, const std::vector<WireTensor>& tensors) {
+  if (!std::all_of(tensors.begin(), tensors.end(), is_sound)) return put(out, uint32_t{0});
   put(out, static_cast<uint32_t>(tensors.size()));
   for (const WireTensor& t : tensors) {
     put_string(out, t.name);
@@ -62,37 +95,38 @@ uint64_t payload_bound(const Served& served) {
   return bytes;
 }
 
-/// The record as written, its length in front.
+/// The record, its header not yet filled in.
 std::string encode(const Served& served, int64_t arrival_us, uint64_t bound) {
   std::string out;
   out.reserve(bound);
-  put(out, uint32_t{0});
+  put(out, Header());
+  put(out, arrival_us);
+  put(out, served.version.version());
+  put(out, served.response.total_ns / 1000);
   put_string(out, served.version.model());
   put_string(out, served.request.id);
   put_string(out, served.request.sticky);
   put_string(out, served.response.error ? to_string(*served.response.error) : "");
-  put(out, served.version.version());
-  put(out, arrival_us);
-  put(out, served.response.total_ns / 1000);
   put_tensors(out, served.request.inputs);
   put_tensors(out, served.response.outputs);
-  const auto payload = static_cast<uint32_t>(out.size() - sizeof(uint32_t));
-  std::memcpy(out.data(), &payload, sizeof payload);
   return out;
+}
+
+void fill_header(std::string& record) {
+  const size_t payload = record.size() - sizeof(Header);
+  const Header header{.mark = kMark,
+                      .payload_bytes = static_cast<uint32_t>(payload),
+                      .digest = digest_of(record.data() + sizeof(Header), payload)};
+  std::memcpy(record.data(), &header, sizeof header);
 }
 
 /// Reads from a payload; every length is checked against what is left of it.
 class Reader {
  public:
-  Reader(std::span<const std::byte> bytes, uint64_t offset) : bytes_(bytes), offset_(offset) {}
+  explicit Reader(std::span<const std::byte> bytes) : bytes_(bytes) {}
 
   std::span<const std::byte> take(uint64_t count) {
-    if (count > bytes_.size())
-      fail(
-          ErrorCode::kInvalidArgument,
-          "A record of the recording is damaged; delete the file and record again: {} bytes are wanted and {} are left "
-          "in the record at byte {}",
-          count, bytes_.size(), offset_);
+    if (count > bytes_.size()) damaged();
     const auto taken = bytes_.first(count);
     bytes_ = bytes_.subspan(count);
     return taken;
@@ -116,47 +150,81 @@ class Reader {
       t.name = get_string();
       t.dtype = static_cast<DType>(get<uint8_t>());
       const auto rank = get<uint8_t>();
-      if (rank > kMaxRank || datatype_name(t.dtype).empty())
-        fail(
-            ErrorCode::kInvalidArgument,
-            "A tensor of the recording is damaged; delete the file and record again: rank {}, type {} in the record at "
-            "byte {}",
-            rank, static_cast<int>(t.dtype), offset_);
       for (int i = 0; i < rank; ++i) t.dims.push_back(get<int64_t>());
       t.bytes = take(get<uint64_t>());
-      require_size(t);
+      if (!is_sound(t)) damaged();
     }
     return tensors;
   }
+  [[noreturn]] static void damaged() { fail(ErrorCode::kInvalidArgument, "A record of the recording is damaged."); }
   bool empty() const { return bytes_.empty(); }
 
  private:
-  void require_size(const WireTensor& t) const {
-    uint64_t elements = 1;
-    bool fits = true;
-    for (const int64_t dim : t.dims) fits = fits && dim >= 0;
-    for (const int64_t dim : t.dims)
-      fits = fits && !__builtin_mul_overflow(elements, static_cast<uint64_t>(dim), &elements) &&
-             elements <= kMaxRecordBytes;
-    if (!fits || (t.dtype != DType::kString && bytes_of(t.dtype, static_cast<int64_t>(elements)) != t.bytes.size()))
-      fail(
-          ErrorCode::kInvalidArgument,
-          "A tensor of the recording is damaged; delete the file and record again: its {} bytes are not what its shape "
-          "takes, in the record at byte {}",
-          t.bytes.size(), offset_);
-  }
-
   std::span<const std::byte> bytes_;
-  uint64_t offset_;
 };
 
+RecordedRequest read_record(std::span<const std::byte> payload) {
+  Reader reader(payload);
+  RecordedRequest r;
+  r.arrival_us = reader.get<int64_t>();
+  r.version = reader.get<int64_t>();
+  r.total_us = reader.get<int64_t>();
+  r.model = reader.get_string();
+  r.id = reader.get_string();
+  r.sticky = reader.get_string();
+  r.error = reader.get_string();
+  r.inputs = reader.get_tensors();
+  r.outputs = reader.get_tensors();
+  if (!reader.empty() || r.arrival_us < 0) Reader::damaged();
+  return r;
+}
+
+/// Where a recording is gone on with.
+struct Continuation {
+  uint64_t bytes = 0;      ///< that stay; 0: an empty file
+  int64_t arrival_us = 0;  ///< of the first request from now on
+};
+
+/// From header to header. Behind a damaged one nothing is taken away: reading finds the records there.
+Continuation find_end(const std::string& path) {
+  const FileReader file(path);
+  if (file.size() == 0) return {};
+  std::string magic(std::min<uint64_t>(file.size(), kMagic.size()), '\0');
+  file.read(0, magic.data(), magic.size());
+  if (magic != kMagic)
+    fail(ErrorCode::kInvalidArgument,
+         "The file holds something else than a recording; name another one, or remove it: {}", path);
+  Continuation end{.bytes = kMagic.size()};
+  struct Start {
+    Header header;
+    int64_t arrival_us;
+  } start;
+  while (file.size() - end.bytes >= sizeof start) {
+    file.read(end.bytes, &start, sizeof start);
+    const uint64_t next = end.bytes + sizeof(Header) + start.header.payload_bytes;
+    if (start.header.mark != kMark || next < end.bytes + sizeof start) return {file.size(), end.arrival_us};
+    if (next > file.size()) break;  // cut short
+    end.bytes = next;
+    if (start.arrival_us >= 0 && start.arrival_us < INT64_MAX / 2)
+      end.arrival_us = std::max(end.arrival_us, start.arrival_us + kRestartGapUs);
+  }
+  return end;
+}
+
 }  // namespace
+
+std::string frame_record(std::string_view payload) {
+  std::string record(sizeof(Header), '\0');
+  record += payload;
+  fill_header(record);
+  return record;
+}
 
 struct Recorder::Impl {
   RecordingOptions options;
   int fd = -1;
-  int64_t start_ns = now_ns();
-  uint64_t file_bytes = 0;  ///< the writer's alone
+  int64_t start_ns = now_ns(), start_us = 0;  ///< start_us: arrival then
+  uint64_t file_bytes = 0;                    ///< the writer's alone
   std::atomic<uint64_t> random_state{0};
   std::atomic<int64_t> recorded{0}, dropped{0};
   std::atomic<bool> stopped{false};
@@ -175,15 +243,35 @@ struct Recorder::Impl {
           ErrorCode::kInvalidArgument,
           "A recording takes a share above 0 and at most 1, and room for a file and a queue: {}, {} bytes, {} requests",
           options.share, options.max_bytes, options.max_queue);
-    fd = ::open(options.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    fd = ::open(options.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0600);  // no pipe is waited for
     if (fd < 0)
       fail(ErrorCode::kIo, "The recording can't be written; name a file in a folder of yours: {}: {}", options.path,
            std::strerror(errno));
-    if (const std::string why = write_whole(kMagic); !why.empty()) {
+    try {
+      ::fcntl(fd, F_SETFL, 0);
+      struct stat info {};
+      if (::fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) go_on();
+      if (file_bytes == 0)
+        if (const std::string why = write_whole(kMagic); !why.empty())
+          fail(ErrorCode::kIo, "The recording can't be written; make room on the disk: {}: {}", options.path, why);
+    } catch (...) {
       ::close(fd);
-      fail(ErrorCode::kIo, "The recording can't be written; make room on the disk: {}: {}", options.path, why);
+      throw;
     }
     writer = std::thread([this] { write_loop(); });
+  }
+
+  void go_on() {
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0)
+      fail(ErrorCode::kIo, "Another server records there; name another file: {}", options.path);
+    const Continuation end = find_end(options.path);
+    if (::ftruncate(fd, static_cast<off_t>(end.bytes)) != 0 || ::lseek(fd, static_cast<off_t>(end.bytes), SEEK_SET) < 0)
+      fail(ErrorCode::kIo, "The recording can't be gone on with; name another file: {}: {}", options.path,
+           std::strerror(errno));
+    file_bytes = end.bytes;
+    start_us = end.arrival_us;
+    if (file_bytes >= options.max_bytes)
+      log_warning("The recording is full, nothing is added; name another file, or allow more: {}", options.path);
   }
 
   ~Impl() {
@@ -229,6 +317,7 @@ struct Recorder::Impl {
         ++dropped;
         continue;
       }
+      fill_header(record);
       const std::string why = write_whole(record);
       if (why.empty()) {
         ++recorded;
@@ -262,7 +351,8 @@ struct Recorder::Impl {
         return;
       }
     }
-    std::string bytes = encode(served, std::max<int64_t>(0, (served.request.arrival_ns - start_ns) / 1000), bound);
+    const int64_t arrival_us = start_us + std::max<int64_t>(0, (served.request.arrival_ns - start_ns) / 1000);
+    std::string bytes = encode(served, arrival_us, bound);
     {
       const std::lock_guard lock(mutex);
       if (full()) {
@@ -294,40 +384,49 @@ std::string Recorder::fault() const {
   return impl_->fault;
 }
 
-std::vector<RecordedRequest> parse_recording(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
-                                             const std::string& name) {
+Recording parse_recording(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+                          const std::string& name) {
   if (bytes.size() < kMagic.size() || std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0)
     fail(ErrorCode::kInvalidArgument, "This is no recording; make one with `slipway serve --record FILE`: {}", name);
-  std::vector<RecordedRequest> records;
-  for (size_t at = kMagic.size(); bytes.size() - at > sizeof(uint32_t);) {
-    uint32_t payload = 0;
-    std::memcpy(&payload, bytes.data() + at, sizeof payload);
-    if (payload == 0 || payload > bytes.size() - at - sizeof payload) break;
-    Reader reader(bytes.subspan(at + sizeof payload, payload), at);
-    RecordedRequest& r = records.emplace_back();
-    r.model = reader.get_string();
-    r.id = reader.get_string();
-    r.sticky = reader.get_string();
-    r.error = reader.get_string();
-    r.version = reader.get<int64_t>();
-    r.arrival_us = reader.get<int64_t>();
-    r.total_us = reader.get<int64_t>();
-    r.inputs = reader.get_tensors();
-    r.outputs = reader.get_tensors();
-    r.owner = owner;
-    at += sizeof payload + payload;
-    if (!reader.empty() || r.arrival_us < 0)
-      fail(ErrorCode::kInvalidArgument,
-           "A record of the recording is damaged; delete the file and record again: it ends at byte {} of {}", at,
-           name);
+  Recording recording;
+  uint64_t& skipped = recording.skipped_bytes;
+  uint64_t trials = kTrials * bytes.size();  // bytes that may be digested in vain
+  for (size_t at = kMagic.size(); at < bytes.size();) {
+    Header header{};
+    const size_t left = bytes.size() - at;
+    if (left >= sizeof header) std::memcpy(&header, bytes.data() + at, sizeof header);
+    if (header.mark == kMark && header.payload_bytes <= left - sizeof header && header.payload_bytes <= trials) {
+      const auto payload = bytes.subspan(at + sizeof header, header.payload_bytes);
+      if (digest_of(payload.data(), payload.size()) == header.digest) {
+        try {
+          recording.records.push_back(read_record(payload));
+          recording.records.back().owner = owner;
+        } catch (const Error&) {
+          skipped += sizeof header + payload.size();
+        }
+        at += sizeof header + payload.size();
+        continue;
+      }
+      trials -= header.payload_bytes;
+    }
+    const std::byte* from = bytes.data() + at + 1;
+    const void* next = ::memmem(from, left - 1, &kMark, sizeof kMark);
+    const size_t to =
+        next == nullptr ? bytes.size() : static_cast<size_t>(static_cast<const std::byte*>(next) - bytes.data());
+    skipped += to - at;
+    at = to;
   }
-  return records;
+  return recording;
 }
 
 std::vector<RecordedRequest> read_recording(const std::string& path) {
   // Not mapped: a server may still be writing it.
   const auto bytes = std::make_shared<const std::vector<std::byte>>(read_file(path));
-  return parse_recording(*bytes, bytes, path);
+  Recording recording = parse_recording(*bytes, bytes, path);
+  if (recording.skipped_bytes > 0)
+    log_warning("Part of the recording is damaged or cut short and was left out: {} of {} bytes of {}",
+                recording.skipped_bytes, bytes->size(), path);
+  return std::move(recording.records);
 }
 
 }  // namespace slipway

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "serve/server.h"
@@ -13,7 +14,7 @@ namespace slipway {
 /// One recorded request with what was answered.
 struct RecordedRequest {
   std::string model, id, sticky;
-  int64_t version = 0, arrival_us = 0;  ///< arrival since the recording began
+  int64_t version = 0, arrival_us = 0;  ///< arrival since the recording began; a restart goes on a second later
   std::string error;                    ///< ErrorCode's name; empty when it went well
   int64_t total_us = 0;
   std::vector<WireTensor> inputs, outputs;
@@ -28,9 +29,11 @@ struct RecordingOptions {
 };
 
 /// Writes a bounded sample of live requests, never blocking those who answer them: a full queue or a slow disk drops.
+/// A recording that is there already is gone on with. Inputs or outputs that are no tensors are left out of a record.
 class Recorder {
  public:
-  /// Fails with kIo when the file can't be made.
+  /// Fails with kIo when the file can't be written or another server records there, kInvalidArgument when it holds
+  /// something else.
   explicit Recorder(RecordingOptions options);
   ~Recorder();
   void record(const Served& served) noexcept;
@@ -43,11 +46,16 @@ class Recorder {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Whole records only: one cut short by a crash ends the file. Fails with kInvalidArgument for a file that is no
-/// recording.
+/// Whole records only; what is damaged or cut short is left out, with a warning. Fails with kInvalidArgument for a file
+/// that is no recording.
 std::vector<RecordedRequest> read_recording(const std::string& path);
 /// The same of bytes that `owner` keeps alive; the tensors point into them.
-std::vector<RecordedRequest> parse_recording(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
-                                             const std::string& name);
+struct Recording {
+  std::vector<RecordedRequest> records;
+  uint64_t skipped_bytes = 0;
+};
+Recording parse_recording(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, const std::string& name);
+/// A record of that payload as it stands in a file: with its header in front.
+std::string frame_record(std::string_view payload);
 
 }  // namespace slipway

@@ -54,6 +54,47 @@ TEST(Repository, FindsModelsAndVersionsAndLeavesTheRestAlone) {
   EXPECT_THROW(repository_models(folder.path("nowhere")), Error);
 }
 
+TEST(Repository, LinksThatLeadOutAreRefused) {
+  const TestFolder folder;
+  publish(folder, "m", 1, scaling_graph(2));
+  make_folders(folder.path("outside"));
+  save_onnx(scaling_graph(3), folder.path("outside/model.onnx"));
+  folder.write("outside/secret.yaml", "threads: 1\n");
+  make_folders(folder.path("repo/m/2"));
+  ASSERT_EQ(::symlink(folder.path("outside/model.onnx").c_str(), folder.path("repo/m/2/model.onnx").c_str()), 0);
+  ASSERT_EQ(::symlink(folder.path("outside").c_str(), folder.path("repo/m/3").c_str()), 0);
+  ASSERT_EQ(::symlink("1", folder.path("repo/m/4").c_str()), 0);
+  ServerOptions options = options_of(folder);
+  EXPECT_NO_THROW(read_version(options, "m", 1));
+  EXPECT_NO_THROW(read_version(options, "m", 4)) << "it stays within";
+  for (const int64_t version : {2, 3})
+    EXPECT_NE(error_of([&] { read_version(options, "m", version); }).find("--allow-links"), std::string::npos);
+  ASSERT_EQ(::symlink(folder.path("outside/secret.yaml").c_str(), folder.path("repo/m/config.yaml").c_str()), 0);
+  EXPECT_NE(error_of([&] { read_version(options, "m", 1); }).find("config.yaml"), std::string::npos);
+  options.allow_links = true;
+  for (const int64_t version : {1, 2, 3}) EXPECT_NO_THROW(read_version(options, "m", version));
+  ASSERT_EQ(::symlink(folder.path("repo").c_str(), folder.path("same").c_str()), 0);
+  ASSERT_EQ(::unlink(folder.path("repo/m/config.yaml").c_str()), 0);
+  options = options_of(folder);
+  options.repository = folder.path("same");
+  EXPECT_NO_THROW(read_version(options, "m", 1)) << "the repository itself may be a link";
+}
+
+TEST(Repository, PipesAndDevicesAreNeverWaitedFor) {
+  const TestFolder folder;
+  publish(folder, "m", 1, scaling_graph(2));
+  const std::string model = folder.path("repo/m/1/model.onnx"), pipe = folder.path("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  for (const char* odd : {pipe.c_str(), "/dev/zero", "/dev/tty"}) {
+    EXPECT_NE(error_of([&] { load_onnx(odd); }), "") << odd;
+    ASSERT_EQ(::unlink(model.c_str()), 0);
+    ASSERT_EQ(::symlink(odd, model.c_str()), 0);
+    ServerOptions options = options_of(folder);
+    options.allow_links = true;
+    EXPECT_NE(error_of([&] { read_version(options, "m", 1); }), "") << odd;
+  }
+}
+
 TEST(Repository, LoadKeepsPlansInTheCacheAndServesWhatIsThere) {
   const TestFolder folder;
   publish(folder, "m", 1, scaling_graph(2));

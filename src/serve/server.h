@@ -45,6 +45,7 @@ struct ServerOptions {
   bool explicit_control = false;  ///< load and unload are open to everyone who reaches the data ports
   bool allow_unverified = false;  ///< a version without proof may replace the bytes of one that is live
   bool tune = true;
+  bool allow_links = false;  ///< symbolic links in the repository may lead out of it
 };
 
 /// One line of the repository's index.

@@ -32,10 +32,11 @@ ErrorCode code_of(int status) {
 /// The admin port's answers as JSON; its refusals as Errors.
 class Admin {
  public:
-  Admin(std::string url, std::string token) : url_(std::move(url)), token_(std::move(token)) {}
+  Admin(std::string url, std::string token, TlsFiles tls)
+      : url_(std::move(url)), token_(std::move(token)), tls_(std::move(tls)) {}
 
   json ask(const std::string& method, const std::string& path, const std::string& body, int64_t timeout_ms) const {
-    const AdminReply reply = admin_call(url_, method, path, body, token_, timeout_ms);
+    const AdminReply reply = admin_call(url_, method, path, body, token_, timeout_ms, tls_);
     const json j = json::parse(reply.body, nullptr, false);
     if (reply.status == 200) return j;
     const bool says = j.is_object() && j.contains("error") && j["error"].is_string();
@@ -45,6 +46,7 @@ class Admin {
 
  private:
   std::string url_, token_;
+  TlsFiles tls_;
 };
 
 /// What a rollout's status says, as far as it matters here.
@@ -95,6 +97,7 @@ class Replay {
  private:
   void run(const CanaryOptions& options, const std::vector<LoadSample>& samples) {
     LoadOptions o{.url = options.http_url,
+                  .tls = options.tls,
                   .model = options.model,
                   .concurrency = 64,
                   .rate = options.rate,
@@ -128,7 +131,7 @@ class Canary {
  public:
   Canary(const CanaryOptions& options, const std::function<void(const std::string&)>& on_progress)
       : o_(options),
-        admin_(options.admin_url, options.token),
+        admin_(options.admin_url, options.token, options.tls),
         path_("/api/rollouts/" + percent_encode(options.model)),
         on_progress_(on_progress) {}
 
@@ -239,9 +242,10 @@ CanaryResult run_canary(const CanaryOptions& options, const std::vector<LoadSamp
   return Canary(options, on_progress).run(samples);
 }
 
-int64_t live_version(const std::string& admin_url, const std::string& token, const std::string& model) {
+int64_t live_version(const std::string& admin_url, const std::string& token, const TlsFiles& tls,
+                     const std::string& model) {
   try {
-    const Admin admin(admin_url, token);
+    const Admin admin(admin_url, token, tls);
     return parse_status(admin.ask("GET", "/api/rollouts/" + percent_encode(model), "", kAskTimeoutMs)).stable;
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kNotFound) return 0;

@@ -10,6 +10,7 @@ namespace slipway {
 
 struct CanaryOptions {
   std::string admin_url, token;  ///< of the running server
+  TlsFiles tls;                  ///< of its https addresses
   std::string http_url;          ///< where the replayed requests go
   std::string model;
   int64_t version = 0;
@@ -37,6 +38,7 @@ CanaryResult run_canary(const CanaryOptions& options, const std::vector<LoadSamp
                         const std::function<void(const std::string&)>& on_progress);
 
 /// The live version of a model; 0: none, or the model is unknown. Fails with kIo.
-int64_t live_version(const std::string& admin_url, const std::string& token, const std::string& model);
+int64_t live_version(const std::string& admin_url, const std::string& token, const TlsFiles& tls,
+                     const std::string& model);
 
 }  // namespace slipway

@@ -155,7 +155,7 @@ TEST(Canary, AVersionThatMayNotGoLiveSaysWhy) {
 TEST(Canary, NoServerIsAnError) {
   const CanaryOptions options{.admin_url = "http://127.0.0.1:1", .model = "net", .version = 1};
   EXPECT_NE(error_of([&] { run_canary(options, {}, [](const std::string&) {}); }), "");
-  EXPECT_NE(error_of([&] { live_version("http://127.0.0.1:1", "", "net"); }), "");
+  EXPECT_NE(error_of([&] { live_version("http://127.0.0.1:1", "", {}, "net"); }), "");
 }
 
 }  // namespace

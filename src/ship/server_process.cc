@@ -98,6 +98,7 @@ std::optional<RunningServer> parse_server(const std::string& text) {
                        .http_port = static_cast<uint16_t>(number("http_port", 65535)),
                        .grpc_port = static_cast<uint16_t>(number("grpc_port", 65535)),
                        .admin_port = static_cast<uint16_t>(number("admin_port", 65535))};
+  server.tls = j.value("tls", json(false)) == true;
   if (server.pid == 0 || server.http_port == 0 || server.admin_port == 0) return std::nullopt;
   for (const auto& [key, at] : {std::pair("host", &server.host), std::pair("admin_host", &server.admin_host)})
     if (const auto host = j.find(key); host != j.end() && host->is_string() && *host != "0.0.0.0" && *host != "::")
@@ -155,15 +156,15 @@ RunningServer start(const ServeCommand& command, Lifetime lifetime) {
   }
 }
 
-std::string url(const std::string& host, uint16_t port) {
-  return host.find(':') == std::string::npos ? fmt::format("http://{}:{}", host, port)
-                                             : fmt::format("http://[{}]:{}", host, port);
+std::string url(bool tls, const std::string& host, uint16_t port) {
+  const bool v6 = host.find(':') != std::string::npos;
+  return fmt::format("{}://{}{}{}:{}", tls ? "https" : "http", v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
 }  // namespace
 
-std::string RunningServer::http_url() const { return url(host, http_port); }
-std::string RunningServer::admin_url() const { return url(admin_host, admin_port); }
+std::string RunningServer::http_url() const { return url(tls, host, http_port); }
+std::string RunningServer::admin_url() const { return url(tls, admin_host, admin_port); }
 
 ServerChild::ServerChild(const ServeCommand& command) : server_(start(command, Lifetime::kOurs)) {}
 ServerChild::~ServerChild() { stop_server(server_.pid); }

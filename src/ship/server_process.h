@@ -13,6 +13,7 @@ struct RunningServer {
   pid_t pid = 0;
   uint16_t http_port = 0, grpc_port = 0, admin_port = 0;
   std::string host = "127.0.0.1", admin_host = "127.0.0.1";
+  bool tls = false;  ///< on all ports
   std::string http_url() const;
   std::string admin_url() const;
 };

@@ -362,6 +362,7 @@ class Ship {
   StageOutcome canary(const StageValues& values) {
     CanaryOptions options{.admin_url = admin_url(),
                           .token = o_.token,
+                          .tls = o_.tls,
                           .http_url = url(),
                           .model = name_,
                           .version = std::stoll(values.at("version")),
@@ -419,7 +420,7 @@ class Ship {
   }
 
   StageOutcome promote(const StageValues& values) {
-    const int64_t version = std::stoll(values.at("version")), live = live_version(admin_url(), o_.token, name_);
+    const int64_t version = std::stoll(values.at("version")), live = live_version(admin_url(), o_.token, o_.tls, name_);
     if (live == version)
       return {.figure = fmt::format("version {} of {} is live at {}", live, name_, url()), .files = {}};
     return {.passed = false,

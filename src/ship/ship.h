@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quantize/strategy.h"
+#include "serve/tls.h"
 #include "ship/server_process.h"
 #include "ship/stages.h"
 #include "verify/verify.h"
@@ -29,6 +30,7 @@ struct ShipOptions {
   std::string from;            ///< stage to do again, with those after it
   std::string url, admin_url;  ///< of a running server; empty: found by the repository, or started
   std::string token;           ///< of its admin port
+  TlsFiles tls;                ///< of a running server that speaks it
   std::string program = "/proc/self/exe";
   uint16_t http_port = 8000, grpc_port = 8001, admin_port = 8002;  ///< of a server that is started; 0: any
   std::optional<QuantizeStrategy> strategy;  ///< of quantising; none: by the rule, from the policy

@@ -1,7 +1,6 @@
 // External data: tensors whose bytes lie in files beside the model. A location is relative to the model's folder and
 // may not leave it, neither by name nor through a symbolic link; offset and length are checked against the file's size.
 #include <charconv>
-#include <cstdlib>
 #include <filesystem>
 
 #include "base/error.h"
@@ -18,13 +17,6 @@ uint64_t parse_number(const std::string& text, const std::string& key, const std
     fail(ErrorCode::kInvalidModel, "A tensor's external {} is no number; export the model again: '{}' of '{}'", key,
          text, name);
   return value;
-}
-
-std::string real_path(const std::string& path) {
-  char* resolved = ::realpath(path.c_str(), nullptr);
-  std::string real = resolved == nullptr ? "" : resolved;
-  std::free(resolved);
-  return real;
 }
 
 bool has_parent_step(const std::string& path) {
@@ -55,10 +47,10 @@ std::string external_location(const onnx::TensorProto& proto) {
 }
 
 std::string external_path(const std::string& folder, const std::string& location) {
-  const std::string path = join_path(folder, location), root = real_path(folder), real = real_path(path);
+  const std::string path = join_path(folder, location), real = real_path(path);
   if (real.empty())
     fail(ErrorCode::kNotFound, "The model's external data is missing; copy it beside the model: {}", path);
-  if (!real.starts_with(root == "/" ? root : root + "/"))
+  if (!lies_in(real, folder))
     fail(ErrorCode::kInvalidModel,
          "A tensor's external file leads out of the model's folder; put the file itself there: '{}' in {}", location,
          folder);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/visible.h"
 #include "health.pb.h"
 #include "inference.pb.h"
 #include "serve/server.h"
@@ -170,10 +171,10 @@ void repository_index(Server& server, const inference::RepositoryIndexRequest& r
   for (const IndexEntry& entry : server.index()) {
     if (request.ready() && entry.state != "READY") continue;
     auto* model = response.add_models();
-    model->set_name(entry.model);
+    model->set_name(visible(entry.model));
     if (entry.version != 0) model->set_version(std::to_string(entry.version));
     model->set_state(entry.state);
-    model->set_reason(entry.reason);
+    model->set_reason(visible(entry.reason));
   }
 }
 

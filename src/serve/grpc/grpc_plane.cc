@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "serve/grpc/calls.h"
+#include "serve/grpc/credentials.h"
 
 namespace slipway {
 namespace {
@@ -69,6 +70,7 @@ void poll_lane(CallContext& context, Lane lane) {
 
 struct GrpcPlane::Impl {
   CallContext context;
+  std::shared_ptr<grpc::ServerCredentials> credentials;  ///< the server asks them for certificates
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
@@ -92,7 +94,8 @@ GrpcPlane::GrpcPlane(Server& server, GrpcOptions options)
   grpc::ResourceQuota quota("slipway");
   quota.Resize((size_t{64} << 20) + kQuotaMessages * static_cast<size_t>(limit));
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &impl_->port);
+  impl_->credentials = server_credentials(o.tls);
+  builder.AddListeningPort(address, impl_->credentials, &impl_->port);
   builder.SetMaxReceiveMessageSize(limit).SetMaxSendMessageSize(-1).SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0)
       .AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentStreams)

@@ -3,6 +3,8 @@
 #include <memory>
 #include <string>
 
+#include "serve/tls.h"
+
 namespace slipway {
 
 class Server;
@@ -12,7 +14,8 @@ struct GrpcOptions {
   uint16_t port = 8001;  ///< 0 picks a free one
   int threads = 1;
   uint64_t max_message_bytes = uint64_t{64} << 20;
-  std::string admin_token;  ///< as HttpOptions'
+  std::string admin_token;                           ///< as HttpOptions'
+  std::shared_ptr<const TlsIdentity> tls = nullptr;  ///< null: plain
 };
 
 /// The data plane over gRPC: Open Inference Protocol v2, Triton's extensions that HTTP has too, grpc.health.v1.

@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "serve/tls.h"
+
 namespace slipway {
 
 struct AdminRequest {
@@ -12,6 +14,10 @@ struct AdminRequest {
   std::map<std::string, std::string> query;  ///< percent-decoded
   std::string body;
 };
+
+/// The token of a file, or else of $SLIPWAY_ADMIN_TOKEN; line ends are left out. Empty: none is given. Fails with
+/// kInvalidArgument unless it has 16 or more characters, all of them visible ASCII, as it goes into a header.
+std::string read_admin_token(const std::string& file);
 
 struct AdminReply {
   int status = 200;
@@ -28,7 +34,7 @@ class AdminPlane {
   using Handler = std::function<AdminReply(const AdminRequest&)>;
   /// Binds; 0 picks a free port. Fails with kIo when the port is in use, kInvalidArgument without a token on an address
   /// that is not loopback.
-  AdminPlane(const std::string& host, uint16_t port, std::string token);
+  AdminPlane(const std::string& host, uint16_t port, std::string token, std::shared_ptr<const TlsIdentity> tls = {});
   ~AdminPlane();
   /// `path` is exact, or a prefix when it ends in '/'; the longest wins. Before start().
   void handle(const std::string& method, const std::string& path, Handler handler);

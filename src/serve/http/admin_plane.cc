@@ -4,13 +4,14 @@
 // Without a token it listens on loopback alone, and only to requests whose Host is loopback too: a web page whose name
 // was pointed at 127.0.0.1 in the meantime would otherwise pass as this machine (DNS rebinding).
 #include <algorithm>
-#include <boost/asio/ip/address.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <cctype>
+#include <cstdlib>
 #include <new>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "serve/http/admin.h"
 #include "serve/http/http_listener.h"
@@ -21,34 +22,33 @@ namespace {
 
 constexpr HttpLimits kLimits{.max_body_bytes = 1 << 20, .max_header_bytes = 16 << 10};
 
-bool is_loopback(const std::string& host) {
-  if (host == "localhost") return true;
-  boost::system::error_code ec;
-  const auto address = boost::asio::ip::make_address(host, ec);
-  return !ec && address.is_loopback();
-}
-
-/// "[::1]:8002" → "::1", "localhost:8002" → "localhost".
-std::string host_name(std::string_view host) {
-  if (host.starts_with('[')) return std::string(host.substr(1, std::min(host.find(']'), host.size()) - 1));
-  return std::string(host.substr(0, host.find(':')));
-}
-
-bool is_json(std::string_view content_type) {
-  std::string type(content_type.substr(0, content_type.find(';')));
-  while (!type.empty() && type.back() == ' ') type.pop_back();
-  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return std::tolower(c); });
-  return type == "application/json";
-}
-
 }  // namespace
+
+std::string read_admin_token(const std::string& file) {
+  constexpr const char* kVariable = "SLIPWAY_ADMIN_TOKEN";
+  constexpr size_t kFewest = 16, kMost = 4096;
+  const char* set = std::getenv(kVariable);
+  std::string token = !file.empty() ? read_text_file(file, kMost) : set != nullptr ? set : "";
+  if (file.empty() && token.empty()) return token;
+  while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
+  if (token.size() < kFewest || token.size() > kMost ||
+      !std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 0x7f; }))
+    fail(ErrorCode::kInvalidArgument, "An admin token is {} or more visible ASCII characters; give another one: {}",
+         kFewest, file.empty() ? kVariable : file);
+  return token;
+}
 
 struct AdminPlane::Impl {
   using Methods = std::map<std::string, Handler>;
 
-  Impl(const std::string& host, uint16_t port, std::string t)
+  Impl(const std::string& host, uint16_t port, std::string t, std::shared_ptr<const TlsIdentity> tls)
       : token(std::move(t)),
-        listener({.host = host, .port = port, .limits = kLimits, .max_connections = 128, .make_room = true},
+        listener({.host = host,
+                  .port = port,
+                  .limits = kLimits,
+                  .max_connections = 128,
+                  .make_room = true,
+                  .tls = std::move(tls)},
                  [this](std::shared_ptr<HttpExchange> exchange) {
                    const std::string_view method = exchange->request().method;
                    boost::asio::post(method == "GET" || method == "HEAD" ? readers : changers,
@@ -104,7 +104,7 @@ const AdminPlane::Impl::Methods* AdminPlane::Impl::find(const std::string& path)
 HttpReply AdminPlane::Impl::serve(const HttpRequest& http) {
   const RequestTarget target = parse_target(http.target);
   if (token.empty()) {
-    if (http.has_header("host") && !is_loopback(host_name(http.header("host"))))
+    if (is_foreign(http, true))
       return error_reply(403, "Without a token the admin port answers to localhost only; start the server with one");
   } else if (!target.path.starts_with("/metrics") && !admitted(http, target)) {
     HttpReply reply = error_reply(401, "The admin port needs the header Authorization: Bearer and its token");
@@ -122,7 +122,7 @@ HttpReply AdminPlane::Impl::serve(const HttpRequest& http) {
     reply.headers = fmt::format("Allow: {}\r\n", allowed);
     return reply;
   }
-  if (method != "GET" && !is_json(http.header("content-type")))
+  if (method != "GET" && !has_json(http))
     return error_reply(415, "Changes need the header Content-Type: application/json");
   const auto* body = reinterpret_cast<const char*>(http.body.data());
   AdminReply made = handler->second(
@@ -130,11 +130,12 @@ HttpReply AdminPlane::Impl::serve(const HttpRequest& http) {
   return {.status = made.status, .content_type = std::move(made.content_type), .body = std::move(made.body)};
 }
 
-AdminPlane::AdminPlane(const std::string& host, uint16_t port, std::string token) {
+AdminPlane::AdminPlane(const std::string& host, uint16_t port, std::string token,
+                       std::shared_ptr<const TlsIdentity> tls) {
   if (token.empty() && !is_loopback(host))
     fail(ErrorCode::kInvalidArgument,
          "The admin port needs a token on an address that others reach; give one, or listen on 127.0.0.1: {}", host);
-  impl_ = std::make_unique<Impl>(host, port, std::move(token));
+  impl_ = std::make_unique<Impl>(host, port, std::move(token), std::move(tls));
 }
 AdminPlane::~AdminPlane() { stop(); }
 

@@ -1,9 +1,13 @@
 #include <atomic>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "base/error.h"
+#include "data/test_folder.h"
 #include "serve/http/admin.h"
+#include "serve/http/admin_repository.h"
 #include "serve/http/http_testing.h"
+#include "serve/server.h"
 
 namespace slipway {
 namespace {
@@ -54,6 +58,44 @@ TEST(AdminPlane, OtherOriginsCannotChangeAnything) {
   EXPECT_EQ(client.post("/api/echo", "{}", "Content-Type: Application/JSON ; charset=utf-8\r\n").status, 200);
   EXPECT_EQ(client.ask("GET / HTTP/1.1\r\nHost: rebound.example:8002\r\n\r\n").status, 403);
   EXPECT_EQ(client.ask("GET / HTTP/1.1\r\nHost: [::1]:8002\r\n\r\n").status, 200);
+  EXPECT_EQ(client.get("/", "Origin: http://evil.example\r\n").status, 403);
+  EXPECT_EQ(client.get("/", "Origin: http://localhost\r\n").status, 200);
+}
+
+TEST(AdminPlane, ATokenIsLongAndVisibleWhereverItComesFrom) {
+  const TestFolder folder;
+  const auto read = [&](const std::string& text, bool from_file) {
+    ::setenv("SLIPWAY_ADMIN_TOKEN", from_file ? "" : text.c_str(), 1);
+    std::string token,
+        error = error_of([&] { token = read_admin_token(from_file ? folder.write("token", text) : ""); });
+    ::unsetenv("SLIPWAY_ADMIN_TOKEN");
+    return error.empty() ? token : "refused";
+  };
+  for (const bool from_file : {true, false}) {
+    EXPECT_EQ(read("0123456789abcdef", from_file), "0123456789abcdef");
+    EXPECT_EQ(read("0123456789abcdef\r\n", from_file), "0123456789abcdef");
+    for (const char* bad : {"0123456789abcde", "0123456789abcdef g", "0123456789abcdef\tg", "0123456789abcdef\n0123",
+                            "0123456789abcdeü", "0123456789abcdef\x7f", "\n"})
+      EXPECT_EQ(read(bad, from_file), "refused") << bad;
+    EXPECT_EQ(read("", from_file), from_file ? "refused" : "");
+  }
+  EXPECT_EQ(read_admin_token(""), "");
+}
+
+TEST(AdminPlane, ARepositoryIndexIsJsonWhateverNamesAreThere) {
+  const TestFolder folder;
+  folder.write("repository/a\xff\x1b[2J\n/1/model.onnx", "no model \xfe");
+  Server server({.repository = folder.path("repository")});
+  server.load_all();
+  AdminPlane plane("127.0.0.1", 0, "");
+  serve_repository(plane, server);
+  plane.start();
+  const TestResponse index = TestClient(plane.port()).get("/v2/repository/index");
+  EXPECT_EQ(index.status, 200) << index.body;
+  const auto entries = nlohmann::json::parse(index.body);
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0]["name"], "a\xEF\xBF\xBD\x1b[2J\n");
+  EXPECT_EQ(entries[0]["state"], "UNAVAILABLE");
 }
 
 TEST(AdminPlane, TheTokenOpensIt) {

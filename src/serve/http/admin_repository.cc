@@ -14,7 +14,8 @@ void serve_repository(AdminPlane& admin, Server& server) {
   const auto index = [&server](const AdminRequest& request) {
     const auto body = nlohmann::json::parse(request.body.empty() ? "{}" : request.body, nullptr, false);
     const bool ready = body.is_object() && body.contains("ready") && body["ready"] == true;
-    return AdminReply{.body = repository_index_json(server, ready).dump()};
+    return AdminReply{
+        .body = repository_index_json(server, ready).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
   };
   admin.handle("GET", "/v2/repository/index", index);
   admin.handle("POST", "/v2/repository/index", index);

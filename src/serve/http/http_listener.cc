@@ -8,8 +8,12 @@
 //
 // No timers per connection: ten times a second each thread looks over its connections' clocks. A connection that we end
 // is half-closed and read empty for a moment: a reset would destroy the response on its way.
+//
+// With TLS a session stands between connection and socket. Whoever answers encrypts and writes; the session's lock
+// keeps it and the reading thread apart. Before the handshake is done a write may wait for input.
 #include "serve/http/http_listener.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -48,6 +52,7 @@ constexpr auto kSweepPeriod = std::chrono::milliseconds(100);
 constexpr int64_t kLingerNs = 1'000'000'000;      // for the peer to take a last response
 constexpr int64_t kKeepMemoryNs = 1'000'000'000;  // an idle connection keeps its body buffer that long
 constexpr int kRefusedConnections = 64;           // over the limit, these still hear why
+constexpr int64_t kWarnAgainNs = 10'000'000'000;  // of connections that can't be accepted
 constexpr size_t kPackBytes = 1024;               // smaller responses are not packed
 constexpr size_t kPartsPerCall = 64;
 constexpr int kAcceptedAtOnce = 16;  // so that those who have to go can, in between
@@ -77,7 +82,9 @@ struct IoThread {
 class Connection final : public HttpExchange, public std::enable_shared_from_this<Connection> {
  public:
   Connection(std::shared_ptr<IoThread> io, tcp::socket socket)
-      : io_(std::move(io)), socket_(std::move(socket)), fd_(socket_.native_handle()), reader_(options().limits) {}
+      : io_(std::move(io)), socket_(std::move(socket)), fd_(socket_.native_handle()), reader_(options().limits) {
+    if (options().tls) tls_ = std::make_unique<TlsSession>(*options().tls->current(), fd_);
+  }
   ~Connection() { shared().connections.fetch_sub(1); }
 
   void start(bool refuse);
@@ -100,12 +107,14 @@ class Connection final : public HttpExchange, public std::enable_shared_from_thi
   // The connection's thread.
   void pump();
   void read(std::span<std::byte> room);
+  void read_secure(std::span<std::byte> room);
   void on_read(const error_code& ec, size_t count, bool discard);
   void begin_answer();
   void hand_over();
-  void wait_to_write();
+  void wait_to_write(short direction);
 
   // Whoever answers.
+  TlsSession::Step transmit(std::span<iovec> parts);
   void compose(HttpReply&& reply);
   void flush();
   void finish(bool broken);
@@ -113,6 +122,7 @@ class Connection final : public HttpExchange, public std::enable_shared_from_thi
   std::shared_ptr<IoThread> io_;
   tcp::socket socket_;
   const int fd_;
+  std::unique_ptr<TlsSession> tls_;  // null: plain
   RequestReader reader_;
   std::atomic<unsigned> state_{0};
   std::atomic<int64_t> answered_ns_{now_ns()};
@@ -184,8 +194,9 @@ void Connection::pump() {
       case RequestReader::State::kHead:
       case RequestReader::State::kBody:
         if (reader_.wants_continue()) {
-          constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-          if (::send(fd_, kContinue.data(), kContinue.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return end();
+          std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+          iovec part{go_on.data(), go_on.size()};
+          if (transmit({&part, 1}).bytes < 0) return end();
         }
         return read(reader_.room());
       case RequestReader::State::kComplete:
@@ -224,12 +235,36 @@ void Connection::hand_over() {
 }
 
 void Connection::read(std::span<std::byte> room) {
+  if (tls_) {
+    read_secure(room);
+    reading_ = true;
+    return;
+  }
   const bool discard = room.data() == discarded_.data();
   socket_.async_read_some(asio::buffer(room.data(), room.size()),
                           [self = shared_from_this(), discard](const error_code& ec, size_t count) {
                             self->guarded([&] { self->on_read(ec, count, discard); });
                           });
   reading_ = true;
+}
+
+void Connection::read_secure(std::span<std::byte> room) {
+  const bool discard = room.data() == discarded_.data();
+  const TlsSession::Step step = tls_->read(room);
+  if (step.waits_for == 0) {
+    const error_code ec = step.bytes > 0 ? error_code() : asio::error::eof;
+    const auto count = static_cast<size_t>(std::max<ssize_t>(step.bytes, 0));
+    return asio::post(io_->context, [self = shared_from_this(), ec, count, discard] {
+      self->guarded([&] { self->on_read(ec, count, discard); });
+    });
+  }
+  socket_.async_wait(step.waits_for == POLLIN ? tcp::socket::wait_read : tcp::socket::wait_write,
+                     [self = shared_from_this(), room, discard](const error_code& ec) {
+                       self->guarded([&] {
+                         if (ec) return self->on_read(ec, 0, discard);
+                         self->read_secure(room);
+                       });
+                     });
 }
 
 void Connection::on_read(const error_code& ec, size_t count, bool discard) {
@@ -247,6 +282,7 @@ void Connection::end() {
     socket_.cancel(ignored);
     at_eof_ = true;
   } else {
+    if (tls_) tls_->end();
     ::shutdown(fd_, SHUT_RDWR);  // somebody may still hold the exchange
     io_->connections.erase(shared_from_this());
   }
@@ -263,8 +299,8 @@ void Connection::sweep(int64_t now) {
     if (now - answered > kLingerNs) end();
   } else if (request_began_ns_ == 0) {
     if (!reader_.idle()) return;
-    if (now - answered > options().idle_timeout_ms * 1'000'000 ||
-        (shared().draining && (served_ || now - answered > kLingerNs))) {
+    const int64_t limit_ms = tls_ && !tls_->established() ? options().read_timeout_ms : options().idle_timeout_ms;
+    if (now - answered > limit_ms * 1'000'000 || (shared().draining && (served_ || now - answered > kLingerNs))) {
       end();
     } else if (now - answered > kKeepMemoryNs) {
       reader_.release_memory();
@@ -314,23 +350,33 @@ void Connection::compose(HttpReply&& reply) {
     if (!part.empty()) parts_.push_back({const_cast<std::byte*>(part.data()), part.size()});
 }
 
+TlsSession::Step Connection::transmit(std::span<iovec> parts) {
+  if (tls_) return tls_->write(parts);
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = parts.size();
+  while (true) {
+    const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent >= 0) return {sent, 0};
+    if (errno != EINTR) return {-1, errno == EAGAIN || errno == EWOULDBLOCK ? short{POLLOUT} : short{0}};
+  }
+}
+
 void Connection::flush() {
   while (next_part_ < parts_.size()) {
-    msghdr message{};
-    message.msg_iov = &parts_[next_part_];
-    message.msg_iovlen = std::min(kPartsPerCall, parts_.size() - next_part_);
-    const ssize_t sent = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0) {
-      if (errno == EINTR) continue;
-      if (errno != EAGAIN && errno != EWOULDBLOCK) return finish(true);
+    const TlsSession::Step step =
+        transmit(std::span(parts_).subspan(next_part_, std::min(kPartsPerCall, parts_.size() - next_part_)));
+    if (step.broken()) return finish(true);
+    if (step.bytes < 0) {
       try {
-        asio::post(io_->context, [self = shared_from_this()] { self->wait_to_write(); });
+        asio::post(io_->context,
+                   [self = shared_from_this(), direction = step.waits_for] { self->wait_to_write(direction); });
       } catch (const std::bad_alloc&) {
         finish(true);
       }
       return;
     }
-    size_t left = static_cast<size_t>(sent);
+    size_t left = static_cast<size_t>(step.bytes);
     while (next_part_ < parts_.size() && left >= parts_[next_part_].iov_len) left -= parts_[next_part_++].iov_len;
     if (left) {
       parts_[next_part_].iov_base = static_cast<char*>(parts_[next_part_].iov_base) + left;
@@ -340,9 +386,11 @@ void Connection::flush() {
   finish(false);
 }
 
-void Connection::wait_to_write() {
+void Connection::wait_to_write(short direction) {
+  if (direction == POLLIN && tls_->established()) return flush();  // the reading side has taken the peer's part
+  const auto event = direction == POLLIN ? tcp::socket::wait_read : tcp::socket::wait_write;
   try {
-    socket_.async_wait(tcp::socket::wait_write, [self = shared_from_this()](const error_code&) {
+    socket_.async_wait(event, [self = shared_from_this()](const error_code&) {
       self->write_waits_ = false;
       self->flush();
     });
@@ -357,6 +405,7 @@ void Connection::finish(bool broken) {
   reply_ = {};
   answered_ns_.store(now_ns(), std::memory_order_relaxed);
   if (broken || close_) {
+    if (tls_ && !broken) tls_->end();
     ::shutdown(fd_, broken ? SHUT_RDWR : SHUT_WR);
     state_.fetch_or(kClosing, std::memory_order_acq_rel);
   }
@@ -416,6 +465,7 @@ struct HttpListener::Impl {
   uint16_t port = 0;
   size_t next_thread = 0;
   bool accepting = false, started = false;
+  int64_t warned_ns = -kWarnAgainNs;
 
   void listen() {
     const ListenOptions& options = shared->options;
@@ -456,6 +506,12 @@ struct HttpListener::Impl {
     asio::dispatch(io->context, [connection, refuse] { connection->guarded([&] { connection->start(refuse); }); });
   }
 
+  void warn(const error_code& ec) {
+    if (now_ns() - warned_ns < kWarnAgainNs) return;
+    warned_ns = now_ns();
+    log_warning("No connection can be accepted now; raise the limit of open files: {}", ec.message());
+  }
+
   /// Lets in those who wait; why no more are.
   error_code accept_waiting(int most) {
     error_code ec;
@@ -473,8 +529,7 @@ struct HttpListener::Impl {
     acceptor->async_wait(tcp::acceptor::wait_read, [this](const error_code& ec) {
       accepting = false;
       if (ec || !acceptor->is_open() || shared->draining) return;
-      if (const error_code why = accept_waiting(kAcceptedAtOnce))
-        return log_warning("No connection can be accepted now; raise the limit of open files: {}", why.message());
+      if (const error_code why = accept_waiting(kAcceptedAtOnce)) return warn(why);  // the next sweep tries again
       accept();
     });
     accepting = true;

@@ -6,6 +6,7 @@
 
 #include "serve/http/http_message.h"
 #include "serve/http/request_reader.h"
+#include "serve/tls.h"
 
 namespace slipway {
 
@@ -18,9 +19,10 @@ struct ListenOptions {
   bool make_room = false;            ///< beyond these, the one that has waited longest for its request ends
   int64_t idle_timeout_ms = 60'000;  ///< between requests
   int64_t read_timeout_ms = 20'000;  ///< for a request to arrive whole, and between two steps of a response's way out
+  std::shared_ptr<const TlsIdentity> tls = nullptr;  ///< null: plain
 };
 
-/// HTTP/1.1 over TCP: connections, their limits and timeouts. Knows nothing of what is asked.
+/// HTTP/1.1 over TCP or TLS: connections, their limits and timeouts. Knows nothing of what is asked.
 class HttpListener {
  public:
   /// Called on a connection's thread, one request of a connection at a time; an Error thrown becomes its HTTP status.

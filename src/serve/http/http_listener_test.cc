@@ -170,6 +170,9 @@ TEST(HttpListener, WhatIsNoRequestIsRefused) {
   EXPECT_EQ(status(post + "Transfer-Encoding: identity\r\n\r\n"), 400);
   EXPECT_EQ(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
   EXPECT_EQ(status("GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n"), 400);
+  EXPECT_EQ(status("GET / HTTP/1.1\r\nA:\r\n folded\r\n\r\n"), 400);
+  EXPECT_EQ(status("GET / HTTP/1.1\r\nA: b\r\n\t\r\n\r\n"), 400);
+  EXPECT_EQ(status("POST / HTTP/1.1\r\nContent-Length:\r\n 0\r\n\r\n"), 400);
   EXPECT_EQ(status(post + "Expect: the-unexpected\r\nContent-Length: 1\r\n\r\n"), 417);
   EXPECT_EQ(status("GET /" + std::string(3000, 'a') + " HTTP/1.1\r\n\r\n"), 431);
 }

@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 
 #include <algorithm>
+#include <boost/asio/ip/address.hpp>
 #include <cctype>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -154,6 +155,34 @@ RequestTarget parse_target(std::string_view target) {
     query.remove_prefix(std::min(ampersand + 1, query.size()));
   }
   return out;
+}
+
+bool is_loopback(std::string_view host) {
+  if (same_name(host, "localhost")) return true;
+  boost::system::error_code ec;
+  const auto address = boost::asio::ip::make_address(std::string(host), ec);
+  return !ec && address.is_loopback();
+}
+
+bool is_foreign(const HttpRequest& request, bool loopback) {
+  const std::string_view host = request.header("host");
+  if (loopback && !host.empty()) {
+    // "[::1]:8002" → "::1", "localhost:8002" → "localhost".
+    const std::string_view name =
+        host[0] == '[' ? host.substr(1, std::min(host.find(']'), host.size()) - 1) : host.substr(0, host.find(':'));
+    if (!is_loopback(name)) return true;
+  }
+  if (!request.has_header("origin")) return false;
+  std::string_view origin = request.header("origin");
+  const size_t scheme = origin.find("://");
+  return scheme == std::string_view::npos || !same_name(origin.substr(scheme + 3), host);
+}
+
+bool has_json(const HttpRequest& request) {
+  std::string_view type = request.header("content-type");
+  type = type.substr(0, type.find(';'));
+  while (type.ends_with(' ')) type.remove_suffix(1);
+  return same_name(type, "application/json");
 }
 
 bool same_secret(std::string_view given, std::string_view secret) {

@@ -70,6 +70,14 @@ struct RequestTarget {
 /// Fails with kInvalidArgument for a target that is no path, a broken percent-encoding or an encoded NUL.
 RequestTarget parse_target(std::string_view target);
 
+/// A name or address of this machine itself: "localhost", "127.0.0.1", "::1".
+bool is_loopback(std::string_view host);
+/// Whether a web page of another origin may have sent it: its Origin is not what Host names, or, where `loopback` says
+/// that no other name leads here, Host names another machine (DNS rebinding).
+bool is_foreign(const HttpRequest& request, bool loopback);
+/// application/json, whatever its parameters.
+bool has_json(const HttpRequest& request);
+
 /// Whether the request carries `Authorization: Bearer token`. Takes as long whatever the token sent is.
 bool bearer_matches(const HttpRequest& request, std::string_view token);
 /// Equal, in a time that depends on the lengths alone.

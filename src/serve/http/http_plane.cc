@@ -179,13 +179,15 @@ struct HttpPlane::Impl {
   Impl(Server& s, HttpOptions o)
       : server(s),
         admin_token(o.admin_token),
+        loopback(is_loopback(o.host)),
         listener({.host = o.host,
                   .port = o.port,
                   .threads = o.threads,
                   .limits = {.max_body_bytes = o.max_body_bytes, .max_header_bytes = o.max_header_bytes},
                   .max_connections = o.max_connections,
                   .idle_timeout_ms = o.idle_timeout_ms,
-                  .read_timeout_ms = o.read_timeout_ms},
+                  .read_timeout_ms = o.read_timeout_ms,
+                  .tls = o.tls},
                  [this](std::shared_ptr<HttpExchange> exchange) { route(std::move(exchange)); }) {}
 
   void route(std::shared_ptr<HttpExchange> exchange);
@@ -200,6 +202,7 @@ struct HttpPlane::Impl {
 
   Server& server;
   std::string admin_token;
+  bool loopback;
   boost::asio::thread_pool control{1};  // loads and unloads
   boost::asio::thread_pool pictures{kPictureThreads};
   std::atomic<int> waiting_pictures{0};
@@ -387,6 +390,11 @@ void HttpPlane::Impl::change_repository(std::shared_ptr<HttpExchange> exchange, 
             ? "Models are not loaded or unloaded from here; start the server with --model-control explicit or with "
               "an admin token"
             : "Loading and unloading need the header Authorization: Bearer and the server's admin token"));
+  // Programs send no Origin; what a page of another site can send unasked has one, and is never JSON.
+  if (is_foreign(http, loopback && admin_token.empty()))
+    return exchange->respond(error_reply(403, "Models are not loaded or unloaded for another site's pages"));
+  if (http.has_header("content-type") ? !has_json(http) : http.has_header("origin"))
+    return exchange->respond(error_reply(415, "Loading and unloading need the header Content-Type: application/json"));
   const nlohmann::json body = control_body(http);
   if (const auto parameters = body.find("parameters"); parameters != body.end()) {
     if (!parameters->is_object()) fail(ErrorCode::kInvalidArgument, "\"parameters\" must be an object");

@@ -3,6 +3,8 @@
 #include <memory>
 #include <string>
 
+#include "serve/tls.h"
+
 namespace slipway {
 
 class Server;
@@ -14,9 +16,10 @@ struct HttpOptions {
   uint64_t max_body_bytes = uint64_t{64} << 20;  ///< also of a body once unpacked
   uint32_t max_header_bytes = 16 << 10;
   int max_connections = 1024;
-  int64_t idle_timeout_ms = 60'000;  ///< between requests
-  int64_t read_timeout_ms = 20'000;  ///< for one request to arrive whole
-  std::string admin_token;           ///< opens load and unload; empty: only explicit control does
+  int64_t idle_timeout_ms = 60'000;                  ///< between requests
+  int64_t read_timeout_ms = 20'000;                  ///< for one request to arrive whole
+  std::string admin_token;                           ///< opens load and unload; empty: only explicit control does
+  std::shared_ptr<const TlsIdentity> tls = nullptr;  ///< null: plain
 };
 
 /// The data plane over HTTP/1.1: Open Inference Protocol v2, Triton's extensions, POST /predict.

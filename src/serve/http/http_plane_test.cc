@@ -306,6 +306,31 @@ TEST(HttpPlane, LoadingNeedsControl) {
   EXPECT_EQ(other.post("/v2/repository/models/m/unload", "", key).status, 404);
 }
 
+TEST(HttpPlane, PagesOfOtherSitesLoadAndUnloadNothing) {
+  auto server = std::make_unique<Server>(ServerOptions{.explicit_control = true});
+  server->add(make_version(scaling_graph(2)));
+  HttpPlane plane(*server, {.port = 0});
+  plane.start();
+  TestClient client(plane.port());
+  const auto status = [&](const std::string& headers) {
+    return client.ask("POST /v2/repository/models/m/unload HTTP/1.1\r\nContent-Length: 2\r\n" + headers + "\r\n{}")
+        .status;
+  };
+  const std::string typed = "Content-Type: application/json\r\n", host = "Host: 127.0.0.1:8000\r\n";
+  EXPECT_EQ(status(host + typed + "Origin: http://evil.example\r\n"), 403);
+  EXPECT_EQ(status(host + typed + "Origin: null\r\n"), 403);
+  EXPECT_EQ(status("Host: rebound.example:8000\r\n" + typed), 403);
+  EXPECT_EQ(status("Host: rebound.example\r\nOrigin: http://rebound.example\r\n" + typed), 403);
+  for (const char* type : {"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a", ""})
+    EXPECT_EQ(status(host + "Content-Type: " + type + "\r\n"), 415) << type;
+  EXPECT_EQ(status(host + "Origin: http://127.0.0.1:8000\r\n"), 415);
+  EXPECT_EQ(status(host + "Origin: http://127.0.0.1:8000\r\n" + typed), 200);
+  server->add(make_version(scaling_graph(2)));
+  EXPECT_EQ(status("Host: LOCALHOST\r\nContent-Type: Application/JSON ; charset=utf-8\r\n"), 200);
+  server->add(make_version(scaling_graph(2)));
+  EXPECT_EQ(status(host), 200) << "Triton's clients send no type";
+}
+
 TEST(HttpPlane, TheCanaryStaysWithItsCaller) {
   ModelConfig config;
   config.sticky_header = "X-User";

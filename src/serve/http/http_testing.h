@@ -1,8 +1,9 @@
 #pragma once
-// A client on a bare socket for the tests of the HTTP planes: sends any bytes, reads responses.
+// A client on a socket for the tests of the HTTP planes: sends any bytes, plain or through TLS, reads responses.
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #include <map>
 #include <string>
 #include <string_view>
+
+#include "serve/tls.h"
 
 namespace slipway {
 
@@ -52,10 +55,20 @@ class TestClient {
   }
   void end_of_input() { ::shutdown(fd_, SHUT_WR); }
 
+  /// From now on TLS; the handshake comes with the first bytes.
+  void secure(ssl_ctx_st* context, const std::string& host = "localhost") {
+    tls_ = std::make_unique<TlsSession>(context, fd_, host);
+  }
+  std::string failure() const { return tls_->failure(); }
+
   /// False when the peer takes no more.
   bool send(std::string_view bytes) {
     while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+      const ssize_t sent = tls_ ? stepped([&] {
+        return tls_->write({&part, 1});
+      })
+                                : ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent <= 0) return false;
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
@@ -101,15 +114,28 @@ class TestClient {
   bool ended() { return buffer_.empty() && !more() && !timed_out_; }
 
  private:
+  /// Waits for the socket as long as the step does.
+  template <typename Work>
+  ssize_t stepped(Work work) {
+    while (true) {
+      const TlsSession::Step step = work();
+      if (step.broken()) errno = ECONNRESET;
+      if (step.waits_for == 0) return step.bytes;
+      pollfd entry{fd_, step.waits_for, 0};
+      if (::poll(&entry, 1, 20'000) <= 0) return errno = EAGAIN, -1;
+    }
+  }
   bool more() {
     char piece[65536];
-    const ssize_t got = ::recv(fd_, piece, sizeof piece, 0);
+    const ssize_t got = tls_ ? stepped([&] { return tls_->read(std::as_writable_bytes(std::span(piece))); })
+                             : ::recv(fd_, piece, sizeof piece, 0);
     timed_out_ = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
     if (got > 0) buffer_.append(piece, static_cast<size_t>(got));
     return got > 0;
   }
 
   int fd_;
+  std::unique_ptr<TlsSession> tls_;
   bool connected_ = false, timed_out_ = false;
   std::string buffer_;
 };

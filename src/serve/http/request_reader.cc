@@ -40,8 +40,7 @@ bool same_word(std::string_view a, std::string_view b) {
 
 class Parser final : public http::basic_parser<true> {
  public:
-  Parser(HttpRequest& request, BodyBuffer& body, std::span<const std::byte> input, const HttpLimits& limits)
-      : request_(request), body_(body), input_(input) {
+  Parser(HttpRequest& request, BodyBuffer& body, const HttpLimits& limits) : request_(request), body_(body) {
     header_limit(limits.max_header_bytes);
     body_limit(limits.max_body_bytes);
   }
@@ -53,11 +52,8 @@ class Parser final : public http::basic_parser<true> {
     request_.target = view(target);
     request_.http_1_0 = version == 10;
   }
-  void on_field_impl(http::field, beast::string_view name, beast::string_view value, error_code& ec) override {
+  void on_field_impl(http::field, beast::string_view name, beast::string_view value, error_code&) override {
     if (head_done_) return;  // a trailer
-    const auto* at = reinterpret_cast<const std::byte*>(value.data());
-    const bool folded = !value.empty() && (at < input_.data() || at >= input_.data() + input_.size());
-    if (folded) ec = http::error::bad_obs_fold;
     request_.headers.push_back({view(name), view(value)});
   }
   void on_header_impl(error_code&) override { head_done_ = true; }
@@ -73,7 +69,6 @@ class Parser final : public http::basic_parser<true> {
 
   HttpRequest& request_;
   BodyBuffer& body_;
-  std::span<const std::byte> input_;
   bool head_done_ = false;
 };
 
@@ -123,7 +118,7 @@ struct RequestReader::Impl {
     request.keep_alive = false;
     chunked = expects_continue = false;
     body_bytes = 0;
-    parser.emplace(request, body, std::span<const std::byte>(in.get(), capacity), limits);
+    parser.emplace(request, body, limits);
   }
 
   void parse() {
@@ -150,9 +145,18 @@ struct RequestReader::Impl {
     if (end == capacity) refuse(400, "A chunk's header or the trailer is too long; leave out extensions and trailers");
   }
 
+  /// A header's line that goes on in the next one (obs-fold).
+  bool is_folded() const {
+    const std::string_view head(reinterpret_cast<const char*>(in.get()), head_end);
+    for (size_t at = head.find('\n'); at != std::string_view::npos; at = head.find('\n', at + 1))
+      if (at + 1 < head.size() && (head[at + 1] == ' ' || head[at + 1] == '\t')) return true;
+    return false;
+  }
+
   void on_head() {
     head_end = parsed;
     if (head_end > limits.max_header_bytes) return refuse_head();
+    if (is_folded()) return refuse(400, "A header goes on in the next line; write each in one line");
     request.keep_alive = parser->keep_alive();
     chunked = parser->chunked();
     if (request.has_header("transfer-encoding") &&
