@@ -106,9 +106,9 @@ int run_strategy(const QuantizeFlags& o, const Dataset& data, const QuantizeOpti
   const AutoQuantizeResult result = auto_quantize(o.model, data, o.output, options);
   const double before = static_cast<double>(model_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
   if (o.json) {
-    nlohmann::json json = to_json(result);
-    json.update({{"model", o.model}, {"output", o.output}, {"bytes_before", before}, {"bytes_after", after}});
-    print_json(json);
+    nlohmann::json facts = to_json(result);
+    facts.update({{"model", o.model}, {"output", o.output}, {"bytes_before", before}, {"bytes_after", after}});
+    print_json(facts);
   } else {
     if (report && result.kept == QuantizeStrategy::kPtq) print_report(*report, o.tensors);
     if (result.qat && result.kept == QuantizeStrategy::kQat)
@@ -147,12 +147,12 @@ int run_quantize(const QuantizeFlags& o) {
   if (!o.save_calibration.empty()) save_calibration(result.calibration, o.save_calibration);
   const double before = static_cast<double>(model_bytes(o.model)), after = static_cast<double>(file_bytes(o.output));
   if (o.json) {
-    nlohmann::json json = to_json(result.report);
-    json["model"] = o.model;
-    json["output"] = o.output;
-    json["bytes_before"] = before;
-    json["bytes_after"] = after;
-    print_json(json);
+    nlohmann::json facts = to_json(result.report);
+    facts["model"] = o.model;
+    facts["output"] = o.output;
+    facts["bytes_before"] = before;
+    facts["bytes_after"] = after;
+    print_json(facts);
     return 0;
   }
   print_report(result.report, o.tensors);

@@ -36,10 +36,11 @@ Json call(const RolloutFlags& o, const std::string& method, const std::string& t
   const char* token = std::getenv("SLIPWAY_ADMIN_TOKEN");
   const AdminReply reply = admin_call(o.url, method, target, body.is_null() ? "" : body.dump(),
                                       o.token.empty() && token != nullptr ? token : o.token, kTimeoutMs, o.tls);
-  Json json = Json::parse(reply.body, nullptr, false);
-  if (reply.status < 300 && !json.is_discarded()) return json;
-  const std::string said =
-      json.is_object() && json.contains("error") && json["error"].is_string() ? json["error"].get<std::string>() : "";
+  Json answer = Json::parse(reply.body, nullptr, false);
+  if (reply.status < 300 && !answer.is_discarded()) return answer;
+  const std::string said = answer.is_object() && answer.contains("error") && answer["error"].is_string()
+                               ? answer["error"].get<std::string>()
+                               : "";
   const ErrorCode code = reply.status == 404                         ? ErrorCode::kNotFound
                          : reply.status == 409                       ? ErrorCode::kVerificationFailed
                          : reply.status >= 400 && reply.status < 500 ? ErrorCode::kInvalidArgument
