@@ -185,6 +185,7 @@ void open_plans(const json& plans, uint64_t needed, VersionSource& source) {
 
 std::optional<VersionSource> prepare_version(const ServerOptions& options, const std::string& model, int64_t version,
                                              const VersionSource* loaded, const std::function<bool()>& keep_going) {
+  require_no_way_out(options, model, version);
   const std::optional<std::string> text = model_config_text(options.repository, model);
   ModelConfig config;
   if (text) config = parse_model_config(*text, model_config_path(options.repository, model));

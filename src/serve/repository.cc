@@ -130,18 +130,6 @@ class PlanSource {
   std::string folder_, scratch_;
 };
 
-/// Whoever may write into a repository may not read whatever the server can.
-void require_no_way_out(const ServerOptions& options, const std::string& model, const std::string& folder) {
-  if (options.allow_links) return;
-  for (const std::string& file : {onnx_path(folder), join_path(folder, "report.json"), join_path(folder, "model.plan"),
-                                  join_path(join_path(options.repository, model), "config.yaml")})
-    if (file_exists(file) && !lies_in(file, options.repository))
-      fail(ErrorCode::kInvalidModel,
-           "A symbolic link leads out of the repository; copy the file there, or start the server with --allow-links: "
-           "{} is {}",
-           file, real_path(file));
-}
-
 /// The proof that the report beside a model gives; the report itself when there is one of these bytes.
 std::optional<Report> read_proof(const std::string& folder, VersionSource& source) {
   const std::string path = report_path(folder);
@@ -202,11 +190,23 @@ std::string report_digest(const std::string& folder) {
   return file_exists(path) ? sha256_of_file(path) : "";
 }
 
+void require_no_way_out(const ServerOptions& options, const std::string& model, int64_t version) {
+  if (options.allow_links) return;
+  const std::string folder = version_folder(options.repository, model, version);
+  for (const std::string& file : {onnx_path(folder), join_path(folder, "report.json"), join_path(folder, "model.plan"),
+                                  join_path(join_path(options.repository, model), "config.yaml")})
+    if (file_exists(file) && !lies_in(file, options.repository))
+      fail(ErrorCode::kInvalidModel,
+           "A symbolic link leads out of the repository; copy the file there, or start the server with --allow-links: "
+           "{} is {}",
+           file, real_path(file));
+}
+
 VersionSource read_version(const ServerOptions& options, const std::string& model, int64_t version,
                            const ModelConfig& config, const std::string& scratch) {
   const std::string folder = version_folder(options.repository, model, version);
   const std::string path = onnx_path(folder);
-  require_no_way_out(options, model, folder);
+  require_no_way_out(options, model, version);
   VersionSource source{.model = model, .version = version, .config = config};
   ModelIdentity identity;
   source.graph = load_onnx(path, identity);

@@ -30,6 +30,10 @@ ModelConfig parse_model_config(const std::string& text, const std::string& path)
 /// The defaults as a commented file.
 std::string model_config_template();
 
+/// Whoever may write into a repository may not read whatever the server can: fails with kInvalidModel where a file of
+/// the version, or the model's configuration, is a symbolic link that leads out of it, unless options.allow_links.
+void require_no_way_out(const ServerOptions& options, const std::string& model, int64_t version);
+
 /// Reads a version and makes its plans: the published one where a passed report of these bytes vouches for it and it
 /// fits this machine, others from the cache or built into it (into `scratch` where that takes none). Every plan must
 /// reproduce the report's probes, if there is a report of these bytes. Runs what the model says, in this process: a

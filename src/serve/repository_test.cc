@@ -65,19 +65,19 @@ TEST(Repository, LinksThatLeadOutAreRefused) {
   ASSERT_EQ(::symlink(folder.path("outside").c_str(), folder.path("repo/m/3").c_str()), 0);
   ASSERT_EQ(::symlink("1", folder.path("repo/m/4").c_str()), 0);
   ServerOptions options = options_of(folder);
-  EXPECT_NO_THROW(read_version(options, "m", 1));
-  EXPECT_NO_THROW(read_version(options, "m", 4)) << "it stays within";
+  EXPECT_NO_THROW(read_version(options, "m", 1, {}));
+  EXPECT_NO_THROW(read_version(options, "m", 4, {})) << "it stays within";
   for (const int64_t version : {2, 3})
-    EXPECT_NE(error_of([&] { read_version(options, "m", version); }).find("--allow-links"), std::string::npos);
+    EXPECT_NE(error_of([&] { read_version(options, "m", version, {}); }).find("--allow-links"), std::string::npos);
   ASSERT_EQ(::symlink(folder.path("outside/secret.yaml").c_str(), folder.path("repo/m/config.yaml").c_str()), 0);
-  EXPECT_NE(error_of([&] { read_version(options, "m", 1); }).find("config.yaml"), std::string::npos);
+  EXPECT_NE(error_of([&] { read_version(options, "m", 1, {}); }).find("config.yaml"), std::string::npos);
   options.allow_links = true;
-  for (const int64_t version : {1, 2, 3}) EXPECT_NO_THROW(read_version(options, "m", version));
+  for (const int64_t version : {1, 2, 3}) EXPECT_NO_THROW(read_version(options, "m", version, {}));
   ASSERT_EQ(::symlink(folder.path("repo").c_str(), folder.path("same").c_str()), 0);
   ASSERT_EQ(::unlink(folder.path("repo/m/config.yaml").c_str()), 0);
   options = options_of(folder);
   options.repository = folder.path("same");
-  EXPECT_NO_THROW(read_version(options, "m", 1)) << "the repository itself may be a link";
+  EXPECT_NO_THROW(read_version(options, "m", 1, {})) << "the repository itself may be a link";
 }
 
 TEST(Repository, PipesAndDevicesAreNeverWaitedFor) {
@@ -91,7 +91,7 @@ TEST(Repository, PipesAndDevicesAreNeverWaitedFor) {
     ASSERT_EQ(::symlink(odd, model.c_str()), 0);
     ServerOptions options = options_of(folder);
     options.allow_links = true;
-    EXPECT_NE(error_of([&] { read_version(options, "m", 1); }), "") << odd;
+    EXPECT_NE(error_of([&] { read_version(options, "m", 1, {}); }), "") << odd;
   }
 }
 
