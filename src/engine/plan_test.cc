@@ -152,8 +152,8 @@ TEST_F(PlanFile, TruncatedIsRefused) {
 
 // One bit of every byte in turn: header, digests, model, weights and the padding between them.
 TEST_F(PlanFile, EveryFlippedBitIsRefused) {
-  constexpr uint64_t kSeed = 20240601;
-  Random random(kSeed);
+  constexpr uint64_t kInputSeed = 20240601;
+  Random random(kInputSeed);
   for (const std::string& text : texts) {
     Graph graph = random_graph(text, random);
     std::string plan = saved(*Plan::build(graph, {.tune = false}));
@@ -166,7 +166,7 @@ TEST_F(PlanFile, EveryFlippedBitIsRefused) {
       const char before = plan[at];
       plan[at] = static_cast<char>(before ^ static_cast<char>(1 << random.below(8)));
       put(at);
-      EXPECT_THROW(Plan::open(file), Error) << "seed " << kSeed << " byte " << at << " of " << plan.size();
+      EXPECT_THROW(Plan::open(file), Error) << "seed " << kInputSeed << " byte " << at << " of " << plan.size();
       plan[at] = before;
       put(at);
     }
@@ -175,8 +175,8 @@ TEST_F(PlanFile, EveryFlippedBitIsRefused) {
 }
 
 TEST_F(PlanFile, DamagedBytesDoNoWorseThanFail) {
-  constexpr uint64_t kSeed = 20240601;
-  Random random(kSeed);
+  constexpr uint64_t kInputSeed = 20240601;
+  Random random(kInputSeed);
   for (const std::string& text : texts) {
     const std::string plan = saved(*Plan::build(random_graph(text, random), {.tune = false}));
     ASSERT_TRUE(exercise_plan(plan));
@@ -185,7 +185,7 @@ TEST_F(PlanFile, DamagedBytesDoNoWorseThanFail) {
       std::string changed = plan;
       const size_t at = random.below(plan.size());
       changed[at] = static_cast<char>(changed[at] ^ static_cast<char>(1 + random.below(255)));
-      EXPECT_FALSE(exercise_plan(changed)) << "seed " << kSeed << " byte " << at;
+      EXPECT_FALSE(exercise_plan(changed)) << "seed " << kInputSeed << " byte " << at;
       opened += exercise_plan(with_valid_digests(changed));
     }
     EXPECT_GT(opened, 0) << "damage to the model or the weights whose digests were made to fit";
@@ -195,8 +195,8 @@ TEST_F(PlanFile, DamagedBytesDoNoWorseThanFail) {
 // A file that is truncated or written over in place after it was opened: a mapping would end the process, or answer
 // with other weights.
 TEST_F(PlanFile, WhatBecomesOfTheFileIsNoMatter) {
-  constexpr uint64_t kSeed = 20240604;
-  Random random(kSeed);
+  constexpr uint64_t kInputSeed = 20240604;
+  Random random(kInputSeed);
   for (const std::string& text : texts)
     for (const bool truncates : {true, false}) {
       const Graph graph = random_graph(text, random);
@@ -212,14 +212,14 @@ TEST_F(PlanFile, WhatBecomesOfTheFileIsNoMatter) {
       else
         file << std::string(bytes, '\x55') << std::flush;
       const auto expected = run_plan(built, inputs), got = run_plan(opened, inputs);
-      for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(expected[i].identical(got[i])) << "seed " << kSeed;
+      for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(expected[i].identical(got[i])) << "seed " << kInputSeed;
     }
 }
 
 // Damage that its author signed: every number and word of the header in turn.
 TEST_F(PlanFile, SignedNonsenseDoesNoWorseThanFail) {
-  constexpr uint64_t kSeed = 20240602;
-  Random random(kSeed);
+  constexpr uint64_t kInputSeed = 20240602;
+  Random random(kInputSeed);
   const char* const nonsense[] = {"-1", "4294967295", "18446744073709551615", "1e300", "\"\"", "[]", "{}", "null",
                                   "0",  "3"};
   for (const std::string& text : texts) {
@@ -233,7 +233,7 @@ TEST_F(PlanFile, SignedNonsenseDoesNoWorseThanFail) {
         place = it.key();
         header[nlohmann::json::json_pointer(place)] = nlohmann::json::parse(nonsense[random.below(10)]);
       });
-      SCOPED_TRACE(fmt::format("seed {} {}", kSeed, place));
+      SCOPED_TRACE(fmt::format("seed {} {}", kInputSeed, place));
       exercise_plan(changed);
     }
     for (int i = 0; i < 300; ++i) {
@@ -249,8 +249,8 @@ TEST_F(PlanFile, SignedNonsenseDoesNoWorseThanFail) {
 // The fuzz target's seeds, as they are and with their digest made to fit; they open where the CPU and oneDNN are
 // theirs.
 TEST(PlanCorpus, DoesNoWorseThanFail) {
-  constexpr uint64_t kSeed = 20240603;
-  Random random(kSeed);
+  constexpr uint64_t kInputSeed = 20240603;
+  Random random(kInputSeed);
   const std::string folder = SLIPWAY_SOURCE_DIR "/tests/corpus/plan_file_fuzz";
   int files = 0;
   for (const std::string& name : list_folder(folder)) {

@@ -71,8 +71,8 @@ constexpr const char* kActivations[] = {
     "Tanh({})", "HardSwish({})",      "Elu({}) {{alpha = 0.7}}",       "HardSigmoid({}) {{alpha = 0.3, beta = 0.4}}"};
 
 TEST(SpecialValues, ComeOutOfPlansAsOutOfTheReference) {
-  constexpr uint64_t kSeed = 20241129;
-  Random random(kSeed);
+  constexpr uint64_t kInputSeed = 20241129;
+  Random random(kInputSeed);
   for (const char* activation : kActivations)
     for (const int channels : {5, 16})
       for (const float value : kSpecial) {
@@ -82,8 +82,8 @@ TEST(SpecialValues, ComeOutOfPlansAsOutOfTheReference) {
         const std::vector<Tensor> expected = evaluate(graph, inputs);
         for (int round = 0; round < 3; ++round) {
           const uint64_t choice = random.below(1 << 30);
-          SCOPED_TRACE(
-              fmt::format("seed {} {} channels {} value {} choice {}", kSeed, activation, channels, value, choice));
+          SCOPED_TRACE(fmt::format("seed {} {} channels {} value {} choice {}", kInputSeed, activation, channels, value,
+                                   choice));
           const auto plan = Plan::build(graph, {.choice_seed = choice});
           Session session(plan);
           for (int run = 0; run < 2; ++run) {
@@ -155,8 +155,8 @@ TEST(SpecialValues, WeightsThatProveNothingAreAlwaysRunFaithfully) {
 
 // The bound holds for whatever is inside it.
 TEST(SpecialValues, BoundsHold) {
-  constexpr uint64_t kSeed = 3;
-  Random random(kSeed);
+  constexpr uint64_t kInputSeed = 3;
+  Random random(kInputSeed);
   const std::string constants = "  const %lo : f32[] = {0.5}\n  const %hi : f32[] = {6}\n  const %d : f32[] = {0.25}\n";
   int known = 0;
   for (const char* node : {"Relu(%x)",
@@ -201,7 +201,7 @@ TEST(SpecialValues, BoundsHold) {
       const Magnitude m = node_magnitude(graph, n, bounds);
       known += m.result < kProvenMagnitude;
       const double largest = constant_magnitude(evaluate(graph, inputs)[0]);
-      EXPECT_LE(largest, m.result * (1 + 1e-6)) << node << " seed " << kSeed << " magnitude " << magnitude;
+      EXPECT_LE(largest, m.result * (1 + 1e-6)) << node << " seed " << kInputSeed << " magnitude " << magnitude;
     }
   }
   EXPECT_GE(known, 60) << "most of these have a rule";

@@ -21,10 +21,9 @@ TEST(Elementwise, SignOfZeroAndNan) {
 }
 
 TEST(Elementwise, IntegersStayIntegers) {
-  constexpr int64_t kLowest = std::numeric_limits<int64_t>::min();
-  const Tensor x = Tensor::of<int64_t>({3}, {kLowest, -3, (int64_t{1} << 53) + 1});
-  EXPECT_TRUE(
-      OpCall{.op = "Abs"}.run({x})[0].identical(Tensor::of<int64_t>({3}, {kLowest, 3, (int64_t{1} << 53) + 1})));
+  constexpr int64_t kLeast = std::numeric_limits<int64_t>::min();
+  const Tensor x = Tensor::of<int64_t>({3}, {kLeast, -3, (int64_t{1} << 53) + 1});
+  EXPECT_TRUE(OpCall{.op = "Abs"}.run({x})[0].identical(Tensor::of<int64_t>({3}, {kLeast, 3, (int64_t{1} << 53) + 1})));
   EXPECT_TRUE(OpCall{.op = "Sign"}.run({x})[0].identical(Tensor::of<int64_t>({3}, {-1, -1, 1})));
   const Tensor u = Tensor::of<uint64_t>({2}, {0, std::numeric_limits<uint64_t>::max()});
   EXPECT_TRUE(OpCall{.op = "Sign"}.run({u})[0].identical(Tensor::of<uint64_t>({2}, {0, 1})));

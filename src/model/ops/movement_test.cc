@@ -13,12 +13,12 @@ constexpr int64_t kLowest = std::numeric_limits<int64_t>::min(), kHighest = std:
 
 TEST(Reshape, ZeroCopiesUnlessAllowed) {
   const Tensor x = counting({2, 3});
-  EXPECT_EQ(OpCall{.op = "Reshape"}.run({x, ints({0, -1, 1})})[0].dims(), (Dims{2, 3, 1}));
+  EXPECT_EQ(OpCall{.op = "Reshape"}.run({x, int64s({0, -1, 1})})[0].dims(), (Dims{2, 3, 1}));
   const OpCall literal{.op = "Reshape", .attributes = {{"allowzero", int64_t{1}}}};
-  EXPECT_EQ(literal.run({Tensor(DType::kFloat32, {0, 4}), ints({3, 0})})[0].dims(), (Dims{3, 0}));
+  EXPECT_EQ(literal.run({Tensor(DType::kFloat32, {0, 4}), int64s({3, 0})})[0].dims(), (Dims{3, 0}));
   for (const Ints& bad :
        {Ints{4, 2}, Ints{-1, -1}, Ints{-2, 3}, Ints{2, 3, 0}, Ints{kHighest, kHighest}, Ints{kLowest}})
-    EXPECT_THROW(OpCall{.op = "Reshape"}.run({x, ints(bad)}), Error);
+    EXPECT_THROW(OpCall{.op = "Reshape"}.run({x, int64s(bad)}), Error);
 }
 
 TEST(Transpose, MovesFourBitValuesAndStrings) {
@@ -47,15 +47,15 @@ TEST(Split, LastPartIsSmallerFromOpset18) {
   expect_near(old.run({counting({3})})[1], {2}, {2, 3});
   EXPECT_THROW(old.run({counting({4})}), Error);
   const OpCall given{.op = "Split", .outputs = 2};
-  EXPECT_THROW(given.run({counting({4}), ints({5, -1})}), Error);
-  EXPECT_THROW(given.run({counting({4}), ints({kHighest, kHighest})}), Error);
+  EXPECT_THROW(given.run({counting({4}), int64s({5, -1})}), Error);
+  EXPECT_THROW(given.run({counting({4}), int64s({kHighest, kHighest})}), Error);
 }
 
 TEST(Slice, ClampsExtremesAndStepsBackwards) {
   const Tensor x = counting({5});
   const OpCall slice{.op = "Slice"};
   const auto cut = [&](int64_t start, int64_t end, int64_t step) {
-    return to_ints(slice.run({x, ints({start}), ints({end}), ints({0}), ints({step})})[0]);
+    return to_ints(slice.run({x, int64s({start}), int64s({end}), int64s({0}), int64s({step})})[0]);
   };
   EXPECT_EQ(cut(kLowest, kHighest, 1), (Ints{1, 2, 3, 4, 5}));
   EXPECT_EQ(cut(kHighest, kLowest, -1), (Ints{5, 4, 3, 2, 1}));
@@ -65,27 +65,28 @@ TEST(Slice, ClampsExtremesAndStepsBackwards) {
   EXPECT_EQ(cut(4, kLowest, kLowest), (Ints{5}));
   EXPECT_EQ(cut(3, 1, 1), Ints{});
   EXPECT_THROW(cut(0, 1, 0), Error);
-  EXPECT_THROW(slice.run({x, ints({0}), ints({1}), ints({1})}), Error);
-  EXPECT_THROW(slice.run({x, ints({0}), ints({1, 2})}), Error);
+  EXPECT_THROW(slice.run({x, int64s({0}), int64s({1}), int64s({1})}), Error);
+  EXPECT_THROW(slice.run({x, int64s({0}), int64s({1, 2})}), Error);
   const OpCall old{.op = "Slice", .opset = 9, .attributes = {{"starts", Ints{1}}, {"ends", Ints{-1}}}};
   expect_near(old.run({x})[0], {3}, {2, 3, 4});
-  EXPECT_EQ(slice.run({Tensor(DType::kFloat32, {0}), ints({-1}), ints({kLowest}), ints({0}), ints({-1})})[0].dims(),
-            Dims{0});
+  EXPECT_EQ(
+      slice.run({Tensor(DType::kFloat32, {0}), int64s({-1}), int64s({kLowest}), int64s({0}), int64s({-1})})[0].dims(),
+      Dims{0});
 }
 
 TEST(Tile, RefusesAbsurdRepeats) {
   const OpCall tile{.op = "Tile"};
-  expect_near(tile.run({counting({2}), ints({2})})[0], {4}, {1, 2, 1, 2});
+  expect_near(tile.run({counting({2}), int64s({2})})[0], {4}, {1, 2, 1, 2});
   for (int64_t repeats : {kHighest, kLowest, int64_t{-1}, int64_t{1} << 40})
-    EXPECT_THROW(tile.run({counting({2}), ints({repeats})}), Error);
-  EXPECT_THROW(tile.run({counting({2}), ints({2, 2})}), Error);
+    EXPECT_THROW(tile.run({counting({2}), int64s({repeats})}), Error);
+  EXPECT_THROW(tile.run({counting({2}), int64s({2, 2})}), Error);
 }
 
 TEST(Expand, RefusesAbsurdShapes) {
   const OpCall expand{.op = "Expand"};
-  EXPECT_THROW(expand.run({counting({1}), ints({int64_t{1} << 40})}), Error);
-  EXPECT_THROW(expand.run({counting({3}), ints({2})}), Error);
-  EXPECT_THROW(expand.run({counting({1}), ints(Ints(1000, 1))}), Error);
+  EXPECT_THROW(expand.run({counting({1}), int64s({int64_t{1} << 40})}), Error);
+  EXPECT_THROW(expand.run({counting({3}), int64s({2})}), Error);
+  EXPECT_THROW(expand.run({counting({1}), int64s(Ints(1000, 1))}), Error);
 }
 
 TEST(Pad, InAllItsForms) {
@@ -93,34 +94,34 @@ TEST(Pad, InAllItsForms) {
   const OpCall old{.op = "Pad", .opset = 7, .attributes = {{"pads", Ints{0, 1, 0, 0}}, {"value", 9.0f}}};
   expect_near(old.run({x})[0], {1, 4}, {9, 1, 2, 3});
   const OpCall wrap{.op = "Pad", .opset = 19, .attributes = {{"mode", std::string("wrap")}}};
-  expect_near(wrap.run({x, ints({4, 1}), Tensor(), ints({-1})})[0], {1, 8}, {3, 1, 2, 3, 1, 2, 3, 1});
+  expect_near(wrap.run({x, int64s({4, 1}), Tensor(), int64s({-1})})[0], {1, 8}, {3, 1, 2, 3, 1, 2, 3, 1});
   const OpCall reflect{.op = "Pad", .attributes = {{"mode", std::string("reflect")}}};
-  expect_near(reflect.run({x, ints({0, 3, 0, 3})})[0], {1, 9}, {2, 3, 2, 1, 2, 3, 2, 1, 2});
+  expect_near(reflect.run({x, int64s({0, 3, 0, 3})})[0], {1, 9}, {2, 3, 2, 1, 2, 3, 2, 1, 2});
   const OpCall constant{.op = "Pad"};
-  expect_near(constant.run({x, ints({0, -1, 1, 1}), Tensor::scalar(5.0f)})[0], {2, 3}, {2, 3, 5, 5, 5, 5});
-  EXPECT_THROW(constant.run({x, ints({0, -4, 0, 0})}), Error);
-  EXPECT_THROW(constant.run({x, ints({0, kHighest, 0, kHighest})}), Error);
-  EXPECT_THROW(constant.run({x, ints({0, int64_t{1} << 39, 0, 0})}), Error);
-  EXPECT_THROW(constant.run({x, ints({1})}), Error);
-  EXPECT_THROW(reflect.run({Tensor(DType::kFloat32, {1, 0}), ints({0, 1, 0, 0})}), Error);
+  expect_near(constant.run({x, int64s({0, -1, 1, 1}), Tensor::scalar(5.0f)})[0], {2, 3}, {2, 3, 5, 5, 5, 5});
+  EXPECT_THROW(constant.run({x, int64s({0, -4, 0, 0})}), Error);
+  EXPECT_THROW(constant.run({x, int64s({0, kHighest, 0, kHighest})}), Error);
+  EXPECT_THROW(constant.run({x, int64s({0, int64_t{1} << 39, 0, 0})}), Error);
+  EXPECT_THROW(constant.run({x, int64s({1})}), Error);
+  EXPECT_THROW(reflect.run({Tensor(DType::kFloat32, {1, 0}), int64s({0, 1, 0, 0})}), Error);
 }
 
 TEST(Gather, RefusesIndicesOutside) {
   const Tensor x = counting({2, 3});
   const OpCall gather{.op = "Gather", .attributes = {{"axis", int64_t{1}}}};
-  expect_near(gather.run({x, ints({-1, 0})})[0], {2, 2}, {3, 1, 6, 4});
+  expect_near(gather.run({x, int64s({-1, 0})})[0], {2, 2}, {3, 1, 6, 4});
   for (int64_t bad : {int64_t{3}, int64_t{-4}, kLowest, kHighest}) {
-    EXPECT_THROW(gather.run({x, ints({bad})}), Error);
-    EXPECT_THROW(OpCall{.op = "GatherElements"}.run({counting({2}), ints({bad})}), Error);
-    EXPECT_THROW(OpCall{.op = "GatherND"}.run({x, ints({bad})}), Error);
-    EXPECT_THROW(OpCall{.op = "ScatterND"}.run({x, ints({bad}), counting({3})}), Error);
-    EXPECT_THROW(OpCall{.op = "ScatterElements"}.run({counting({2}), ints({bad}), counting({1})}), Error);
+    EXPECT_THROW(gather.run({x, int64s({bad})}), Error);
+    EXPECT_THROW(OpCall{.op = "GatherElements"}.run({counting({2}), int64s({bad})}), Error);
+    EXPECT_THROW(OpCall{.op = "GatherND"}.run({x, int64s({bad})}), Error);
+    EXPECT_THROW(OpCall{.op = "ScatterND"}.run({x, int64s({bad}), counting({3})}), Error);
+    EXPECT_THROW(OpCall{.op = "ScatterElements"}.run({counting({2}), int64s({bad}), counting({1})}), Error);
   }
-  EXPECT_THROW((OpCall{.op = "GatherND", .attributes = {{"batch_dims", int64_t{5}}}}.run({x, ints({0})})), Error);
+  EXPECT_THROW((OpCall{.op = "GatherND", .attributes = {{"batch_dims", int64_t{5}}}}.run({x, int64s({0})})), Error);
 }
 
 TEST(Scatter, ReducesInEveryWay) {
-  const Tensor data = Tensor::of<uint64_t>({3}, {1, ~uint64_t{0}, 3}), at = ints({1, 1, 2});
+  const Tensor data = Tensor::of<uint64_t>({3}, {1, ~uint64_t{0}, 3}), at = int64s({1, 1, 2});
   const Tensor updates = Tensor::of<uint64_t>({3}, {5, 6, 2});
   const auto reduce = [&](const char* how) {
     const OpCall call{.op = "ScatterElements", .opset = 18, .attributes = {{"reduction", std::string(how)}}};
@@ -135,9 +136,9 @@ TEST(Scatter, ReducesInEveryWay) {
 TEST(OneHot, RefusesAbsurdDepth) {
   const Tensor values = Tensor::of<float>({2}, {0, 1});
   const OpCall one_hot{.op = "OneHot"};
-  expect_near(one_hot.run({ints({1, 9}), ints({2}), values})[0], {2, 2}, {0, 1, 0, 0});
+  expect_near(one_hot.run({int64s({1, 9}), int64s({2}), values})[0], {2, 2}, {0, 1, 0, 0});
   for (int64_t depth : {int64_t{0}, kLowest, kHighest, int64_t{1} << 45})
-    EXPECT_THROW(one_hot.run({ints({1}), ints({depth}), values}), Error);
+    EXPECT_THROW(one_hot.run({int64s({1}), int64s({depth}), values}), Error);
 }
 
 TEST(Trilu, TakesFarDiagonals) {

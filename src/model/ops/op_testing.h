@@ -61,7 +61,7 @@ inline Tensor counting(Dims dims, DType dtype = DType::kFloat32) {
   return from_doubles(dtype, std::move(dims), values);
 }
 
-inline Tensor ints(const std::vector<int64_t>& values) {
+inline Tensor int64s(const std::vector<int64_t>& values) {
   return Tensor::of<int64_t>({static_cast<int64_t>(values.size())}, values);
 }
 

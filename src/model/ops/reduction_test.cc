@@ -11,11 +11,11 @@ using Ints = std::vector<int64_t>;
 
 TEST(Reduce, TakesAxesAsInputFromOpset18) {
   const Tensor x = counting({2, 3});
-  expect_near(OpCall{.op = "ReduceMax", .opset = 18}.run({x, ints({-1})})[0], {2, 1}, {3, 6});
+  expect_near(OpCall{.op = "ReduceMax", .opset = 18}.run({x, int64s({-1})})[0], {2, 1}, {3, 6});
   expect_near(OpCall{.op = "ReduceMean", .opset = 13, .attributes = {{"axes", Ints{0}}}}.run({x})[0], {1, 3},
               {2.5, 3.5, 4.5});
-  EXPECT_THROW((OpCall{.op = "ReduceMax", .opset = 18}.run({x, ints({2})})), Error);
-  EXPECT_THROW((OpCall{.op = "ReduceMax", .opset = 18}.run({x, ints({0, -2})})), Error);
+  EXPECT_THROW((OpCall{.op = "ReduceMax", .opset = 18}.run({x, int64s({2})})), Error);
+  EXPECT_THROW((OpCall{.op = "ReduceMax", .opset = 18}.run({x, int64s({0, -2})})), Error);
 }
 
 TEST(Reduce, AccumulatesInDouble) {
@@ -36,7 +36,7 @@ TEST(Reduce, BooleansHaveMaximaAndMinima) {
   const auto reduced = [](const char* op, Dims dims, const std::vector<bool>& values) {
     const Tensor x =
         cast(Tensor::of<int64_t>(std::move(dims), std::vector<int64_t>(values.begin(), values.end())), DType::kBool);
-    return to_ints(OpCall{.op = op, .opset = 20}.run({x, ints({1})})[0]);
+    return to_ints(OpCall{.op = op, .opset = 20}.run({x, int64s({1})})[0]);
   };
   const std::vector<bool> values = {false, false, true, false, true, true};
   EXPECT_EQ(reduced("ReduceMax", {3, 2}, values), (Ints{0, 1, 1}));
@@ -57,8 +57,8 @@ TEST(Reduce, NoAxesAreAllAxesUnlessTheNodeSaysNone) {
 
 TEST(Reduce, EmptyGivesTheNeutralValue) {
   const Tensor x(DType::kFloat32, {2, 0});
-  expect_near(OpCall{.op = "ReduceSum"}.run({x, ints({1})})[0], {2, 1}, {0, 0});
-  expect_near(OpCall{.op = "ReduceProd", .opset = 18}.run({x, ints({1})})[0], {2, 1}, {1, 1});
+  expect_near(OpCall{.op = "ReduceSum"}.run({x, int64s({1})})[0], {2, 1}, {0, 0});
+  expect_near(OpCall{.op = "ReduceProd", .opset = 18}.run({x, int64s({1})})[0], {2, 1}, {1, 1});
   const Tensor lowest = OpCall{.op = "ReduceMax", .opset = 20}.run({Tensor(DType::kInt32, {0})})[0];
   EXPECT_TRUE(lowest.identical(Tensor::of<int32_t>({1}, {std::numeric_limits<int32_t>::min()})));
   EXPECT_THROW(OpCall{.op = "ArgMax"}.run({Tensor(DType::kFloat32, {0, 2})}), Error);
@@ -79,7 +79,7 @@ TEST(Reduce, NanIsFoundAndStays) {
   EXPECT_EQ(to_ints(unique[2]), (Ints{1, 3, 2, 3, 0}));
   for (const char* how : {"max", "min"}) {
     const OpCall scatter{.op = "ScatterElements", .opset = 18, .attributes = {{"reduction", std::string(how)}}};
-    const Tensor y = scatter.run({x, ints({0, 1}), Tensor::of<float>({2}, {nan, 7})})[0];
+    const Tensor y = scatter.run({x, int64s({0, 1}), Tensor::of<float>({2}, {nan, 7})})[0];
     EXPECT_TRUE(std::isnan(to_doubles(y)[0]) && std::isnan(to_doubles(y)[1])) << how;
   }
 }
@@ -89,29 +89,28 @@ TEST(TopK, TakesKAsAttributeOrInput) {
   const OpCall old{.op = "TopK", .opset = 9, .attributes = {{"k", int64_t{3}}}, .outputs = 2};
   const auto best = old.run({x});
   EXPECT_TRUE(best[0].identical(Tensor::of<int32_t>({3}, {9, 3, 3})));
-  EXPECT_TRUE(best[1].identical(ints({1, 0, 2})));
+  EXPECT_TRUE(best[1].identical(int64s({1, 0, 2})));
   const OpCall now{.op = "TopK", .attributes = {{"largest", int64_t{0}}}, .outputs = 2};
-  EXPECT_TRUE(now.run({x, ints({1})})[1].identical(ints({3})));
+  EXPECT_TRUE(now.run({x, int64s({1})})[1].identical(int64s({3})));
   for (int64_t k : {int64_t{5}, int64_t{-1}, std::numeric_limits<int64_t>::max()})
-    EXPECT_THROW(now.run({x, ints({k})}), Error);
+    EXPECT_THROW(now.run({x, int64s({k})}), Error);
 }
 
 TEST(TopK, OrdersNan) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor x = Tensor::of<float>({4}, {1, nan, 2, nan});
-  EXPECT_TRUE((OpCall{.op = "TopK", .outputs = 2}.run({x, ints({3})})[1].identical(ints({1, 3, 2}))));
+  EXPECT_TRUE((OpCall{.op = "TopK", .outputs = 2}.run({x, int64s({3})})[1].identical(int64s({1, 3, 2}))));
 }
 
 TEST(Range, CountsAndRefuses) {
   const OpCall range{.op = "Range"};
   const auto number = [](int64_t v) { return Tensor::scalar(v); };
-  EXPECT_TRUE(range.run({number(5), number(0), number(-2)})[0].identical(ints({5, 3, 1})));
+  EXPECT_TRUE(range.run({number(5), number(0), number(-2)})[0].identical(int64s({5, 3, 1})));
   EXPECT_EQ(range.run({number(5), number(5), number(1)})[0].elements(), 0);
-  constexpr int64_t kLowest = std::numeric_limits<int64_t>::min(), kHighest = std::numeric_limits<int64_t>::max();
+  constexpr int64_t kLeast = std::numeric_limits<int64_t>::min(), kMost = std::numeric_limits<int64_t>::max();
   EXPECT_THROW(range.run({number(0), number(1), number(0)}), Error);
-  EXPECT_THROW(range.run({number(kLowest), number(kHighest), number(1)}), Error);
-  EXPECT_TRUE(
-      range.run({number(kLowest), number(kHighest), number(kHighest)})[0].identical(ints({kLowest, -1, kHighest - 1})));
+  EXPECT_THROW(range.run({number(kLeast), number(kMost), number(1)}), Error);
+  EXPECT_TRUE(range.run({number(kLeast), number(kMost), number(kMost)})[0].identical(int64s({kLeast, -1, kMost - 1})));
   const float nan = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THROW(range.run({Tensor::scalar(0.0f), Tensor::scalar(nan), Tensor::scalar(1.0f)}), Error);
 }
@@ -130,10 +129,10 @@ TEST(Random, RepeatsAndDiffersBySeed) {
 
 TEST(ConstantOfShape, RefusesAbsurdShapes) {
   const OpCall fill{.op = "ConstantOfShape"};
-  expect_near(fill.run({ints({2})})[0], {2}, {0, 0});
-  EXPECT_THROW(fill.run({ints({-1})}), Error);
-  EXPECT_THROW(fill.run({ints({int64_t{1} << 40})}), Error);
-  EXPECT_THROW(fill.run({ints(Ints(1000, 1))}), Error);
+  expect_near(fill.run({int64s({2})})[0], {2}, {0, 0});
+  EXPECT_THROW(fill.run({int64s({-1})}), Error);
+  EXPECT_THROW(fill.run({int64s({int64_t{1} << 40})}), Error);
+  EXPECT_THROW(fill.run({int64s(Ints(1000, 1))}), Error);
 }
 
 }  // namespace

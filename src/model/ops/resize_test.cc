@@ -28,11 +28,11 @@ TEST(Resize, NearestKeepsAnyType) {
 TEST(Resize, TakesAxesAndPolicyFromOpset18) {
   const Tensor x = counting({1, 1, 2, 4});
   OpCall resize{.op = "Resize", .opset = 18, .attributes = {{"axes", Ints{3}}}};
-  EXPECT_EQ(resize.run({x, Tensor(), Tensor(), ints({2})})[0].dims(), (Dims{1, 1, 2, 2}));
+  EXPECT_EQ(resize.run({x, Tensor(), Tensor(), int64s({2})})[0].dims(), (Dims{1, 1, 2, 2}));
   resize.attributes = {{"axes", Ints{2, 3}}, {"keep_aspect_ratio_policy", std::string("not_larger")}};
-  EXPECT_EQ(resize.run({x, Tensor(), Tensor(), ints({8, 8})})[0].dims(), (Dims{1, 1, 4, 8}));
+  EXPECT_EQ(resize.run({x, Tensor(), Tensor(), int64s({8, 8})})[0].dims(), (Dims{1, 1, 4, 8}));
   resize.attributes["keep_aspect_ratio_policy"] = std::string("not_smaller");
-  EXPECT_EQ(resize.run({x, Tensor(), Tensor(), ints({8, 8})})[0].dims(), (Dims{1, 1, 8, 16}));
+  EXPECT_EQ(resize.run({x, Tensor(), Tensor(), int64s({8, 8})})[0].dims(), (Dims{1, 1, 8, 16}));
 }
 
 TEST(Resize, AntialiasAveragesWhatItShrinks) {
@@ -60,8 +60,8 @@ TEST(Resize, RefusesNonsense) {
   EXPECT_THROW(resize.run({x, Tensor(), reals({1})}), Error);
   EXPECT_THROW(resize.run({x, Tensor(), reals({1, -1})}), Error);
   EXPECT_THROW(resize.run({x, Tensor(), reals({1, 1e30f})}), Error);
-  EXPECT_THROW(resize.run({x, Tensor(), Tensor(), ints({1, int64_t{1} << 40})}), Error);
-  EXPECT_THROW(resize.run({x, Tensor(), Tensor(), ints({1, 0})}), Error);
+  EXPECT_THROW(resize.run({x, Tensor(), Tensor(), int64s({1, int64_t{1} << 40})}), Error);
+  EXPECT_THROW(resize.run({x, Tensor(), Tensor(), int64s({1, 0})}), Error);
   EXPECT_THROW(resize.run({Tensor(DType::kFloat32, {1, 0}), Tensor(), reals({1, 2})}), Error);
   EXPECT_THROW((OpCall{.op = "Resize", .attributes = {{"mode", std::string("odd")}}}.run({x, Tensor(), reals({1, 2})})),
                Error);
