@@ -147,7 +147,10 @@ TEST(SpecialValues, WeightsThatProveNothingAreAlwaysRunFaithfully) {
         break;
       }
     const auto plan = Plan::build(graph, {.tune = false});
-    EXPECT_TRUE(plan->steps().back().faithful || plan->steps()[plan->steps().size() - 2].faithful);
+    const std::vector<StepInfo> steps = plan->steps();
+    EXPECT_TRUE(std::any_of(steps.begin(), steps.end(), [](const StepInfo& step) {
+      return step.faithful || step.tactic == "reference";  // the reference takes weights that are not finite
+    }));
     const std::vector<Tensor> inputs = random_inputs(graph, random);
     EXPECT_EQ(special_difference(run_plan(plan, inputs)[0], evaluate(graph, inputs)[0]), "");
   }
