@@ -139,7 +139,7 @@ json reply_to(const json& job) {
 }
 
 /// The process's own bounds. What can't be set is left: a smaller limit that is there already holds anyway.
-void bound_this_process(uint64_t memory_bytes) {
+void bound_this_process([[maybe_unused]] uint64_t memory_bytes) {
   const rlimit no_core = {0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
 #ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is beyond any limit
