@@ -169,26 +169,11 @@ void drill(const RolloutFlags& o) {
 }
 
 void history(const RolloutFlags& o) {
-  Json events = Json::array();  // newest first
-  std::vector<std::string> models{o.model};
-  if (o.model.empty()) {
-    models.clear();
-    for (const Json& s : call(o, "GET", "/api/rollouts")) models.push_back(s.value("model", ""));
-  }
-  for (const std::string& model : models) {
-    RolloutFlags one = o;
-    one.model = model;
-    for (Json e : call(o, "GET", target_of(one, "history"))) {
-      e["model"] = model;
-      events.push_back(std::move(e));
-    }
-  }
-  std::sort(events.begin(), events.end(),
-            [](const Json& a, const Json& b) { return a.value("id", int64_t{0}) > b.value("id", int64_t{0}); });
+  const Json events = call(o, "GET", o.model.empty() ? "/api/history" : target_of(o, "history"));  // newest first
   if (o.json) return print_json(events);
   const size_t shown = std::min(events.size(), static_cast<size_t>(std::max<int64_t>(o.lines, 0)));
   for (size_t i = shown; i-- > 0;) {
-    if (o.model.empty()) fmt::print("{:<16} ", events[i].value("model", ""));
+    if (o.model.empty()) fmt::print("{:<16} ", visible(events[i].value("model", "")));
     print_event(events[i]);
   }
 }

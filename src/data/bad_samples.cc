@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <mutex>
-#include <thread>
 
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/parallel.h"
 
@@ -18,8 +18,7 @@ constexpr size_t kListed = 10;
 std::vector<BadSample> find_bad_samples(const SampleSource& source, std::span<const int64_t> indices) {
   std::vector<BadSample> bad;
   std::mutex mutex;
-  const int threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  parallel_for(static_cast<int64_t>(indices.size()), threads, [&](int64_t begin, int64_t end) {
+  parallel_for(static_cast<int64_t>(indices.size()), cpu_count(), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t index = indices[static_cast<size_t>(i)];
       try {

@@ -156,6 +156,16 @@ struct Dataset::Impl {
 
   std::string skip_bad_samples(SplitData& split, Split which) const;
   [[noreturn]] void refuse_bad_samples(Split which, const Error& first) const;
+  /// What `one` makes of the source and the sample's index in it.
+  template <typename One>
+  auto read(Split which, int64_t index, const One& one) const {
+    const int64_t at = source_index(which, index);
+    try {
+      return one(*split(which).source, at);
+    } catch (const Error& error) {
+      refuse_bad_samples(which, error);
+    }
+  }
   SplitDescription description_of(Split which) const;
   void open_splits();
   void require_one_kind(const SplitData& other) const;
@@ -423,18 +433,13 @@ std::vector<std::string> Dataset::train_warnings() const {
 Image Dataset::image(Split split, int64_t index) const {
   if (!impl_->is_image)
     fail(ErrorCode::kInvalidArgument, "The samples of this data set are arrays, not pictures: {}", impl_->path);
-  const int64_t at = impl_->source_index(split, index);
-  try {
-    return impl_->split(split).source->image(at);
-  } catch (const Error& error) {
-    impl_->refuse_bad_samples(split, error);
-  }
+  return impl_->read(split, index, [](const SampleSource& source, int64_t at) { return source.image(at); });
 }
 
 Tensor Dataset::input(Split split, int64_t index) const {
   if (impl_->is_image) return preprocess_image(preprocess(), image(split, index));
-  const int64_t at = impl_->source_index(split, index);
-  return preprocess_array(preprocess(), impl_->split(split).source->array(at));
+  return preprocess_array(
+      preprocess(), impl_->read(split, index, [](const SampleSource& source, int64_t at) { return source.array(at); }));
 }
 
 Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads) const {

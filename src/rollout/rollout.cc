@@ -298,6 +298,7 @@ void Rollouts::back(const std::string& model, int64_t version, const std::string
   const auto found = impl_->models.find(model);
   if (found == impl_->models.end()) fail(ErrorCode::kNotFound, "There is no such model: '{}'", model.substr(0, 64));
   ModelRollout& m = found->second;
+  if (m.drilling) fail(ErrorCode::kInvalidArgument, "A drill is under way; wait for its end: {}", model);
   if (is_active(m.state.phase))
     fail(ErrorCode::kInvalidArgument, "A rollout is under way; abort it instead: {}/{} is {}", model, m.state.candidate,
          to_string(m.state.phase));

@@ -96,7 +96,7 @@ class Rollouts {
   std::vector<JournalEvent> history(const std::string& model, int64_t limit) const;
   /// status() as a JSON array, for the dashboard.
   std::string status_json() const;
-  /// GET /api/rollouts, /api/rollouts/MODEL[/history]; POST
+  /// GET /api/rollouts, /api/rollouts/MODEL[/history], /api/history (of all models); POST
   /// /api/rollouts/MODEL/start|pause|resume|promote|abort|back|drill.
   void serve_on(AdminPlane& admin);
   AdminReply answer(const AdminRequest& request);

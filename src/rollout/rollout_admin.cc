@@ -10,7 +10,7 @@ namespace slipway {
 namespace {
 
 using Json = nlohmann::json;
-constexpr const char* kRoot = "/api/rollouts/";
+constexpr const char *kRoot = "/api/rollouts/", *kAllHistory = "/api/history";
 constexpr int64_t kMaxHistory = 1000;
 
 struct Place {
@@ -59,6 +59,7 @@ RolloutCommand command_of(const std::string& verb) {
 
 AdminReply Rollouts::answer(const AdminRequest& request) {
   if (request.method == "GET" && request.path + "/" == kRoot) return {.body = status_json()};
+  if (request.path == kAllHistory) return {.body = history_json(history("", kMaxHistory))};
   const auto [model, verb] = place_of(request);
   if (request.method == "GET") {
     const RolloutStatus now = status(model);
@@ -93,6 +94,7 @@ void Rollouts::serve_on(AdminPlane& admin) {
   const auto handler = [this](const AdminRequest& request) { return answer(request); };
   admin.handle("GET", "/api/rollouts", handler);
   admin.handle("GET", kRoot, handler);
+  admin.handle("GET", kAllHistory, handler);
   admin.handle("POST", kRoot, handler);
 }
 

@@ -30,7 +30,8 @@ Json json_of(const std::vector<GateVerdict>& verdicts) {
 Json json_of(const std::vector<JournalEvent>& events) {
   Json list = Json::array();
   for (const JournalEvent& e : events) {
-    Json line = {{"id", e.id}, {"at_ms", e.at_ms}, {"event", e.event}, {"sentence", e.sentence}, {"who", e.who}};
+    Json line = {{"id", e.id},       {"at_ms", e.at_ms},       {"model", e.model},
+                 {"event", e.event}, {"sentence", e.sentence}, {"who", e.who}};
     if (Json details = Json::parse(e.details, nullptr, false); !details.is_discarded())
       line["verdicts"] = std::move(details);
     list.push_back(std::move(line));

@@ -427,6 +427,7 @@ TEST(Rollouts, ADrillHoldsNobodyUp) {
   EXPECT_EQ(site.rollouts->status("m").live, live);
   EXPECT_EQ(code_of([&] { site.rollouts->start("m", other, {}); }), ErrorCode::kInvalidArgument);
   EXPECT_EQ(code_of([&] { site.rollouts->drill("m", 0, ""); }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code_of([&] { site.rollouts->back("m", 0, ""); }), ErrorCode::kInvalidArgument);
   {
     const std::lock_guard lock(mutex);
     open = true;
@@ -497,6 +498,8 @@ TEST(Rollouts, TheAdminPortSpeaksJson) {
   EXPECT_EQ(started.at("candidate"), 2);
   EXPECT_EQ(started.at("steps"), nlohmann::json({0.01, 0.1, 0.5, 1.0}));
   EXPECT_EQ(started.at("history").at(0).at("event"), "started");
+  EXPECT_EQ(ask("GET", "/api/history").at(0).at("event"), "started");
+  EXPECT_EQ(ask("GET", "/api/history").at(0).at("model"), "m");
   EXPECT_EQ(ask("POST", "/api/rollouts/m/pause", "{}").at("state"), "paused");
   EXPECT_EQ(ask("POST", "/api/rollouts/m/resume").at("state"), "running");
   EXPECT_EQ(ask("POST", "/api/rollouts/m/abort").at("state"), "aborted");

@@ -76,7 +76,7 @@ bool fits(std::span<const int8_t> weights, double b, double x_lo, double x_hi) {
 }
 
 // Whether every channel's sum does; `codes` may be empty.
-bool fit(const Tensor& weights, const std::vector<int64_t>& codes, size_t channels, const Quantization& x) {
+bool all_fit(const Tensor& weights, const std::vector<int64_t>& codes, size_t channels, const Quantization& x) {
   const size_t depth = channels == 0 ? 0 : static_cast<size_t>(weights.elements()) / channels;
   for (size_t c = 0; c < channels; ++c)
     if (!fits(weights.values<int8_t>().subspan(c * depth, depth), codes.empty() ? 0 : static_cast<double>(codes[c]),
@@ -201,8 +201,10 @@ std::optional<IntegerLinear> integer_linear(Graph& graph, const QuantizedWeights
   const size_t channels = rows.scales.size();
   auto bias = read_bias(graph, bias_value, linear.products);
   if (!bias) return std::nullopt;
-  if (!fit(rows.codes, bias->codes, channels, x)) bias->codes.clear();
-  if (!fit(rows.codes, bias->codes, channels, x)) return std::nullopt;
+  if (!all_fit(rows.codes, bias->codes, channels, x)) {
+    bias->codes.clear();
+    if (!all_fit(rows.codes, bias->codes, channels, x)) return std::nullopt;
+  }
   if (std::any_of(bias->reals.begin(), bias->reals.end(), [](double b) { return !std::isfinite(b); }))
     return std::nullopt;
   linear.weights = rows.constant != kNoValue ? rows.constant : graph.add_constant(base + "_codes", rows.codes);
