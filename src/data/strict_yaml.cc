@@ -65,6 +65,7 @@ YAML::Node parse_yaml(const std::string& text, const std::string& path) {
     fail(ErrorCode::kInvalidArgument, "The YAML can't be parsed; correct the line: {}:{}: {}", path, e.mark.line + 1,
          e.msg);
   }
+  if (top.IsNull()) return YAML::Node(YAML::NodeType::Map);  // empty, or comments alone
   if (!top.IsMap()) fail(ErrorCode::kInvalidArgument, "The file must consist of `key: value` lines: {}", path);
   return top;
 }

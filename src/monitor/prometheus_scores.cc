@@ -25,11 +25,12 @@ struct Figure {
   ScoreHistogram Observation::*at;
 };
 constexpr std::array<Figure, 3> kFigures = {{
-    {"slipway_prediction_confidence_ratio", "Probability of the most probable class, per row.",
+    {"slipway_prediction_confidence_ratio", "Probability of the most probable class, of one row a request.",
      &Observation::confidence},
-    {"slipway_prediction_entropy_ratio", "Entropy of the classes' probabilities / ln classes, per row.",
+    {"slipway_prediction_entropy_ratio", "Entropy of the classes' probabilities / ln classes, of one row a request.",
      &Observation::entropy},
-    {"slipway_prediction_margin_ratio", "Most probable class less the second, per row.", &Observation::margin},
+    {"slipway_prediction_margin_ratio", "Most probable class less the second, of one row a request.",
+     &Observation::margin},
 }};
 
 }  // namespace

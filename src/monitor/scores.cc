@@ -17,7 +17,7 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kLanes = 4, kAllRowsClasses = 1024, kMaxClasses = int64_t{1} << 20;
+constexpr int64_t kLanes = 4, kAllRequestsClasses = 1024, kMaxClasses = int64_t{1} << 20;
 constexpr float kNegligible = 1e-7f;  ///< a probability that adds less than 2e-6 to an entropy
 // GCC's and Clang's vectors: element by element, four lanes being every x86-64's.
 using Floats = float __attribute__((vector_size(16)));
@@ -160,32 +160,31 @@ void LiveScores::add(const WireTensor& t, const ScoreShape& shape) noexcept {
   const size_t row_bytes = classes * element_bytes(t.dtype);
   if (row_bytes == 0 || t.bytes.size() % row_bytes != 0) return;
   const size_t rows = t.bytes.size() / row_bytes;
-  const uint64_t stride = (classes + kAllRowsClasses - 1) / kAllRowsClasses;
-  const uint64_t first = stride == 1 ? 0 : rows_.fetch_add(rows, std::memory_order_relaxed);
-  for (size_t row = (stride - first % stride) % stride; row < rows; row += stride) {
-    const std::byte* at = t.bytes.data() + row * row_bytes;
-    ScoreFigures figures;
-    if (t.dtype == DType::kFloat32 && reinterpret_cast<uintptr_t>(at) % alignof(float) == 0) {
-      figures = score_figures(reinterpret_cast<const float*>(at), shape.classes);
-    } else {
-      // kept per thread: grows to the widest output once
-      thread_local std::vector<float> copy;
-      try {
-        copy.resize(classes);
-      } catch (const std::bad_alloc&) {
-        return;
-      }
-      for (size_t i = 0; i < classes; ++i)
-        if (t.dtype == DType::kFloat32)
-          std::memcpy(&copy[i], at + i * sizeof(float), sizeof(float));
-        else
-          copy[i] = element(at + i * element_bytes(t.dtype), t.dtype);
-      figures = score_figures(copy.data(), shape.classes);
+  const uint64_t stride = (classes + kAllRequestsClasses - 1) / kAllRequestsClasses;
+  const uint64_t request = requests_.fetch_add(1, std::memory_order_relaxed);
+  if (rows == 0 || request % stride != 0) return;
+  const std::byte* at = t.bytes.data() + request / stride % rows * row_bytes;
+  ScoreFigures figures;
+  if (t.dtype == DType::kFloat32 && reinterpret_cast<uintptr_t>(at) % alignof(float) == 0) {
+    figures = score_figures(reinterpret_cast<const float*>(at), shape.classes);
+  } else {
+    // kept per thread: grows to the widest output once
+    thread_local std::vector<float> copy;
+    try {
+      copy.resize(classes);
+    } catch (const std::bad_alloc&) {
+      return;
     }
-    confidence_.add(figures.confidence);
-    entropy_.add(figures.entropy);
-    margin_.add(figures.margin);
+    for (size_t i = 0; i < classes; ++i)
+      if (t.dtype == DType::kFloat32)
+        std::memcpy(&copy[i], at + i * sizeof(float), sizeof(float));
+      else
+        copy[i] = element(at + i * element_bytes(t.dtype), t.dtype);
+    figures = score_figures(copy.data(), shape.classes);
   }
+  confidence_.add(figures.confidence);
+  entropy_.add(figures.entropy);
+  margin_.add(figures.margin);
 }
 
 void LiveScores::copy_to(Observation& o) const {

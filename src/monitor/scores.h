@@ -30,7 +30,9 @@ ScoreShape score_shape(const std::string& output, DType dtype, const Dims& dims)
 /// Distributions that many threads add to, without locks.
 class LiveScores {
  public:
-  /// Every row of an output; of more than 1,024 classes only every n-th, so that the mean cost stays.
+  /// One row of a request's output, in turn the first, second, …: the tests of the gates need independent samples, and
+  /// the rows of a request are related. Of more than 1,024 classes only every n-th request, so that the mean cost
+  /// stays.
   void add(const WireTensor& scores, const ScoreShape& shape) noexcept;
   /// The three histograms; the traffic is left alone.
   void copy_to(Observation& observation) const;
@@ -43,7 +45,7 @@ class LiveScores {
     ScoreHistogram copy() const;
   };
   Distribution confidence_, entropy_, margin_;
-  std::atomic<uint64_t> rows_{0};
+  std::atomic<uint64_t> requests_{0};
 };
 
 }  // namespace slipway

@@ -64,18 +64,20 @@ TEST(Scores, OnlyAClassifiersShapeHasThem) {
     EXPECT_NE(score_shape("boxes", DType::kFloat32, dims).reason.find("'boxes'"), std::string::npos);
 }
 
+// As many requests of these rows as there are rows.
 template <typename T>
 Observation observe_rows(const std::vector<T>& values, DType type, int64_t classes, size_t skew = 0) {
   std::vector<std::byte> bytes(values.size() * sizeof(T) + skew);
   std::memcpy(bytes.data() + skew, values.data(), values.size() * sizeof(T));
   LiveScores live;
-  live.add({.name = "y", .dtype = type, .bytes = std::span(bytes).subspan(skew)}, {.classes = classes});
+  for (size_t i = 0; i < values.size() / static_cast<size_t>(classes); ++i)
+    live.add({.name = "y", .dtype = type, .bytes = std::span(bytes).subspan(skew)}, {.classes = classes});
   Observation o;
   live.copy_to(o);
   return o;
 }
 
-TEST(Scores, EveryRowOfEveryFloatTypeIsCounted) {
+TEST(Scores, RequestsCountOnceWhateverTheirRows) {
   const std::vector<float> rows = {0, 0, 9, 0, 0.25f, 0.75f, 1, 0};  // of 2 classes
   const Observation o = observe_rows(rows, DType::kFloat32, 2);
   EXPECT_EQ(o.confidence.count(), 4);

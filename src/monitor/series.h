@@ -14,7 +14,7 @@ struct Sums {
   int64_t requests = 0, rows = 0, faults = 0, timeouts = 0, rejections = 0;
   int64_t answered = 0, latency_us = 0;      ///< requests that went well, and their time
   int64_t executions = 0, batched_rows = 0;  ///< batches, and their rows
-  int64_t scored = 0;                        ///< rows with scores
+  int64_t scored = 0;                        ///< requests with scores
   double confidence = 0, entropy = 0, margin = 0;
   Sums& operator+=(const Sums& other);
   Sums operator-(const Sums& earlier) const;

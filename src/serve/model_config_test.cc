@@ -27,6 +27,8 @@ TEST(ModelConfig, IsReadStrictly) {
     EXPECT_THROW(parse_model_config(bad, "c.yaml"), Error) << bad;
   const ModelConfig defaults = parse_model_config(model_config_template(), "c.yaml");
   EXPECT_EQ(defaults.batching.max_rows, ModelConfig().batching.max_rows);
+  for (const char* empty : {"", "# instances: 2\n"})
+    EXPECT_EQ(parse_model_config(empty, "c.yaml").instances, ModelConfig().instances) << empty;
 }
 
 }  // namespace

@@ -142,7 +142,7 @@ json reply_to(const json& job) {
 void bound_this_process([[maybe_unused]] uint64_t memory_bytes) {
   const rlimit no_core = {0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
-#ifndef __SANITIZE_ADDRESS__  // whose shadow memory alone is beyond any limit
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose shadow memory alone is beyond any limit
   const rlimit memory = {memory_bytes, memory_bytes};
   if (memory_bytes > 0) ::setrlimit(RLIMIT_DATA, &memory);
 #endif

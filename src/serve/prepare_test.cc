@@ -159,7 +159,7 @@ TEST_F(Preparation, AModelThatHangsIsRefusedWhileAnotherAnswers) {
 }
 
 TEST_F(Preparation, AModelThatEatsMemoryIsRefusedWhileAnotherAnswers) {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "its shadow memory leaves no room for a limit";
 #endif
   publish("eats", parse_text(kEatsMemory), "prepare: {memory_mib: 700}\n");
@@ -168,7 +168,7 @@ TEST_F(Preparation, AModelThatEatsMemoryIsRefusedWhileAnotherAnswers) {
 }
 
 TEST_F(Preparation, WantOfMemoryInTheServersOwnProcessCostsThatLoad) {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "it aborts where malloc would refuse";
 #endif
   program_ = "";
