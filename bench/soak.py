@@ -197,7 +197,7 @@ class Soak:
         with open(self.path("scale", 1), "rb") as f:
             good = f.read()
         chance = random.Random(5)
-        while not self.stop.wait(1):
+        while not self.stop.wait(30):
             for model in ("hangs", "eats"):
                 self.expect_load(model, 400)
             killer = threading.Thread(target=self.kill_preparation)

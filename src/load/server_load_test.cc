@@ -63,7 +63,7 @@ TEST(ServerLoad, ScoresRecordingAndReplay) {
   second.stop();
 }
 
-TEST(ServerLoad, ThroughTls) {
+TEST(ServerLoad, HttpAndGrpcThroughTls) {
   const TestFolder folder;
   TestAuthority authority(folder, "authority");
   TlsFiles files = authority.issue("server");

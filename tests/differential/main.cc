@@ -68,8 +68,12 @@ int run(const Options& o) {
   check_seeds(o.range, o.check, [&](const SeedResult& result) {
     for (const std::string& op : result.operators) ++graphs_with[op];
     // What comes first is likely the cause of the others.
-    if (!result.findings.empty()) found[result.findings[0].signature()].emplace_back(result.seed, result.findings[0]);
-    failing += !result.findings.empty();
+    if (!result.findings.empty()) {
+      const Finding& first = result.findings[0];
+      fmt::print(stderr, "seed {}: {}: {}: {}\n", result.seed, first.way, first.kind, first.message);
+      found[first.signature()].emplace_back(result.seed, first);
+      ++failing;
+    }
     if (++done % 500 == 0) fmt::print(stderr, "{} graphs, {} with a finding, {:.1f} a second\n", done, failing, rate());
   });
   fmt::print("{} graphs in {:.1f} s ({:.1f} a second), {} with a finding\n", done,
