@@ -65,6 +65,11 @@ issue ca server
 issue ca client
 issue other renewed
 
+start --tls-cert server.crt --tls-key server.key
+works "TLS for clients without a certificate" curl -sf --max-time 10 --cacert ca.crt "https://localhost:$http/v2/health/ready"
+works "over gRPC, too" "$slipway" load "grpcs://localhost:$grpc" --tls-ca ca.crt --requests 5 --warm-up-s 0 --max-error-rate 0
+fails "but not without trust" "$slipway" load "grpcs://localhost:$grpc" --requests 1
+stop
 start --tls-cert server.crt --tls-key server.key --tls-client-ca ca.crt --record live.rec
 client="--tls-ca ca.crt --tls-cert client.crt --tls-key client.key"
 get="curl -sf --max-time 10 --cert client.crt --key client.key"

@@ -263,5 +263,18 @@ TEST_F(GrpcTlsTest, CertificatesAreAskedForAtEachConnection) {
   expect_answers();
 }
 
+TEST_F(GrpcTlsTest, ClientsNeedNoCertificateWhereNoneIsAskedFor) {
+  const TestFolder folder;
+  TestAuthority authority(folder, "authority"), other(folder, "other");
+  const TlsFiles files = authority.issue("server");
+  const auto identity = std::make_shared<TlsIdentity>(files);
+  serve(make_server({make_version(scaling_graph(2), "m", 1)}), {.tls = identity});
+  EXPECT_TRUE(answers({.ca = authority.ca}));
+  EXPECT_FALSE(answers({.ca = other.ca}));
+  other.issue("server");
+  identity->reload();
+  EXPECT_TRUE(answers({.ca = other.ca}));
+}
+
 }  // namespace
 }  // namespace slipway

@@ -37,7 +37,9 @@ class ReloadingCredentials final : public grpc::ServerCredentials {
     auto current = credentials.identity_->current();
     if (current == credentials.given_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     const grpc_ssl_pem_key_cert_pair pair{current->key.c_str(), current->cert.c_str()};
-    *config = grpc_ssl_server_certificate_config_create(current->ca.empty() ? nullptr : current->ca.c_str(), &pair, 1);
+    // gRPC asserts that there are authorities, also where no client is asked for its certificate.
+    const std::string& authorities = current->ca.empty() ? current->cert : current->ca;
+    *config = grpc_ssl_server_certificate_config_create(authorities.c_str(), &pair, 1);
     credentials.given_ = std::move(current);
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }
