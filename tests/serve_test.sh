@@ -131,6 +131,17 @@ kill -0 "$server" && pass "and lives on" || miss "and lives on"
 stop
 if [ "$(stat -c %s live.rec)" -gt "$bytes" ]; then pass "a recording goes on"; else miss "a recording goes on"; fi
 
+# A request that stops arriving holds the end up until the drain timeout, and no longer.
+start --drain-timeout-s 1
+exec {held}<>"/dev/tcp/127.0.0.1/$http"
+printf 'POST /v2/models/fashion/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{' >&"$held"
+sleep 0.3
+kill "$server"
+works "draining ends" timeout 20 tail --pid="$server" -f /dev/null
+works "and well" wait "$server"
+server=
+exec {held}>&-
+
 # With few descriptors connections wait, and the server takes them later.
 (ulimit -n 160 && exec "$slipway" serve repository --json --http-port 0 --grpc-port 0 --admin-port 0 --no-tune \
   --allow-unverified >json 2>log) &

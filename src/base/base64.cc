@@ -1,34 +1,30 @@
-// Base64 (RFC 4648, section 4).
+// Base64 (RFC 4648, section 4) by OpenSSL, whose decoder takes more than that: white space around, and '=' anywhere.
 #include "base/base64.h"
 
-#include <array>
-#include <cstdint>
+#include <openssl/evp.h>
+
+#include <limits>
+
+#include "base/error.h"
 
 namespace slipway {
 namespace {
 
-constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-constexpr uint8_t kNoDigit = 64;
+constexpr size_t kMaxBytes = std::numeric_limits<int>::max() / 4 * 3 - 3;
 
-constexpr std::array<uint8_t, 256> value_table() {
-  std::array<uint8_t, 256> values{};
-  values.fill(kNoDigit);
-  for (size_t i = 0; i < kDigits.size(); ++i) values[static_cast<uint8_t>(kDigits[i])] = static_cast<uint8_t>(i);
-  return values;
+bool is_digit(char c) {
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
 }
-constexpr auto kValues = value_table();
 
 }  // namespace
 
 std::string base64_encode(std::string_view bytes) {
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t triple = 0;
-    for (size_t k = 0; k < 3; ++k)
-      triple = triple << 8 | (i + k < bytes.size() ? static_cast<uint8_t>(bytes[i + k]) : 0u);
-    for (size_t k = 0; k < 4; ++k) text += i + k <= bytes.size() ? kDigits[triple >> (18 - 6 * k) & 63] : '=';
-  }
+  SLIPWAY_CHECK(bytes.size() <= kMaxBytes);
+  std::string text((bytes.size() + 2) / 3 * 4 + 1, '\0');
+  const int length =
+      ::EVP_EncodeBlock(reinterpret_cast<unsigned char*>(text.data()),
+                        reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  text.resize(static_cast<size_t>(length));
   return text;
 }
 
@@ -37,26 +33,17 @@ std::string base64_encode(std::span<const std::byte> bytes) {
 }
 
 std::optional<std::vector<std::byte>> base64_decode(std::string_view text) {
-  if (text.size() % 4 != 0) return std::nullopt;
-  size_t padding = 0;
-  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
+  if (text.empty()) return std::vector<std::byte>();
+  if (text.size() % 4 != 0 || text.size() / 4 * 3 > kMaxBytes) return std::nullopt;
+  const size_t padding = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
+  const std::string_view digits = text.substr(0, text.size() - padding);
+  if (!is_digit(digits.front()) || !is_digit(digits.back()) || digits.find('=') != std::string_view::npos)
+    return std::nullopt;
   std::vector<std::byte> bytes(text.size() / 4 * 3);
-  size_t at = 0;
-  uint32_t seen = 0;
-  for (size_t i = 0; i < text.size(); i += 4) {
-    uint32_t triple = 0;
-    for (size_t k = 0; k < 4; ++k) {
-      const bool padded = i + k >= text.size() - padding;
-      const uint8_t value = padded ? uint8_t{0} : kValues[static_cast<uint8_t>(text[i + k])];
-      seen |= value;
-      triple = triple << 6 | value;
-    }
-    bytes[at++] = static_cast<std::byte>(triple >> 16);
-    bytes[at++] = static_cast<std::byte>(triple >> 8 & 255);
-    bytes[at++] = static_cast<std::byte>(triple & 255);
-  }
-  if ((seen & kNoDigit) != 0) return std::nullopt;
-  for (; padding > 0; --padding) bytes.pop_back();
+  if (::EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
+                        reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size())) < 0)
+    return std::nullopt;
+  bytes.resize(bytes.size() - padding);
   return bytes;
 }
 

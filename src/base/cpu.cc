@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <string_view>
+#include <vector>
 
 namespace slipway {
 namespace {
@@ -57,6 +58,22 @@ int cpu_count() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
   return 1;
+}
+
+void stay_on_cpu(int n) {
+  static const std::vector<int> cpus = [] {
+    std::vector<int> list;
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+      for (int i = 0; i < CPU_SETSIZE; ++i)
+        if (CPU_ISSET(i, &set)) list.push_back(i);
+    return list;
+  }();
+  if (cpus.empty()) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpus[static_cast<size_t>(n) % cpus.size()], &one);
+  sched_setaffinity(0, sizeof one, &one);
 }
 
 }  // namespace slipway

@@ -17,5 +17,7 @@ std::string cpu_name();
 /// "avx2", "avx2 avx512 avx512_vnni", or "baseline".
 std::string to_string(const CpuFeatures& features);
 int cpu_count();
+/// Keeps the calling thread on the n-th, counted round and round, of the CPUs that it might use at the first call.
+void stay_on_cpu(int n);
 
 }  // namespace slipway

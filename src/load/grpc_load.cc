@@ -35,7 +35,7 @@ std::chrono::system_clock::time_point in_seconds(double seconds) {
   return std::chrono::system_clock::now() + std::chrono::microseconds(static_cast<int64_t>(seconds * 1e6));
 }
 
-std::shared_ptr<grpc::Channel> connect(const LoadUrl& url, const TlsFiles& tls) {
+std::shared_ptr<grpc::Channel> connect(const Url& url, const TlsFiles& tls) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection for each channel
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -44,7 +44,7 @@ std::shared_ptr<grpc::Channel> connect(const LoadUrl& url, const TlsFiles& tls) 
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
   auto channel = grpc::CreateCustomChannel(
-      url.authority(), url.tls ? client_credentials(tls) : grpc::InsecureChannelCredentials(), arguments);
+      url.authority(), url.tls() ? client_credentials(tls) : grpc::InsecureChannelCredentials(), arguments);
   const auto deadline = in_seconds(kControlSeconds);
   auto state = channel->GetState(true);
   while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_TRANSIENT_FAILURE &&
@@ -52,7 +52,7 @@ std::shared_ptr<grpc::Channel> connect(const LoadUrl& url, const TlsFiles& tls) 
     state = channel->GetState(true);
   if (state != GRPC_CHANNEL_READY)
     fail(ErrorCode::kIo, "The server can't be reached over gRPC; check that it runs there{}: {}",
-         url.tls ? ", and is trusted by its name (--tls-ca)" : "", url.authority());
+         url.tls() ? ", and is trusted by its name (--tls-ca)" : "", url.authority());
   return channel;
 }
 
@@ -93,7 +93,7 @@ bool read_scores(grpc::ByteBuffer& bytes, std::vector<float>& scores, int64_t& v
 
 class GrpcLoad {
  public:
-  GrpcLoad(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run)
+  GrpcLoad(const Url& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run)
       : options_(options), run_(run), calls_(static_cast<size_t>(options.concurrency)) {
     for (const LoadSample& sample : samples) requests_.push_back(request_bytes(options, sample));
     for (int i = 0; i < std::min(options.concurrency, kMaxChannels); ++i)
@@ -224,7 +224,7 @@ class GrpcLoad {
   std::thread completions_;
 };
 
-[[noreturn]] void refused(const grpc::Status& status, const LoadUrl& url) {
+[[noreturn]] void refused(const grpc::Status& status, const Url& url) {
   const bool absent = status.error_code() == grpc::NOT_FOUND || status.error_code() == grpc::INVALID_ARGUMENT;
   fail(absent ? ErrorCode::kNotFound : ErrorCode::kIo, "The server refused; check the URL and the model's name: {}: {}",
        url.authority(), status.error_message());
@@ -232,12 +232,11 @@ class GrpcLoad {
 
 }  // namespace
 
-void load_over_grpc(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples,
-                    LoadRun& run) {
+void load_over_grpc(const Url& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run) {
   GrpcLoad(url, options, samples, run).run();
 }
 
-std::vector<std::string> ready_models_over_grpc(const LoadUrl& url, const TlsFiles& tls) {
+std::vector<std::string> ready_models_over_grpc(const Url& url, const TlsFiles& tls) {
   const auto stub = inference::GRPCInferenceService::NewStub(connect(url, tls));
   grpc::ClientContext context;
   context.set_deadline(in_seconds(kControlSeconds));
@@ -253,7 +252,7 @@ std::vector<std::string> ready_models_over_grpc(const LoadUrl& url, const TlsFil
   return names;
 }
 
-ModelDescription describe_over_grpc(const LoadUrl& url, const std::string& model, const std::string& version,
+ModelDescription describe_over_grpc(const Url& url, const std::string& model, const std::string& version,
                                     const TlsFiles& tls) {
   const auto stub = inference::GRPCInferenceService::NewStub(connect(url, tls));
   grpc::ClientContext context;

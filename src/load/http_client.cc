@@ -70,7 +70,7 @@ int SocketAddress::connect() const {
   return -1;
 }
 
-SocketAddress reach(const LoadUrl& url, double timeout_seconds) {
+SocketAddress reach(const Url& url, double timeout_seconds) {
   addrinfo hints{}, *list = nullptr;
   hints.ai_socktype = SOCK_STREAM;
   if (const int code = ::getaddrinfo(url.host.c_str(), std::to_string(url.port).c_str(), &hints, &list); code != 0)

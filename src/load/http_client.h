@@ -17,7 +17,7 @@ struct SocketAddress {
 };
 
 /// Fails with kIo when no address of the host accepts a connection in time.
-SocketAddress reach(const LoadUrl& url, double timeout_seconds = 5);
+SocketAddress reach(const Url& url, double timeout_seconds = 5);
 
 /// The head of an HTTP/1.1 response.
 struct ResponseHead {

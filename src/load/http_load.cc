@@ -38,7 +38,7 @@ std::string infer_path(const LoadOptions& options) {
 }
 
 /// The request's head, and the JSON in front of binary tensors.
-std::string request_head(const LoadUrl& url, const LoadOptions& options, const LoadSample& sample) {
+std::string request_head(const Url& url, const LoadOptions& options, const LoadSample& sample) {
   if (options.predict)
     return fmt::format("POST /predict{}{} HTTP/1.1\r\nHost: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
                        options.model.empty() ? "" : "?model=", percent_encode(options.model), url.authority(),
@@ -83,9 +83,9 @@ bool read_scores(const std::string& body, size_t json_bytes, std::vector<float>&
 
 class HttpLoad {
  public:
-  HttpLoad(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run)
+  HttpLoad(const Url& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run)
       : options_(options), samples_(samples), run_(run), host_(url.host), address_(reach(url)) {
-    if (url.tls) tls_context_ = tls_client_context(options.tls);
+    if (url.tls()) tls_context_ = tls_client_context(options.tls);
     for (const LoadSample& sample : samples) heads_.push_back(request_head(url, options, sample));
     connections_.resize(static_cast<size_t>(options.concurrency));
     for (size_t i = connections_.size(); i-- > 0;) free_.push_back(i);
@@ -374,8 +374,7 @@ class HttpLoad {
 
 }  // namespace
 
-void load_over_http(const LoadUrl& url, const LoadOptions& options, const std::vector<LoadSample>& samples,
-                    LoadRun& run) {
+void load_over_http(const Url& url, const LoadOptions& options, const std::vector<LoadSample>& samples, LoadRun& run) {
   HttpLoad(url, options, samples, run).run();
 }
 

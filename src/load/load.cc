@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kMaxConcurrency = 16384;
 
-void require_sound(const LoadOptions& o, const LoadUrl& url, const std::vector<LoadSample>& samples) {
+void require_sound(const LoadOptions& o, const Url& url, const std::vector<LoadSample>& samples) {
   if (samples.empty()) fail(ErrorCode::kInvalidArgument, "A load needs samples to send; there are none.");
   if (o.concurrency < 1 || o.concurrency > kMaxConcurrency)
     fail(ErrorCode::kInvalidArgument, "Concurrency is a number from 1 to {}: {}", kMaxConcurrency, o.concurrency);
@@ -23,7 +23,7 @@ void require_sound(const LoadOptions& o, const LoadUrl& url, const std::vector<L
     fail(ErrorCode::kInvalidArgument,
          "Durations are positive numbers of seconds: {} of load, {} of warm-up, {} until a request is given up",
          o.seconds, o.warm_up_seconds, o.timeout_seconds);
-  if (o.predict && url.grpc)
+  if (o.predict && is_grpc(url))
     fail(ErrorCode::kInvalidArgument, "Pictures go to POST /predict over HTTP; give the server's http:// URL: '{}'",
          o.url);
   if (o.predict && o.on_scores)
@@ -38,7 +38,7 @@ void require_sound(const LoadOptions& o, const LoadUrl& url, const std::vector<L
 
 LoadResult run_load(const LoadOptions& asked, const std::vector<LoadSample>& samples) {
   LoadOptions options = asked;
-  const LoadUrl url = parse_load_url(options.url);
+  const Url url = parse_load_url(options.url);
   require_sound(options, url, samples);
   if (options.model.empty() && !options.predict) options.model = only_model(options.url, options.tls);
   std::unique_ptr<ServerWatch> watch;
@@ -48,7 +48,7 @@ LoadResult run_load(const LoadOptions& asked, const std::vector<LoadSample>& sam
     server = [&] { return watch->latest(); };
   }
   LoadRun run(options, samples, now_ns(), server);
-  (url.grpc ? load_over_grpc : load_over_http)(url, options, samples, run);
+  (is_grpc(url) ? load_over_grpc : load_over_http)(url, options, samples, run);
   LoadResult result = run.result(now_ns());
   result.model = options.model;
   return result;

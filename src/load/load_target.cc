@@ -13,9 +13,9 @@ namespace {
 
 constexpr int64_t kTimeoutMs = 5000;
 
-nlohmann::json control(const LoadUrl& url, const TlsFiles& tls, const std::string& method, const std::string& path,
+nlohmann::json control(const Url& url, const TlsFiles& tls, const std::string& method, const std::string& path,
                        const std::string& body) {
-  const std::string base = (url.tls ? "https://" : "http://") + url.authority();
+  const std::string base = (url.tls() ? "https://" : "http://") + url.authority();
   const AdminReply reply = admin_call(base, method, path, body, {}, kTimeoutMs, tls);
   const nlohmann::json j = nlohmann::json::parse(reply.body, nullptr, false);
   if (reply.status != 200) {
@@ -39,7 +39,7 @@ auto read_control(const std::string& path, Read&& read) {
   }
 }
 
-std::vector<std::string> ready_models_over_http(const LoadUrl& url, const TlsFiles& tls) {
+std::vector<std::string> ready_models_over_http(const Url& url, const TlsFiles& tls) {
   const std::string path = "/v2/repository/index";
   const nlohmann::json index = control(url, tls, "POST", path, R"({"ready": true})");
   return read_control(path, [&] {
@@ -52,7 +52,7 @@ std::vector<std::string> ready_models_over_http(const LoadUrl& url, const TlsFil
   });
 }
 
-ModelDescription describe_over_http(const LoadUrl& url, const std::string& model, const std::string& version,
+ModelDescription describe_over_http(const Url& url, const std::string& model, const std::string& version,
                                     const TlsFiles& tls) {
   const std::string path =
       "/v2/models/" + percent_encode(model) + (version.empty() ? "" : "/versions/" + percent_encode(version));
@@ -70,14 +70,14 @@ ModelDescription describe_over_http(const LoadUrl& url, const std::string& model
 }  // namespace
 
 std::vector<std::string> ready_models(const std::string& url, const TlsFiles& tls) {
-  const LoadUrl target = parse_load_url(url);
-  return target.grpc ? ready_models_over_grpc(target, tls) : ready_models_over_http(target, tls);
+  const Url target = parse_load_url(url);
+  return is_grpc(target) ? ready_models_over_grpc(target, tls) : ready_models_over_http(target, tls);
 }
 
 ModelDescription describe_model(const std::string& url, const std::string& model, const std::string& version,
                                 const TlsFiles& tls) {
-  const LoadUrl target = parse_load_url(url);
-  return (target.grpc ? describe_over_grpc : describe_over_http)(target, model, version, tls);
+  const Url target = parse_load_url(url);
+  return (is_grpc(target) ? describe_over_grpc : describe_over_http)(target, model, version, tls);
 }
 
 std::string only_model(const std::string& url, const TlsFiles& tls) {

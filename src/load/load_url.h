@@ -1,19 +1,11 @@
 #pragma once
-#include <cstdint>
-#include <string>
+#include "base/url.h"
 
 namespace slipway {
 
-/// Where a load goes.
-struct LoadUrl {
-  bool grpc = false, tls = false;
-  std::string host;  ///< an IPv6 address without its brackets
-  uint16_t port = 0;
-  std::string authority() const;  ///< host:port as HTTP's Host header has it
-};
-
-/// http://HOST[:8000] or grpc://HOST[:8001], https:// and grpcs:// with TLS, nothing behind it but a slash. Fails with
-/// kInvalidArgument.
-LoadUrl parse_load_url(const std::string& url);
+/// Where a load goes: http://HOST[:8000] or grpc://HOST[:8001], https:// and grpcs:// with TLS, nothing behind it but a
+/// slash. Fails with kInvalidArgument.
+Url parse_load_url(const std::string& url);
+inline bool is_grpc(const Url& url) { return url.scheme.starts_with("grpc"); }
 
 }  // namespace slipway

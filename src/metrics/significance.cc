@@ -2,6 +2,8 @@
 #include "metrics/significance.h"
 
 #include <algorithm>
+#include <boost/math/distributions/binomial.hpp>
+#include <boost/math/distributions/normal.hpp>
 #include <cmath>
 #include <numbers>
 #include <vector>
@@ -19,12 +21,7 @@ double normal_cdf(double z) { return std::erfc(-z / std::numbers::sqrt2) / 2; }
 
 double normal_quantile(double p) {
   SLIPWAY_CHECK(p > 0 && p < 1);
-  double low = -40, high = 40;
-  for (int i = 0; i < 80; ++i) {
-    const double middle = (low + high) / 2;
-    (normal_cdf(middle) < p ? low : high) = middle;
-  }
-  return (low + high) / 2;
+  return boost::math::quantile(boost::math::normal(), p);
 }
 
 Interval wilson_interval(int64_t successes, int64_t trials, double confidence) {
@@ -37,26 +34,15 @@ Interval wilson_interval(int64_t successes, int64_t trials, double confidence) {
 }
 
 double mcnemar_exact(int64_t only_a, int64_t only_b) {
-  const int64_t n = only_a + only_b, fewer = std::min(only_a, only_b);
-  const auto log_factorial = [](int64_t k) { return std::lgamma(static_cast<double>(k) + 1); };
-  double tail = 0;
-  for (int64_t k = 0; k <= fewer; ++k)
-    tail += std::exp(log_factorial(n) - log_factorial(k) - log_factorial(n - k) -
-                     static_cast<double>(n) * std::numbers::ln2);
-  return std::min(1.0, 2 * tail);
+  const boost::math::binomial fair(static_cast<double>(only_a + only_b), 0.5);
+  return std::min(1.0, 2 * boost::math::cdf(fair, static_cast<double>(std::min(only_a, only_b))));
 }
 
 double binomial_upper_tail(int64_t successes, int64_t trials, double p) {
   if (successes <= 0 || p >= 1) return 1;
   if (p <= 0 || successes > trials) return 0;
-  const auto n = static_cast<double>(trials);
-  double tail = 0;
-  for (int64_t k = successes; k <= trials; ++k) {
-    const auto hits = static_cast<double>(k);
-    tail += std::exp(std::lgamma(n + 1) - std::lgamma(hits + 1) - std::lgamma(n - hits + 1) + hits * std::log(p) +
-                     (n - hits) * std::log1p(-p));
-  }
-  return std::min(1.0, tail);
+  const boost::math::binomial hits(static_cast<double>(trials), p);
+  return boost::math::cdf(boost::math::complement(hits, static_cast<double>(successes - 1)));
 }
 
 TestResult two_proportion_z(int64_t successes_a, int64_t trials_a, int64_t successes_b, int64_t trials_b) {

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "base/cpu.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/memory.h"
@@ -137,7 +138,7 @@ struct Runner {
 ChildProcess::Answer measuring(const std::string& plan_path) {
   auto runner = std::make_shared<std::unique_ptr<Runner>>();
   auto start_bytes = std::make_shared<uint64_t>(0);
-  return [=](const json& request) -> json {
+  return [=, round = 0](const json& request) mutable -> json {
     if (!*runner) {
       reset_peak();
       *start_bytes = resident_bytes();
@@ -155,6 +156,8 @@ ChildProcess::Answer measuring(const std::string& plan_path) {
               {"scratch_bytes", m.scratch_bytes},
               {"weight_bytes", m.weight_bytes}};
     }
+    // Virtual CPUs differ in speed while others use the same core: the n-th round of every plan is on the same one.
+    if ((*runner)->plan->threads() == 1) stay_on_cpu(round++);
     const int64_t begin = now_ns(), preempted = preemptions();
     const int64_t end = begin + static_cast<int64_t>(request.at("seconds").get<double>() * 1e9);
     const auto min_runs = request.at("min_runs").get<size_t>();

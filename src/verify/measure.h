@@ -48,7 +48,7 @@ class MeasuredPlan {
   };
   MeasuredPlan(const std::string& plan_path, std::string label);
   const Opened& opened() const { return opened_; }
-  /// Runs for `seconds`, at least `min_runs` times.
+  /// Runs for `seconds`, at least `min_runs` times; a plan of one thread on the next CPU with each call.
   Round run(double seconds, int64_t min_runs = 1);
 
  private:

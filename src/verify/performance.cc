@@ -1,7 +1,10 @@
 // Latency, throughput and memory. Both models' plans are built and run in child processes, asked in turn, round after
 // round and in alternating order, so that slow moments of the machine strike both; the ratio of the medians gets a
-// bootstrap interval over the pairs of rounds (Efron, 1979). This stage runs first, while the parent holds little.
+// bootstrap interval over the pairs of rounds (Efron, 1979). The rounds are shared out over several pairs of processes:
+// where its pages come to lie can make a process slower for its whole life. This stage runs
+// first, while the parent holds little.
 #include <algorithm>
+#include <memory>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -15,7 +18,8 @@
 namespace slipway {
 namespace {
 
-constexpr int kRounds = 40, kMaxRounds = 10'000, kThroughputRounds = 3, kColdOpenings = 20, kMinColdOpenings = 3;
+constexpr int kRounds = 40, kMaxRounds = 10'000, kProcesses = 5, kThroughputRounds = 3, kColdOpenings = 20,
+              kMinColdOpenings = 3;
 constexpr int64_t kBatches[] = {1, 8, 32};
 
 LatencyFigures figures_of(std::vector<double> times_ms) {
@@ -65,17 +69,21 @@ void measure_cold(const Trial& trial, PerformanceFigures& p) {
 }
 
 void measure_warm(const Trial& trial, PerformanceFigures& p) {
-  Pair pair(trial.reference.plan_path, trial.candidate.plan_path);
   const auto rounds = static_cast<int>(std::clamp<int64_t>(trial.policy.performance.min_rounds, kRounds, kMaxRounds));
   const double seconds = trial.options.seconds / (2 * rounds);
+  std::unique_ptr<Pair> pair;
   MeasuredPlan::Round a, b;
-  pair.round(0, std::min(0.2, trial.options.seconds / 8), 3, a, b);  // warms up
   const int64_t start = now_ns();
   std::vector<double> all_a, all_b, medians_a, medians_b, preempted_a, preempted_b;
   Progress progress("measuring latency", rounds, trial.options.quiet);
   for (int i = 0; i < rounds; ++i) {
     if (i > 4 && seconds_since(start) > 4 * trial.options.seconds) break;
-    pair.round(i, seconds, 3, a, b);
+    if (i % (rounds / kProcesses) == 0) {
+      pair.reset();
+      pair = std::make_unique<Pair>(trial.reference.plan_path, trial.candidate.plan_path);
+      pair->round(0, std::min(0.2, trial.options.seconds / 16), 3, a, b);  // warms up
+    }
+    pair->round(i, seconds, 3, a, b);
     all_a.insert(all_a.end(), a.times_ms.begin(), a.times_ms.end());
     all_b.insert(all_b.end(), b.times_ms.begin(), b.times_ms.end());
     medians_a.push_back(quantile(a.times_ms, 0.5));
@@ -100,8 +108,8 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
     m.arena_bytes = plan.opened().memory.arena_bytes;
     m.weight_bytes = plan.opened().memory.weight_bytes;
   };
-  memory(pair.reference, a, p.reference);
-  memory(pair.candidate, b, p.candidate);
+  memory(pair->reference, a, p.reference);
+  memory(pair->candidate, b, p.candidate);
 }
 
 Throughput measure_throughput(const Trial& trial, int64_t batch) {

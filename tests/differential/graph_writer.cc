@@ -25,8 +25,8 @@ bool allows(const std::vector<DType>& types, DType type) {
 
 double special_value(Random& random) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  constexpr double kValues[] = {
-      std::numeric_limits<double>::quiet_NaN(), kInfinity, -kInfinity, -0.0, 1e-40, -3e-42, 1e30, -1e30, 0.0, 65504};
+  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kValues[] = {kNaN, kNaN, kNaN, kInfinity, -kInfinity, -0.0, 1e-40, -3e-42, 1e30, -1e30, 0.0, 65504};
   return kValues[random.below(std::size(kValues))];
 }
 

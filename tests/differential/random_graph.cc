@@ -144,6 +144,27 @@ void reshape_by_shape(GraphWriter& w) {
   if (to != kNoValue) w.apply("Reshape", {x, to});
 }
 
+// What makes each row depend on all the others, and leaves the shape as it was.
+void mix_rows(GraphWriter& w) {
+  const ValueId x = w.from_pool({w.style.dtype}, 1, 4);
+  if (x == kNoValue) return;
+  static const Names whole = {"Softmax", "LogSoftmax", "CumSum"}, reduced = {"ReduceMean", "ReduceMax", "ReduceSum"};
+  if (w.chance(0.3)) {
+    const std::string_view op = w.any(whole);
+    if (op == "CumSum")
+      w.apply(op, {x, w.constant(Tensor::scalar<int64_t>(0))});
+    else
+      w.apply(op, {x}, {{"axis", int64_t{0}}});
+    return;
+  }
+  const std::string_view op = w.any(reduced);
+  const bool takes_axes = w.style.opset >= (op == "ReduceSum" ? 13 : 18);
+  const ValueId one =
+      takes_axes ? w.apply(op, {x, w.constant_ints({0})}) : w.apply(op, {x}, {{"axes", std::vector<int64_t>{0}}});
+  static const Names together = {"Sub", "Mul", "Add", "Max"};
+  if (one != kNoValue) w.apply(w.any(together), {x, one});
+}
+
 GraphWriter::Style style_of(Random& random) {
   const auto chance = [&](double p) { return random.uniform() < p; };
   constexpr int64_t kOpsets[] = {7,  8,  9,  10, 11, 12, 13, 13, 13, 13, 14, 15, 16,
@@ -155,7 +176,8 @@ GraphWriter::Style style_of(Random& random) {
   style.free_batch = chance(0.25);
   style.quantised = style.opset >= 10 && chance(0.3);
   if (chance(0.1)) style.prefix = "layer/1:";
-  if (chance(0.2)) style.special = chance(0.5) ? 0.01 : 0.2;
+  constexpr double kSpecial[] = {0.01, 0.1, 0.3, 0.5};
+  if (chance(0.2)) style.special = kSpecial[random.below(std::size(kSpecial))];
   if (!style.quantised && chance(0.12))
     style.dtype = chance(0.4)                        ? DType::kFloat16
                   : chance(0.3)                      ? DType::kFloat64
@@ -202,6 +224,8 @@ RandomGraph random_graph(uint64_t seed) {
   for (int tries = 0; tries < 60 && static_cast<int64_t>(w.graph.node_count()) < nodes; ++tries) {
     if (w.chance(0.03)) {
       reshape_by_shape(w);
+    } else if (w.chance(style.free_batch ? 0.03 : 0.003)) {
+      mix_rows(w);
     } else if (w.chance(0.4)) {
       for (const std::string_view op : w.any(kMotifs))
         if (w.add(op)) quantise_newest(w);

@@ -2,16 +2,15 @@
 // that is run until the one deadline, so that no step can block beyond it. TLS by Asio's stream over our context.
 #include "serve/http/admin_client.h"
 
-#include <algorithm>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
-#include <charconv>
 
 #include "base/error.h"
+#include "base/url.h"
 
 namespace slipway {
 namespace {
@@ -22,58 +21,7 @@ using Tcp = asio::ip::tcp;
 
 constexpr uint64_t kMaxReplyBytes = uint64_t{64} << 20;
 
-struct Address {
-  bool tls = false;
-  std::string host, port, prefix, query;
-  std::string authority() const { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
-};
-
-Address parse_url(const std::string& url) {
-  constexpr std::string_view kPlain = "http://", kSecure = "https://";
-  std::string_view rest = url;
-  const auto refuse = [&] {
-    fail(ErrorCode::kInvalidArgument, "An address looks like http://HOST:PORT or https://HOST:PORT; correct it: '{}'",
-         url.substr(0, 256));
-  };
-  for (const char c : url)
-    if (c <= ' ' || c == 0x7f) refuse();
-  Address a;
-  a.tls = rest.starts_with(kSecure);
-  if (a.tls || rest.starts_with(kPlain))
-    rest.remove_prefix(a.tls ? kSecure.size() : kPlain.size());
-  else if (rest.find("://") != std::string_view::npos)
-    refuse();
-  rest = rest.substr(0, rest.find('#'));
-  const size_t question = std::min(rest.find('?'), rest.size());
-  a.query = rest.substr(question);
-  rest = rest.substr(0, question);
-  const size_t slash = rest.find('/');
-  if (slash != std::string_view::npos) a.prefix = rest.substr(slash);
-  while (a.prefix.ends_with('/')) a.prefix.pop_back();
-  rest = rest.substr(0, slash);
-  std::string_view port = a.tls ? "443" : "80";
-  if (rest.starts_with('[')) {
-    const size_t end = rest.find(']');
-    if (end == std::string_view::npos) refuse();
-    a.host = rest.substr(1, end - 1);
-    rest.remove_prefix(end + 1);
-    if (rest.starts_with(':'))
-      port = rest.substr(1);
-    else if (!rest.empty())
-      refuse();
-  } else {
-    const size_t colon = rest.find(':');
-    a.host = rest.substr(0, colon);
-    if (colon != std::string_view::npos) port = rest.substr(colon + 1);
-  }
-  uint16_t number = 0;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
-  if (a.host.empty() || a.host.find('@') != std::string::npos || error != std::errc() ||
-      end != port.data() + port.size() || number == 0)
-    refuse();
-  a.port = port;
-  return a;
-}
+constexpr UrlScheme kSchemes[] = {{"http", 80}, {"https", 443}};
 
 struct Call {
   asio::io_context context{1};
@@ -107,15 +55,14 @@ struct Call {
   }
 };
 
-http::request<http::string_body> request_of(const Address& address, const std::string& method,
-                                            const std::string& target, const std::string& body,
-                                            const std::string& token) {
+http::request<http::string_body> request_of(const Url& address, const std::string& method, const std::string& target,
+                                            const std::string& body, const std::string& token) {
   http::request<http::string_body> request;
   request.version(11);
   request.method_string(method);
-  const std::string path = address.prefix + (target.empty() ? address.query : target);
+  const std::string path = address.path + (target.empty() ? address.query : target);
   request.target(path.starts_with('/') ? path : "/" + path);
-  request.set(http::field::host, address.authority() + ":" + address.port);
+  request.set(http::field::host, address.authority());
   request.set(http::field::user_agent, "slipway/" SLIPWAY_VERSION);
   request.set(http::field::connection, "close");
   request.set(http::field::accept, "application/json");
@@ -140,7 +87,7 @@ AdminReply exchange(Call& call, Stream& stream, const http::request<http::string
           .body = std::move(reply.body())};
 }
 
-AdminReply secure_exchange(Call& call, const Address& address, const TlsFiles& tls,
+AdminReply secure_exchange(Call& call, const Url& address, const TlsFiles& tls,
                            const http::request<http::string_body>& request) {
   const std::shared_ptr<ssl_ctx_st> ours = tls_client_context(tls);
   SSL_CTX_up_ref(ours.get());
@@ -158,7 +105,7 @@ AdminReply secure_exchange(Call& call, const Address& address, const TlsFiles& t
 
 AdminReply admin_call(const std::string& url, const std::string& method, const std::string& target,
                       const std::string& body, const std::string& token, int64_t timeout_ms, const TlsFiles& tls) {
-  const Address address = parse_url(url);
+  const Url address = parse_url(url.find("://") == std::string::npos ? "http://" + url : url, kSchemes);
   for (const std::string& part : {method, target, token})
     for (const char c : part)
       if (c <= ' ' || c == 0x7f)
@@ -173,15 +120,15 @@ AdminReply admin_call(const std::string& url, const std::string& method, const s
     const auto numeric = asio::ip::make_address(address.host, not_numeric);
     if (not_numeric)
       call.step("name", [&](auto handler) {
-        resolver.async_resolve(address.host, address.port,
+        resolver.async_resolve(address.host, std::to_string(address.port),
                                [&found, handler](auto ec, Tcp::resolver::results_type r) { found = r, handler(ec); });
       });
     else
-      found = Tcp::resolver::results_type::create(
-          Tcp::endpoint(numeric, static_cast<uint16_t>(std::stoi(address.port))), address.host, address.port);
+      found = Tcp::resolver::results_type::create(Tcp::endpoint(numeric, address.port), address.host,
+                                                  std::to_string(address.port));
     call.step("connect", [&](auto handler) { asio::async_connect(call.socket, found, handler); });
     const auto request = request_of(address, method, target, body, token);
-    return address.tls ? secure_exchange(call, address, tls, request) : exchange(call, call.socket, request);
+    return address.tls() ? secure_exchange(call, address, tls, request) : exchange(call, call.socket, request);
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
