@@ -62,7 +62,7 @@ def eats_memory():
 class Soak:
     def __init__(self, options):
         self.options, self.lock, self.stop = options, threading.Lock(), threading.Event()
-        self.counts, self.faults = {}, []
+        self.counts, self.faults, self.server = {}, [], None
         self.folder = tempfile.mkdtemp(prefix="slipway-soak-")
         self.repository = os.path.join(self.folder, "repository")
 
@@ -148,15 +148,14 @@ class Soak:
                 connection = None
             time.sleep(chance.random() * 0.01)
 
-    def expect_load(self, model, status, path="load"):
+    def expect_load(self, model, good, path="load"):
         try:
             got, text = self.call("POST", f"/v2/repository/models/{model}/{path}", "{}", timeout=120)
         except OSError as error:
             return self.fault(f"{path} of {model}: {error!r}")
         self.count(f"{model} {path}s")
-        if (got == 200) != (status == 200):
+        if (got == 200) != good:
             self.fault(f"{path} of {model} answered {got}: {text[:300]}")
-        return text
 
     def reloads(self):
         """The same version with other bytes: after a load it answers by those, and by no others. They are not what was
@@ -164,9 +163,9 @@ class Soak:
         scale = 7
         while not self.stop.wait(1):
             scale = 3 + (scale + 1) % 50
-            self.expect_load("churn", 200, "unload")
+            self.expect_load("churn", True, "unload")
             self.publish("churn", 1, scaling(scale))
-            self.expect_load("churn", 200)
+            self.expect_load("churn", True)
             try:
                 status, text = self.call("POST", "/v2/models/churn/versions/1/infer", self.body([[1, 2, 3, 4]]))
             except OSError as error:
@@ -179,7 +178,7 @@ class Soak:
         admin = f"http://127.0.0.1:{self.ports['admin']}"
         run = lambda *verb: subprocess.run([self.options.program, "rollout", *verb, "--url", admin], capture_output=True, text=True)
         self.publish("scale", 2, scaling(2, 2))
-        self.expect_load("scale", 200)
+        self.expect_load("scale", True)
         start = ["start", "scale", "2", "--steps", os.path.join(self.folder, "steps.yaml"), "--override-unverified", "scale/2"]
         while not self.stop.wait(1):
             for verb in (start + ["--wait"], ["back", "scale"], start, ["pause", "scale"], ["resume", "scale"], ["abort", "scale"]):
@@ -199,10 +198,10 @@ class Soak:
         chance = random.Random(5)
         while not self.stop.wait(30):
             for model in ("hangs", "eats"):
-                self.expect_load(model, 400)
+                self.expect_load(model, False)
             killer = threading.Thread(target=self.kill_preparation)
             killer.start()
-            self.expect_load("crashes", 400)
+            self.expect_load("crashes", False)
             killer.join()
             os.makedirs(os.path.dirname(self.path("garbage", 1)), exist_ok=True)
             garbage = bytearray(good[:chance.randint(0, len(good) - 1)])
@@ -284,17 +283,26 @@ class Soak:
         with open(f"/proc/{self.server.pid}/statm") as f:
             return int(f.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
-    def load(self, url, model, *more):
-        minutes = self.options.minutes
-        return subprocess.Popen([self.options.program, "load", url, "--model", model, "--rate", "40", "--poisson",
-                                 "--max-error-rate", "0", "--timeout-s", str(PATIENCE), *more, "--admin",
-                                 f"http://127.0.0.1:{self.ports['admin']}", "--soak", f"{minutes * 60:.0f}s"],
+    def load(self, url):
+        return subprocess.Popen([self.options.program, "load", url, "--model", "fashion", "--rate", "40", "--poisson",
+                                 "--max-error-rate", "0", "--timeout-s", str(PATIENCE), "--admin",
+                                 f"http://127.0.0.1:{self.ports['admin']}", "--soak", f"{self.options.minutes * 60:.0f}s"],
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self):
-        self.start()
-        loads = {"HTTP": self.load(f"http://127.0.0.1:{self.ports['http']}", "fashion"),
-                 "gRPC": self.load(f"grpc://127.0.0.1:{self.ports['grpc']}", "fashion")}
+        loads = {}
+        try:
+            self.start()
+            loads["HTTP"] = self.load(f"http://127.0.0.1:{self.ports['http']}")
+            loads["gRPC"] = self.load(f"grpc://127.0.0.1:{self.ports['grpc']}")
+            return self.soak(loads)
+        finally:  # Ctrl-C, too, leaves nothing running
+            self.stop.set()
+            for process in [*loads.values(), self.server]:
+                if process is not None and process.poll() is None:
+                    process.kill()
+
+    def soak(self, loads):
         threads = [threading.Thread(target=self.exact_caller, args=(i,)) for i in range(3)]
         threads += [threading.Thread(target=self.hostile, args=(i,)) for i in range(2)]
         threads += [threading.Thread(target=part) for part in (self.reloads, self.rollouts, self.bad_models)]

@@ -23,8 +23,8 @@ Url parse_url(const std::string& url, std::span<const UrlScheme> schemes) {
     fail(ErrorCode::kInvalidArgument, "An address looks like {}; correct it, for {}: '{}'", fmt::join(forms, " or "),
          why, url.substr(0, 256));
   };
-  if (std::any_of(url.begin(), url.end(), [](char c) { return (c >= 0 && c <= ' ') || c == 0x7f; }))
-    refuse("spaces and control characters can't stand in it");
+  if (!std::all_of(url.begin(), url.end(), [](char c) { return c > ' ' && c < 0x7f; }))
+    refuse("only printable ASCII without spaces can stand in it");
   Url parsed;
   std::string_view rest = url;
   const size_t scheme_end = rest.find("://");

@@ -79,7 +79,7 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
   for (int i = 0; i < rounds; ++i) {
     if (i > 4 && spent > 4 * trial.options.seconds) break;
     if (i % (rounds / kProcesses) == 0) {
-      pair.reset();
+      pair.reset();  // never two at a time
       pair = std::make_unique<Pair>(trial.reference.plan_path, trial.candidate.plan_path);
       pair->round(0, std::min(0.2, trial.options.seconds / 16), 3, a, b);  // warms up
     }
