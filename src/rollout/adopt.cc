@@ -71,7 +71,7 @@ void Rollouts::Impl::adopt(const std::string& model, ModelRollout& m, const Load
   for (size_t i = 1; i < before.size(); ++i) {
     const auto found = loaded.find(before[i].version);
     if (found == loaded.end() || found->second->source().sha256 != before[i].sha256) continue;
-    if (sent_back(*found->second)) continue;
+    if (before[i].taken_back || sent_back(*found->second)) continue;
     return go_live(model, m, before[i], "live",
                    fmt::format("Version {}, live until now, is not loaded as it was: version {}, which was live before "
                                "it, takes over.",

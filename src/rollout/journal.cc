@@ -13,7 +13,7 @@
 namespace slipway {
 namespace {
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr const char* kSchema = R"(
 CREATE TABLE live (
   id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, version INTEGER NOT NULL, sha256 TEXT NOT NULL,
@@ -30,6 +30,8 @@ CREATE INDEX event_of_model ON event (model, id);
 CREATE TRIGGER event_stays BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'history stays'); END;
 CREATE TRIGGER event_is_kept BEFORE DELETE ON event BEGIN SELECT RAISE(ABORT, 'history stays'); END;
 )";
+/// From format 1 on.
+constexpr const char* kTakenBack = "ALTER TABLE live ADD COLUMN taken_back INTEGER NOT NULL DEFAULT 0";
 
 }  // namespace
 
@@ -116,7 +118,8 @@ Journal::Journal(JournalOptions options) : impl_(std::make_unique<Impl>()) {
            path);
   }
   if (found < kFormat) {
-    impl_->run(kSchema, "opened");
+    if (found < 1) impl_->run(kSchema, "opened");
+    impl_->run(kTakenBack, "opened");
     impl_->run(fmt::format("PRAGMA user_version={}", kFormat).c_str(), "opened");
   }
   impl_->run("COMMIT", "opened");
@@ -137,6 +140,13 @@ void Journal::write(const Change& change) {
       }
       if (statement.failed()) impl_->broken("written");
     };
+    if (change.live && change.taken_back) {
+      Statement s(db,
+                  "UPDATE live SET taken_back = 1 WHERE model = ?1 AND id > (SELECT max(id) FROM live WHERE model = ?1 "
+                  "AND version = ?2 AND sha256 = ?3 AND NOT taken_back)");
+      s.bind(change.model).bind(change.live->version).bind(change.live->sha256);
+      done(s);
+    }
     if (change.live) {
       Statement s(db, "INSERT INTO live (model, version, sha256, override_reason) VALUES (?, ?, ?, ?)");
       s.bind(change.model).bind(change.live->version).bind(change.live->sha256).bind(change.live->override_reason);
@@ -165,11 +175,14 @@ void Journal::write(const Change& change) {
 std::vector<LiveRecord> Journal::live(const std::string& model) const {
   const std::lock_guard lock(impl_->mutex);
   std::vector<LiveRecord> records;
-  Statement s(impl_->db,
-              "SELECT version, sha256, override_reason FROM live WHERE id IN "
-              "(SELECT max(id) FROM live WHERE model = ? GROUP BY version, sha256) ORDER BY id DESC");
+  // Of each version's rows the one that max() found; below zero when all of them were taken back.
+  Statement s(
+      impl_->db,
+      "SELECT max(id - (taken_back << 60)) AS place, version, sha256, override_reason FROM live WHERE model = ? "
+      "GROUP BY version, sha256 ORDER BY place DESC");
   for (s.bind(model); s.step(); s.next_row()) {
     LiveRecord r;
+    r.taken_back = s.number() < 0;
     r.version = s.number(), r.sha256 = s.text(), r.override_reason = s.text();
     records.push_back(std::move(r));
   }

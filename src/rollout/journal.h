@@ -17,6 +17,7 @@ struct LiveRecord {
   int64_t version = 0;
   std::string sha256;           ///< of the model (ModelIdentity)
   std::string override_reason;  ///< empty: it was verified
+  bool taken_back = false;      ///< it lost its traffic to one that was live before it, and was not raised again
 };
 
 /// The last rollout of a model, as far as a restart needs it.
@@ -52,13 +53,15 @@ class Journal {
   struct Change {
     std::string model;
     std::optional<LiveRecord> live = std::nullopt;  ///< from now on
+    bool taken_back = false;                        ///< `live` was live before: what came after it is taken back
     std::optional<RolloutRecord> rollout = std::nullopt;
     std::vector<JournalEvent> events = {};
   };
   /// Fails with kIo (a full disk, …): then nothing of it is there, unless the disk broke while it was made durable.
   void write(const Change& change);
 
-  /// The versions that a model had live, newest first, each once; empty: it never had one.
+  /// The versions that a model had live, each once: the live one, those that were live before it, newest first, then
+  /// those that were taken back. Empty: it never had one.
   std::vector<LiveRecord> live(const std::string& model) const;
   std::map<std::string, RolloutRecord> rollouts() const;
   /// Newest first; of all models without a name.

@@ -1,6 +1,8 @@
 #include "rollout/journal.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -40,6 +42,38 @@ TEST(Journal, KeepsWhatWasWritten) {
   EXPECT_EQ(events[0].who, "me");
   EXPECT_EQ(journal.history("", 10).size(), 3u);
   EXPECT_EQ(journal.history("m", 1).size(), 1u);
+}
+
+TEST(Journal, WhatWasTakenBackComesLast) {
+  const TestJournal file;
+  const auto order = [](const Journal& journal) {
+    std::string text;
+    for (const LiveRecord& r : journal.live("m")) text += fmt::format("{}{} ", r.version, r.taken_back ? "-" : "");
+    return text;
+  };
+  {
+    Journal journal({.path = file.path});
+    for (const int64_t version : {1, 2, 3}) journal.write({.model = "m", .live = LiveRecord{version, "aa", ""}});
+    journal.write({.model = "other", .live = LiveRecord{7, "aa", ""}});
+    journal.write({.model = "m", .live = LiveRecord{2, "aa", ""}, .taken_back = true});
+    EXPECT_EQ(order(journal), "2 1 3- ");
+    journal.write({.model = "m", .live = LiveRecord{1, "aa", ""}, .taken_back = true});
+    EXPECT_EQ(order(journal), "1 2- 3- ");
+    journal.write({.model = "m", .live = LiveRecord{3, "aa", ""}, .taken_back = true});
+    EXPECT_EQ(order(journal), "3 1 2- ") << "forth again, by name";
+    EXPECT_FALSE(journal.live("other")[0].taken_back);
+  }
+  const TestJournal old;
+  { Journal journal({.path = old.path}); }
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(old.path.c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db,
+                         "ALTER TABLE live DROP COLUMN taken_back; PRAGMA user_version = 1;"
+                         "INSERT INTO live (model, version, sha256, override_reason) VALUES ('m', 4, 'aa', '')",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(db);
+  EXPECT_EQ(order(Journal({.path = old.path})), "4 ") << "a journal without the column goes on";
 }
 
 TEST(Journal, ASecondServerIsKeptOut) {

@@ -140,9 +140,18 @@ TEST(Rollouts, APromotedVersionIsTakenBack) {
   EXPECT_EQ(site.rollouts->history("m", 1)[0].who, "ann");
   site.run(1);
   EXPECT_EQ(site.server.routing("m").stable, 1) << "it stays";
+  EXPECT_EQ(code_of([&] { back(0); }), ErrorCode::kNotFound) << "what was taken back does not come up without its name";
+  EXPECT_EQ(site.server.routing("m").stable, 1);
   back(2);
   EXPECT_EQ(site.server.routing("m").stable, 2) << "and forth";
-  back(1);
+  site.server.add(version_of(3));
+  site.rollouts->start("m", 3, {});
+  site.rollouts->command("m", RolloutCommand::kPromote, "");
+  for (const int64_t expected : {2, 1}) {
+    back(0);
+    EXPECT_EQ(site.server.routing("m").stable, expected) << "step by step down";
+  }
+  EXPECT_EQ(code_of([&] { back(0); }), ErrorCode::kNotFound);
   site.rollouts.reset();
 
   Site later({.path = file.path}, false, {version_of(1), version_of(2)});
