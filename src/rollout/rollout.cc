@@ -72,7 +72,7 @@ void Rollouts::Impl::back_to_live(const std::string& model, ModelRollout& m, Rol
   change.rollout = record(m, m.state);
   if (m.pending) {
     change.events.insert(change.events.begin(), m.pending->events.begin(), m.pending->events.end());
-    if (!change.live) change.live = m.pending->live;
+    if (!change.live) change.live = m.pending->live, change.taken_back = m.pending->taken_back;
   }
   m.pending = std::move(change);
   flushed_ns = now_ns();
@@ -89,7 +89,7 @@ void Rollouts::Impl::fall_back(const std::string& model, ModelRollout& m, const 
   state.phase = RolloutPhase::kRolledBack;
   state.reason = fmt::format("Sent back, for the next step could not be made safe: {}.", why);
   Journal::Change change{.model = model, .events = {line(model, "rolled_back", state.reason)}};
-  if (state.live != 0) change.live = m.live;
+  if (state.live != 0) change.live = m.live, change.taken_back = true;
   back_to_live(model, m, std::move(state), std::move(change));
 }
 
@@ -208,15 +208,8 @@ void Rollouts::run() {
 }
 
 void Rollouts::start(const std::string& model, int64_t version, const RolloutStart& how) {
-  // What was put into the repository since the server looked is loaded first.
-  const auto is_loaded = [&] { return loaded_versions(impl_->server, model).contains(version); };
-  if (!impl_->server.options().repository.empty() && !is_loaded()) {
-    try {
-      impl_->server.load(model);
-    } catch (const Error&) {
-      if (!is_loaded()) throw;  // another version's fault is not this one's
-    }
-  }
+  // What the repository holds now is meant, not what the server saw when it looked last.
+  if (!impl_->server.options().repository.empty()) impl_->server.load(model, version);
   const std::lock_guard lock(impl_->mutex);
   const LoadedVersions loaded = loaded_versions(impl_->server, model);
   const auto found = loaded.find(version);
@@ -306,13 +299,18 @@ void Rollouts::back(const std::string& model, int64_t version, const std::string
   const int64_t live = impl_->server.routing(model).stable;
   const std::vector<LiveRecord> records = impl_->journal.live(model);
   const auto to = std::find_if(records.begin(), records.end(), [&](const LiveRecord& r) {
-    return version == 0 ? r.version != live : r.version == version;
+    return version == 0 ? r.version != live && !r.taken_back : r.version == version;
   });
   if (live != 0 && version == live)
     fail(ErrorCode::kInvalidArgument, "The version is live already: {}/{}", model, version);
+  if (to == records.end() && version == 0)
+    fail(ErrorCode::kNotFound,
+         "No other version was live before; name one that was taken back, or bring one up with `slipway rollout "
+         "start`: {}{}",
+         model, live == 0 ? "" : fmt::format("/{} is live", live));
   if (to == records.end())
-    fail(ErrorCode::kNotFound, "No such version was live before; bring one up with `slipway rollout start`: {}{}",
-         model, version == 0 ? "" : fmt::format("/{}", version));
+    fail(ErrorCode::kNotFound, "The version was never live; bring it up with `slipway rollout start`: {}/{}", model,
+         version);
   const LoadedVersions loaded = loaded_versions(impl_->server, model);
   const auto there = loaded.find(to->version);
   if (there == loaded.end() || there->second->source().sha256 != to->sha256)
@@ -324,7 +322,8 @@ void Rollouts::back(const std::string& model, int64_t version, const std::string
   state.candidate = live;
   state.reason =
       fmt::format("Taken back by hand, from version {} to version {}, which was live before.", live, to->version);
-  Journal::Change change{.model = model, .live = *to, .events = {impl_->line(model, "taken_back", state.reason, who)}};
+  Journal::Change change{
+      .model = model, .live = *to, .taken_back = true, .events = {impl_->line(model, "taken_back", state.reason, who)}};
   // A load may have replaced it this very moment: then nothing moves.
   impl_->server.route(model, {.stable = to->version}, {{to->version, to->sha256}});
   m.live = *to;

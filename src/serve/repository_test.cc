@@ -229,6 +229,24 @@ TEST(Repository, ABrokenModelLeavesTheOldOneAndSaysWhy) {
   write_file(folder.path("repo/bad/1/model.onnx"), std::string_view(""));
   server.load_all();
   EXPECT_EQ(server.index().at(0).state, "UNAVAILABLE");
+  for (const char* version : {"", "1"})
+    EXPECT_NE(error_of([&] { server.target("bad", version, {}); }).find("The model is not loaded: 'bad"), std::string::npos)
+        << "whoever asks learns why";
+}
+
+TEST(Repository, OneVersionIsLoadedByItself) {
+  const TestFolder folder;
+  publish(folder, "m", 1, scaling_graph(2));
+  Server server(options_of(folder));
+  server.load_all();
+  write_file(folder.path("repo/m/1/model.onnx"), std::string_view("broken"));
+  publish(folder, "m", 2, scaling_graph(3));
+  publish(folder, "m", 3, scaling_graph(4));
+  server.load("m", 3);
+  EXPECT_EQ(server.versions("m").size(), 2u);
+  EXPECT_EQ(server.versions("m").back()->version(), 3);
+  EXPECT_THROW(server.load("m", 1), Error);
+  EXPECT_NE(error_of([&] { server.load("m", 4); }).find("no such version"), std::string::npos);
 }
 
 TEST(Repository, OtherBytesUnderALiveVersionNeedProof) {

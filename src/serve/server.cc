@@ -116,6 +116,8 @@ struct Server::Impl {
   }
   void load_version(const std::string& model, int64_t version);
   void replace(std::shared_ptr<ModelVersion> version);
+  /// That `there` has no such version (0: no such model), and why, if the index knows. kOverloaded: it is loading.
+  Error not_there(const Table& there, std::string_view model, int64_t version) const;
   void set_state(const std::string& model, int64_t version, std::string state, std::string reason) {
     const std::lock_guard lock(index_mutex);
     states[{model, version}] = {model, version, std::move(state), std::move(reason)};
@@ -162,6 +164,24 @@ void Server::Impl::run_reaper() {
       lock.lock();
     }
   }
+}
+
+Error Server::Impl::not_there(const Table& there, std::string_view model, int64_t version) const {
+  const std::string asked = fmt::format("'{}{}'", model.substr(0, 64), version == 0 ? "" : fmt::format("/{}", version));
+  std::string why;
+  {
+    const std::lock_guard lock(index_mutex);
+    for (const auto& [key, entry] : states) {
+      if (key.first != model || entry.state == "READY" || (version != 0 && key.second != version)) continue;
+      if (entry.state == "LOADING")
+        return {ErrorCode::kOverloaded, fmt::format("The model is still being loaded; ask again soon: {}", asked)};
+      why = entry.reason;
+    }
+  }
+  if (!why.empty()) return {ErrorCode::kNotFound, fmt::format("The model is not loaded: {}: {}", asked, why)};
+  if (there.contains(model)) return {ErrorCode::kNotFound, fmt::format("The model has no such version: {}", asked)};
+  return {ErrorCode::kNotFound,
+          fmt::format("The server has no such model; there are: {}; asked: {}", names_in(there), asked)};
 }
 
 Server::Server(ServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
@@ -260,7 +280,7 @@ void Server::Impl::load_version(const std::string& model, int64_t number) {
   }
 }
 
-void Server::load(const std::string& model) {
+void Server::load(const std::string& model, int64_t version) {
   const std::string& repository = impl_->options.repository;
   const std::vector<std::string> known =
       repository.empty() ? std::vector<std::string>() : repository_models(repository);
@@ -268,6 +288,13 @@ void Server::load(const std::string& model) {
     fail(ErrorCode::kNotFound, "The repository has no such model: '{}'", model.substr(0, 64));
   const auto loading = impl_->change_of(model);
   const std::vector<int64_t> numbers = repository_versions(repository, model);
+  if (version != 0) {
+    if (std::find(numbers.begin(), numbers.end(), version) == numbers.end())
+      fail(ErrorCode::kNotFound, "The model has no such version; publish it as NAME/VERSION/model.onnx: '{}/{}'",
+           model.substr(0, 64), version);
+    if (impl_->loaded_version(model, version) == nullptr) impl_->set_state(model, version, "LOADING", "");
+    return impl_->load_version(model, version);
+  }
   if (numbers.empty()) {
     impl_->set_state(model, 0, "UNAVAILABLE", "There is no version folder with a model.onnx.");
     fail(ErrorCode::kNotFound, "The model has no version; put one at {}/1/model.onnx", model);
@@ -379,17 +406,16 @@ Target Server::target(std::string_view model, std::string_view version, std::str
   if (impl_->draining) fail(ErrorCode::kOverloaded, "The server is shutting down; ask another one.");
   const auto table = impl_->table();
   if (model.empty() && table->size() != 1)
-    fail(ErrorCode::kInvalidArgument, "A model must be named, for the server has not exactly one; there are: {}",
+    fail(ErrorCode::kInvalidArgument,
+         "The model must be named (/predict?model=NAME), for the server has not exactly one; there are: {}",
          names_in(*table));
   const auto entry = model.empty() ? table->begin() : table->find(model);
-  if (entry == table->end())
-    fail(ErrorCode::kNotFound, "The server has no such model; there are: {}; asked: '{}'", names_in(*table),
-         model.substr(0, 64));
+  const int64_t number = version.empty() ? 0 : parse_version(version);
+  if (entry == table->end()) throw impl_->not_there(*table, model, number);
   const auto& [name, loaded] = *entry;
-  if (!version.empty()) {
-    const auto* pinned = find_version(loaded, parse_version(version));
-    if (pinned == nullptr)
-      fail(ErrorCode::kNotFound, "The model has no such version: {}/{}", name, version.substr(0, 32));
+  if (number != 0) {
+    const auto* pinned = find_version(loaded, number);
+    if (pinned == nullptr) throw impl_->not_there(*table, name, number);
     return {*pinned, Variant::kPinned};
   }
   const Routing& routing = loaded.routing;
@@ -450,11 +476,12 @@ bool Server::ready(std::string_view model, std::string_view version) const {
   if (impl_->draining) return false;
   const auto table = impl_->table();
   const auto entry = table->find(model);
-  if (entry == table->end()) fail(ErrorCode::kNotFound, "The server has no such model: '{}'", model.substr(0, 64));
-  if (version.empty()) return has_traffic(entry->second.routing);
-  if (find_version(entry->second, parse_version(version)) == nullptr)
-    fail(ErrorCode::kNotFound, "The model has no such version: '{}'", version.substr(0, 32));
-  return true;
+  const int64_t number = version.empty() ? 0 : parse_version(version);
+  if (entry != table->end() && number == 0) return has_traffic(entry->second.routing);
+  if (entry != table->end() && find_version(entry->second, number) != nullptr) return true;
+  const Error why = impl_->not_there(*table, model, number);
+  if (why.code() == ErrorCode::kOverloaded) return false;
+  throw why;
 }
 
 bool Server::drain(int64_t timeout_ms) {

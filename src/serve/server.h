@@ -69,8 +69,8 @@ class Server {
   /// Loads what is new of a model and what changed on disk (bytes, report or configuration), highest version first; the
   /// rest is kept as it is, counters included. Fails as prepare_version() does, kNotFound: what was loaded before
   /// stays. A live version whose bytes changed without proof is refused (kVerificationFailed). Ends with kInterrupted
-  /// when the process is to end or the server drains.
-  void load(const std::string& model);
+  /// when the process is to end or the server drains. With a version, only that one.
+  void load(const std::string& model, int64_t version = 0);
   /// Takes a model (or one version) out of service; requests that it has are answered. Waits for a load of that model.
   /// Fails with kNotFound.
   void unload(const std::string& model, int64_t version = 0);
@@ -88,7 +88,7 @@ class Server {
 
   /// The version that answers: the one named, else by the routing and `sticky` (at random when empty). Without a
   /// model's name, the only one. Fails with kNotFound, kInvalidArgument (a version that is no number), kOverloaded when
-  /// draining.
+  /// draining or while the model is loading.
   Target target(std::string_view model, std::string_view version, std::string_view sticky) const;
   /// Answers through `done`, errors too; counts, and tells the observers. Throws std::bad_alloc when there is no memory
   /// to take the request in; `done` is not called then.
