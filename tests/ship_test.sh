@@ -101,6 +101,22 @@ wait $ship
 [ -z "$(ls -A "$work/tmp")" ] && pass "nothing is left in the temporary folder" ||
   miss "nothing is left in the temporary folder" "$(ls -A "$work/tmp")"
 
+"$slipway" ship "$model" --data "$data" --name net --quick --no-tune --policy policy.yaml --repository "$repository" \
+  --skip-quantize --from verify --seconds 300 >out 2>err &
+ship=$!
+for _ in $(seq 100); do
+  pgrep -P $ship >/dev/null && break
+  sleep 0.1
+done
+sleep 1
+kill -INT $ship
+timeout 30 tail --pid=$ship -f /dev/null
+kill -KILL $ship 2>/dev/null && miss "an interrupted verification ends" "still there after 30 s"
+wait $ship
+[ $? -eq 130 ] && pass "an interrupted verification exits 130" || miss "an interrupted verification exits 130" ""
+[ -z "$(ls -A "$work/tmp")" ] && pass "and leaves nothing in the temporary folder" ||
+  miss "and leaves nothing in the temporary folder" "$(ls -A "$work/tmp")"
+
 ships "INT8 is promoted by a canary" 0 --repository "$repository" --steps steps.yaml --rate 300
 says "the optimised model is kept" "optimize .*already done"
 says "requests were replayed" "promoted after .* requests replayed, 0 failed"
@@ -146,6 +162,29 @@ wait $ship
 [ $? -eq 130 ] && pass "an interrupted canary exits 130" || miss "an interrupted canary exits 130" ""
 says "and is aborted" "The rollout was aborted"
 live "version 2 is live after the abort" 2
+
+# By hand: the model first, its proof later, under a server that runs.
+admin=$(sed -n 's/.*"admin_port":\([0-9]*\).*/\1/p' "$repository/.slipway/server.json")
+rollout() { "$slipway" rollout "$@" --url "http://127.0.0.1:$admin" >out 2>err; }
+mkdir "$repository/net/9"
+cp "$repository/net/2/model.onnx" "$repository/net/9/"
+rollout start net 9; [ $? -eq 1 ] && pass "without a report it is refused" || miss "without a report it is refused" ""
+cp "$repository/net/2/report.json" "$repository/net/9/"
+rollout start net 9 && pass "a report put there later is seen" || miss "a report put there later is seen" ""
+rollout abort net
+"$slipway" rollout start net 9 --wait --url "http://127.0.0.1:$admin" >out 2>err &
+follower=$!
+for _ in $(seq 100); do grep -q started out && break; sleep 0.1; done
+kill -INT $follower
+wait $follower
+[ $? -eq 130 ] && pass "who follows may leave" || miss "who follows may leave" ""
+says "and learns that it goes on" "the rollout goes on"
+rollout abort net && pass "so it did" || miss "so it did" ""
+echo broken >"$repository/net/9/model.onnx"
+rollout start net 9; [ $? -eq 2 ] && pass "other bytes are seen, too" || miss "other bytes are seen, too" ""
+rollout back net && live "back goes to the version before" 1
+rollout back net; [ $? -eq 2 ] && pass "and no further" || miss "and no further" ""
+live "which stays live" 1
 
 kill "$server"
 for _ in $(seq 200); do

@@ -49,6 +49,17 @@ void show(const StageReport& stage, bool terminal) {
   std::fflush(stdout);
 }
 
+/// What to do about a stage that did not pass: the same command alone would fail there again.
+std::string remedy(const std::string& stage, const std::string& name) {
+  if (stage == "verify" || stage == "simulate")
+    return "Read the report; then give another --policy, quantise otherwise (--strategy qat, --skip-quantize), or mend "
+           "the model.";
+  if (stage == "canary")
+    return fmt::format("`slipway rollout history {}` has the numbers; --from canary tries the same version again.",
+                       name);
+  return "Mend what it names.";
+}
+
 nlohmann::json json_of(const ShipResult& r) {
   nlohmann::json stages = nlohmann::json::array();
   for (const StageReport& s : r.road.stages)
@@ -95,8 +106,8 @@ int run_ship(ShipFlags& o) {
   if (o.json) {
     print_json(json_of(r));
   } else if (!r.road.passed) {
-    fmt::print("\nStopped at {}. What was finished is kept; the same command goes on from there.\n",
-               r.road.stages.back().name);
+    const std::string& stage = r.road.stages.back().name;
+    fmt::print("\nStopped at {}. {} What was finished is kept and not done again.\n", stage, remedy(stage, r.name));
   } else if (o.ship.repository.empty()) {
     fmt::print("\nReady to publish; give --repository to take it to traffic. The report: {}\n",
                join_path(r.work, "report.html"));

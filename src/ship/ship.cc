@@ -139,7 +139,7 @@ class Ship {
     const std::string candidate = o_.candidate.empty() ? "" : identify_model(o_.candidate).sha256;
     std::vector<Stage> road{
         {"optimize", {model_digest_, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
-        {"quantize", {o_.skip_quantize ? "skip" : goal_key(), quick}, run(&Ship::quantize)},
+        {"quantize", {o_.skip_quantize ? "skip" : goal_key(), extent_key(), quick}, run(&Ship::quantize)},
         {"verify",
          {policy_digest(policy_), std::to_string(threads_), extent_key(), quick, o_.tune ? "tune" : ""},
          run(&Ship::verify)},
@@ -204,8 +204,9 @@ class Ship {
     options.qat.calibrate = {.samples = o_.extent.quick ? kQuickCalibrationSamples : kCalibrationSamples, .threads = 1};
     options.qat.checkpoint = in_work("training.checkpoint");
     options.qat.quiet = o_.quiet;
+    if (o_.extent.samples) options.test_samples = *o_.extent.samples;
     if (o_.extent.quick) {
-      options.test_samples = kQuickTestSamples;
+      options.test_samples = o_.extent.samples.value_or(kQuickTestSamples);
       options.qat.epochs = kQuickEpochs;
       options.qat.samples = kQuickTrainSamples;
     }
@@ -374,8 +375,8 @@ class Ship {
     const RolloutPlan steps = plan_.empty() ? RolloutPlan() : parse_rollout_plan(plan_, o_.plan);
     if (!samples.empty())
       observer_.note(
-          fmt::format("at {:.0f} requests a second these steps take {:.0f} s or more; a model's first version "
-                      "none",
+          fmt::format("at {:.0f} requests a second the steps take {:.0f} s or more; a model's first version goes live "
+                      "without them",
                       options.rate, least_seconds(steps, options.rate)));
     const CanaryResult r = run_canary(options, samples, observer_.note);
     if (r.already) return {.figure = fmt::format("version {} was live already", options.version), .files = {}};

@@ -5,11 +5,15 @@
 #include "verify/measure.h"
 
 #include <malloc.h>
+#include <poll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -32,6 +36,8 @@ namespace {
 
 constexpr uint64_t kMaxMessageBytes = uint64_t{1} << 30;
 constexpr size_t kMaxRuns = size_t{1} << 20;
+constexpr int kPollMs = 100;
+constexpr int64_t kGraceNs = 5'000'000'000;  ///< for a child to end what it does, once nobody waits for it
 
 bool write_all(int fd, const void* data, size_t bytes) {
   const char* at = static_cast<const char*>(data);
@@ -45,11 +51,17 @@ bool write_all(int fd, const void* data, size_t bytes) {
   return true;
 }
 
+/// False at the end, and when the process is to end: the signal may have come to another thread.
 bool read_all(int fd, void* data, size_t bytes) {
   char* at = static_cast<char*>(data);
   while (bytes > 0) {
+    pollfd readable{.fd = fd, .events = POLLIN, .revents = 0};
+    if (::poll(&readable, 1, kPollMs) <= 0) {
+      if (interrupted()) return false;
+      continue;
+    }
     const ssize_t n = ::recv(fd, at, bytes, 0);
-    if (n < 0 && errno == EINTR && !interrupted()) continue;
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return false;
     at += n;
     bytes -= static_cast<size_t>(n);
@@ -193,6 +205,7 @@ ChildProcess::ChildProcess(std::string label, const Answer& answer) : label_(std
   }
   if (pid_ == 0) {
     ::close(ends[0]);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::thread([&] { serve(ends[1], answer); }).join();
     std::_Exit(0);
   }
@@ -203,6 +216,14 @@ ChildProcess::ChildProcess(std::string label, const Answer& answer) : label_(std
 ChildProcess::~ChildProcess() {
   ::shutdown(socket_, SHUT_RDWR);
   ::close(socket_);
+  if (interrupted()) {  // it may be in the middle of an answer
+    ::kill(pid_, SIGTERM);
+    for (const int64_t end = now_ns() + kGraceNs; now_ns() < end;) {
+      if (::waitpid(pid_, nullptr, WNOHANG) == pid_) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ::kill(pid_, SIGKILL);
+  }
   while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) continue;
 }
 

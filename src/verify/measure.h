@@ -13,6 +13,8 @@ namespace slipway {
 
 /// A child process that answers requests, JSON both ways, so that what is measured there (memory, start-up, thread
 /// pools) is its own. Errors thrown in the child come back as the same Error; its death as kInternal naming `label`.
+/// Once this process is interrupted (base/interrupt.h), ask() fails with kInterrupted and the child is interrupted,
+/// too.
 class ChildProcess {
  public:
   /// Called in the child with one request after the other, in a thread of its own.
