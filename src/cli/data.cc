@@ -10,6 +10,7 @@
 #include "data/data_init.h"
 #include "data/npy.h"
 #include "data/preview.h"
+#include "data/top_classes.h"
 #include "engine/executor.h"
 #include "metrics/classification.h"
 #include "metrics/significance.h"
@@ -52,7 +53,13 @@ Tensor stacked(const Tensor& sample) {
   return sample.reshaped(dims);
 }
 
-int64_t predicted_class(const Tensor& scores) { return argmax(to_floats(scores)); }
+/// One sample's scores; nothing of a model that is no classifier.
+std::optional<Tensor> scores_for(Executor& executor, const Tensor& sample) {
+  std::vector<Tensor> outputs = executor.run_samples(std::vector<Tensor>{stacked(sample)});
+  const std::optional<size_t> which = scores_output(outputs, 1);
+  if (!which) return std::nullopt;
+  return std::move(outputs[*which]);
+}
 
 void preview(const PreviewOptions& o) {
   const std::string output = o.output.empty() ? file_name(o.data) + ".preview.html" : o.output;
@@ -66,25 +73,29 @@ void preview(const PreviewOptions& o) {
   const auto executor = make_executor(model, {.batch = 1, .threads = o.threads});
   std::vector<int64_t> predictions;
   for (int64_t i = 0; i < shown; ++i)
-    predictions.push_back(predicted_class(executor
-                                              ->run_samples(std::vector<Tensor>{stacked(data.input(
-                                                  Split::kTest, preview_index(data, Split::kTest, shown, i)))})
-                                              .at(0)));
+    if (const auto scores =
+            scores_for(*executor, data.input(Split::kTest, preview_index(data, Split::kTest, shown, i))))
+      predictions.push_back(argmax(to_floats(*scores)));
+  const bool classifier = !predictions.empty() || shown == 0;
   const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));
   nlohmann::json facts = {{"data", o.data},         {"output", output},       {"samples", size},
                           {"input_min", stats.min}, {"input_max", stats.max}, {"input_mean", stats.mean},
                           {"input_std", stats.std}, {"remark", stats.remark}};
-  std::string verdict = "the set has no labels, so there is no accuracy to show";
-  if (data.has_labels()) {
+  std::string verdict = classifier ? "the set has no labels, so there is no accuracy to show"
+                                   : "no output has the form [N, classes]: it is no classifier, so there is no "
+                                     "accuracy to show";
+  if (data.has_labels() && classifier) {
     const int64_t count = std::min(o.samples, size);
     Progress progress("FP32 accuracy", count, o.json);
     std::vector<std::pair<int64_t, int64_t>> said;  // label, prediction
     int64_t classes = 0;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t index = size * i / count;
-      const Tensor scores = executor->run_samples(std::vector<Tensor>{stacked(data.input(Split::kTest, index))}).at(0);
-      said.emplace_back(data.label(Split::kTest, index), predicted_class(scores));
-      classes = scores.elements();
+      const std::optional<Tensor> scores = scores_for(*executor, data.input(Split::kTest, index));
+      if (!scores)
+        fail(ErrorCode::kInvalidModel, "The form of the model's outputs changes with its input: {}", o.model);
+      said.emplace_back(data.label(Split::kTest, index), argmax(to_floats(*scores)));
+      classes = scores->elements();
       if (said.back().first >= classes)
         fail(ErrorCode::kInvalidArgument,
              "A label lies beyond the model's classes; correct label_map or label_offset in {}: {} of sample '{}', the "

@@ -9,6 +9,15 @@
 
 namespace slipway {
 
+std::optional<size_t> scores_output(std::span<const Tensor> outputs, int64_t samples) {
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const Dims& dims = outputs[i].dims();
+    if (!is_float(outputs[i].dtype()) || dims.size() < 2 || (dims.size() > 2 && outputs.size() > 1)) continue;
+    if (dims[0] == samples && dims[1] > 1 && outputs[i].elements() == samples * dims[1]) return i;
+  }
+  return std::nullopt;
+}
+
 std::vector<double> as_probabilities(std::vector<double> scores) {
   if (scores.empty()) return scores;
   const double sum = std::accumulate(scores.begin(), scores.end(), 0.0);

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,11 @@ struct ClassConfidence {
   std::string label;      ///< empty when the model carries no labels
   double confidence = 0;  ///< 0 to 1
 };
+
+/// Which of a model's outputs for `samples` samples holds one score a class: the first of floats of the form
+/// [samples, classes] with two classes or more; of a model with one output only, axes of size 1 may follow. None: it is
+/// no classifier.
+std::optional<size_t> scores_output(std::span<const Tensor> outputs, int64_t samples);
 
 /// A classifier's scores as probabilities: left alone when they already are (none negative, sum within 1 % of 1),
 /// softmax otherwise.

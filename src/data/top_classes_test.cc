@@ -18,6 +18,21 @@ TEST(TopClasses, SoftmaxOfScoresAndOrder) {
   EXPECT_NEAR(top[0].confidence, 1 / total, 1e-12);
 }
 
+TEST(TopClasses, WhatHoldsAScoreAClass) {
+  const auto of = [](std::vector<Dims> all, DType dtype = DType::kFloat32) {
+    std::vector<Tensor> outputs;
+    for (const Dims& dims : all) outputs.emplace_back(dtype, dims);
+    return scores_output(outputs, 4).value_or(99);
+  };
+  EXPECT_EQ(of({{4, 10}}), 0u);
+  EXPECT_EQ(of({{4, 1}, {4, 7, 7}, {4, 10}}), 2u);
+  EXPECT_EQ(of({{4, 10, 1, 1}}), 0u) << "the end of a fully convolutional classifier";
+  EXPECT_EQ(of({{4, 896, 16}, {4, 896, 1}}), 99u) << "a detector's boxes and how sure it is of each";
+  for (const Dims& dims : {Dims{}, {4}, {4, 1}, {10, 4}, {1, 10}, {4, 3, 2}, {4, 0}}) EXPECT_EQ(of({dims}), 99u);
+  EXPECT_EQ(of({{4, 10}}, DType::kInt64), 99u) << "classes, not scores";
+  EXPECT_EQ(of({}), 99u);
+}
+
 TEST(TopClasses, ProbabilitiesAreLeftAlone) {
   const auto top = top_classes(Tensor::of<float>({3}, {0.25f, 0.5f, 0.25f}), {}, 9);
   ASSERT_EQ(top.size(), 3u);

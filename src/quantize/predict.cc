@@ -1,5 +1,4 @@
-// Top-1 classes over the test split. The output that holds them is the first of the form [N, classes], as verification
-// takes it.
+// Top-1 classes over the test split.
 #include "quantize/predict.h"
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "data/top_classes.h"
 #include "engine/executor.h"
 #include "metrics/classification.h"
 
@@ -37,17 +37,6 @@ Tensor read(const Dataset& data, int64_t chosen, int64_t first, int64_t count, i
   return *std::move(stacked);
 }
 
-/// The first output with a score per class, or its count when there is none.
-size_t scores_of(const std::vector<Tensor>& outputs, int64_t samples) {
-  size_t i = 0;
-  for (; i < outputs.size(); ++i) {
-    const Tensor& t = outputs[i];
-    const int64_t width = t.elements() / samples;
-    if (is_float(t.dtype()) && t.rank() >= 2 && t.dims()[0] == samples && t.dims()[1] == width && width > 1) break;
-  }
-  return i;
-}
-
 }  // namespace
 
 Predictions predict(const Graph& graph, const Dataset& data, const PredictOptions& options) {
@@ -70,10 +59,10 @@ Predictions predict(const Graph& graph, const Dataset& data, const PredictOption
       executor = make_executor(graph, how);
     }
     const std::vector<Tensor> outputs = executor->run_samples(std::span(&samples, 1));
-    const size_t which = scores_of(outputs, samples.dims()[0]);
-    if (which == outputs.size()) return {};
-    const std::vector<float> scores = to_floats(outputs[which]);
-    const auto classes = static_cast<size_t>(outputs[which].dims()[1]);
+    const std::optional<size_t> which = scores_output(outputs, samples.dims()[0]);
+    if (!which) return {};
+    const std::vector<float> scores = to_floats(outputs[*which]);
+    const auto classes = static_cast<size_t>(outputs[*which].dims()[1]);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = first + i, index = at * (size / chosen) + at * (size % chosen) / chosen;
       const int64_t label = data.label(Split::kTest, index);

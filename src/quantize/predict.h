@@ -19,8 +19,8 @@ struct Predictions {
   std::vector<int64_t> classes, labels;
 };
 
-/// Runs the model with the engine. Empty where no output has the form [N, classes]. Fails with kInvalidArgument where a
-/// label lies beyond the classes or the data does not fit, kUnsupported for a model with more than one input.
+/// Runs the model with the engine. Empty where no output holds classes (scores_output). Fails with kInvalidArgument
+/// where a label lies beyond the classes or the data does not fit, kUnsupported for a model with more than one input.
 Predictions predict(const Graph& graph, const Dataset& data, const PredictOptions& options = {});
 
 /// Share of the predictions that equal the labels; 0 without any.

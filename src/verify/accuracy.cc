@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "data/corruption.h"
+#include "data/top_classes.h"
 #include "engine/executor.h"
 #include "metrics/classification.h"
 #include "metrics/distance.h"
@@ -112,12 +113,12 @@ class TrialJudge {
       const int64_t width = a[i].elements() / n;
       const bool flat = a[i].rank() >= 2 && a[i].dims()[0] == n && a[i].dims()[1] == width;
       pass.outputs[i].histograms = !flat || width < 2 || !is_float(a[i].dtype());
-      if (classes_ == 0 && trial_.data.has_labels() && !pass.outputs[i].histograms) {
-        classes_ = width;
-        scores_ = i;
-      }
     }
-    if (classes_ > 0) return;
+    if (const auto scores = scores_output(a, n); scores && trial_.data.has_labels()) {
+      scores_ = *scores;
+      classes_ = a[scores_].dims()[1];
+      return;
+    }
     note_ = trial_.data.has_labels()
                 ? fmt::format(
                       "No output has the form [N, classes] (the first is {}), so this is no classifier: it is "
