@@ -273,7 +273,12 @@ refuses "run: half a plan" "build it again" run half.plan --input "$input=x.npy"
 refuses "bench: no seconds" "positive" bench "$model" --seconds 0
 refuses "inspect: unknown node" "--steps" inspect "$model" --why nothing
 refuses "unknown option" "--magic" inspect "$model" --magic
-refuses "unknown verb" "" conjure "$model"
+refuses "mistyped option" "did you mean --batch" inspect "$model" --bacth 2
+refuses "mistyped option of an inner verb" "did you mean --steps" rollout start m 1 --setps x
+refuses "unknown verb" "There are: inspect" conjure "$model"
+refuses "mistyped verb" "did you mean quantize" quantise "$model"
+refuses "mistyped inner verb" "did you mean start" rollout strat m 1
+refuses "one word too many" "takes no 'more'" inspect "$model" more
 refuses "no verb" "" 
 if ls -A | grep -q '\.tmp\.'; then miss "no temporary files" "$(ls -A | grep '\.tmp\.')"; else pass "no temporary files"; fi
 

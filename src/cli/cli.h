@@ -34,6 +34,10 @@ void add_top(Cli& cli);
 void add_rollout(Cli& cli);
 void add_ship(Cli& cli);
 
+/// After a parse that failed: what stands on the command line and is neither verb nor option of the verb it stands
+/// after, and what was likely meant. Empty: something else is wrong.
+std::string unknown_word(const CLI::App& app);
+
 /// A subcommand with its help, an example and --json.
 CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary, const std::string& example,
                    bool& json);

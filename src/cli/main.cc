@@ -37,22 +37,14 @@ int main(int argc, char** argv) {
   add_rollout(cli);
   add_ship(cli);
   catch_interrupts();
-  if (argc > 1 && argv[1][0] != '-') {
-    std::string verbs;
-    bool known = false;
-    for (const CLI::App* verb : app.get_subcommands({})) {
-      if (!verb->get_group().empty()) verbs += " " + verb->get_name();
-      known = known || verb->get_name() == argv[1];
-    }
-    if (!known) {
-      std::fprintf(stderr, "slipway: There is no verb '%s'; there are:%s\n", visible(argv[1]).c_str(), verbs.c_str());
-      return exit_status(ErrorCode::kInvalidArgument);
-    }
-  }
   try {
     app.parse(argc, argv);
     return cli.exit_code;
   } catch (const CLI::ParseError& error) {
+    if (const std::string said = unknown_word(app); !said.empty()) {
+      std::fprintf(stderr, "slipway: %s\n", visible(said).c_str());
+      return exit_status(ErrorCode::kInvalidArgument);
+    }
     return app.exit(error) == 0 ? 0 : exit_status(ErrorCode::kInvalidArgument);
   } catch (const Error& error) {
     std::fprintf(stderr, "slipway: %s\n", visible(error.what(), true).c_str());
