@@ -136,7 +136,7 @@ void eval_group_normalization(EvalContext& ctx) {
   const std::vector<double> scale = parameters(ctx, 1, count), bias = parameters(ctx, 2, count);
   std::vector<double> y = to_doubles(x);
   normalize_groups(y, x.dims()[0] * groups, ctx.node.real("epsilon", kDefaultEpsilon));
-  scale_channels(y, plane * (channels / count), scale, bias);
+  scale_channels(y, plane * (channels / std::max<int64_t>(count, 1)), scale, bias);
   ctx.set_output(0, from_doubles(x.dtype(), x.dims(), y));
 }
 

@@ -44,6 +44,8 @@ TEST(Normalization, InstanceGroupAndLayer) {
   groups["num_groups"] = int64_t{1};
   EXPECT_THROW((OpCall{"GroupNormalization", 18, groups}.run({x, vec({1, 2}), vec({0, 5})})), Error);
   EXPECT_NO_THROW((OpCall{"GroupNormalization", 18, groups}.run({x, vec({1}), vec({0})})));
+  const Tensor none(DType::kFloat32, {1, 0, 2}), nothing(DType::kFloat32, {0});
+  EXPECT_EQ((OpCall{"GroupNormalization", 21, groups}.run({none, nothing, nothing})[0].dims()), none.dims());
   const auto y = OpCall{"LayerNormalization", 17, exact, 3}.run({x, vec({1, 2}), vec({0, 5})});
   expect_near(y[0], {1, 2, 2}, {-1, 7, -1, 7});
   expect_near(y[1], {1, 2, 1}, {2, 20});
