@@ -21,8 +21,9 @@ namespace slipway {
 namespace {
 
 using Json = nlohmann::json;
-constexpr int64_t kTimeoutMs = 30'000;
+constexpr int64_t kTimeoutMs = 30'000, kStartTimeoutMs = 900'000;  ///< a start may have to make the version ready
 constexpr auto kPoll = std::chrono::milliseconds(500);
+constexpr auto kSilence = std::chrono::seconds(10);  ///< between lines where no terminal is
 
 struct RolloutFlags {
   std::string model, url = "http://127.0.0.1:8002", token, steps, override_unverified, output;
@@ -32,10 +33,11 @@ struct RolloutFlags {
 };
 
 /// The server's answer, or its error as ours.
-Json call(const RolloutFlags& o, const std::string& method, const std::string& target, const Json& body = {}) {
+Json call(const RolloutFlags& o, const std::string& method, const std::string& target, const Json& body = {},
+          int64_t timeout_ms = kTimeoutMs) {
   const char* token = std::getenv("SLIPWAY_ADMIN_TOKEN");
   const AdminReply reply = admin_call(o.url, method, target, body.is_null() ? "" : body.dump(),
-                                      o.token.empty() && token != nullptr ? token : o.token, kTimeoutMs, o.tls);
+                                      o.token.empty() && token != nullptr ? token : o.token, timeout_ms, o.tls);
   Json answer = Json::parse(reply.body, nullptr, false);
   if (reply.status < 300 && !answer.is_discarded()) return answer;
   const std::string said = answer.is_object() && answer.contains("error") && answer["error"].is_string()
@@ -109,6 +111,17 @@ void status(const RolloutFlags& o) {
   for (const Json& s : answer) print_status(s);
 }
 
+/// "running, version 3 has 5 % …; 120 requests judged, undecided: latency"
+std::string progress_line(const Json& s) {
+  const Json& verdicts = s["verdicts"];
+  std::string undecided;
+  for (const Json& v : verdicts)
+    if (v.value("verdict", "") == "inconclusive")
+      undecided += (undecided.empty() ? ", undecided: " : ", ") + v.value("name", "");
+  return visible(fmt::format("{}; {} requests judged{}", headline(s),
+                             verdicts.empty() ? 0 : verdicts[0].value("n", int64_t{0}), undecided));
+}
+
 /// Prints what happens until the rollout is over: 0 promoted, 1 sent back or aborted.
 int follow(const RolloutFlags& o, Json s) {
   int64_t printed = 0;  // id; from what led to this start on
@@ -118,12 +131,14 @@ int follow(const RolloutFlags& o, Json s) {
     if (event == "started" || printed != 0) printed = e.value("id", int64_t{0}) - 1;
   }
   const bool terminal = isatty(2) == 1 && !o.json;
+  auto said = std::chrono::steady_clock::now();
   while (true) {
     const Json& history = s["history"];
     for (auto e = history.rbegin(); e != history.rend(); ++e) {
       const int64_t id = e->value("id", int64_t{0});
       if (id <= printed) continue;
       printed = id;
+      said = std::chrono::steady_clock::now();
       if (terminal) std::fprintf(stderr, "\r\033[K");
       if (!o.json) print_event(*e);
     }
@@ -134,12 +149,17 @@ int follow(const RolloutFlags& o, Json s) {
       return state == "promoted" ? 0 : exit_status(ErrorCode::kVerificationFailed);
     }
     if (terminal) {
-      const Json& verdicts = s["verdicts"];
-      const int64_t n = verdicts.empty() ? 0 : verdicts[0].value("n", int64_t{0});
-      std::fprintf(stderr, "\r\033[K%s", visible(fmt::format("{}; {} requests judged", headline(s), n)).c_str());
+      std::fprintf(stderr, "\r\033[K%s", progress_line(s).c_str());
+    } else if (const auto now = std::chrono::steady_clock::now(); !o.json && now - said >= kSilence) {
+      said = now;
+      std::fprintf(stderr, "%s\n", progress_line(s).c_str());
     }
     std::this_thread::sleep_for(kPoll);
-    throw_if_interrupted();
+    if (interrupted()) {
+      std::fprintf(stderr, "%s", terminal ? "\n" : "");
+      fail(ErrorCode::kInterrupted,
+           "Nobody follows it now, but the rollout goes on; `slipway rollout abort {}` ends it.", o.model);
+    }
     s = call(o, "GET", target_of(o));
   }
 }
@@ -152,7 +172,7 @@ int start(const RolloutFlags& o) {
     body["plan"] = read_text_file(o.steps, kMaxRolloutPlanBytes);
   }
   if (!o.override_unverified.empty()) body["override_unverified"] = o.override_unverified;
-  const Json s = call(o, "POST", target_of(o, "start"), body);
+  const Json s = call(o, "POST", target_of(o, "start"), body, kStartTimeoutMs);
   if (o.wait) return follow(o, s);
   show(o, s);
   return 0;
@@ -212,7 +232,9 @@ void add_rollout(Cli& cli) {
   };
   CLI::App* app = remote("start", "Raise a version's share step by step while it holds", "start resnet 2 --wait");
   app->add_option("model", o->model, "Model")->required();
-  app->add_option("version", o->version, "Version, loaded")->required()->check(CLI::Range(1, 1'000'000'000));
+  app->add_option("version", o->version, "Version; made ready first where it is new")
+      ->required()
+      ->check(CLI::Range(1, 1'000'000'000));
   app->add_option("--steps", o->steps, "File of the steps and limits (slipway rollout init)");
   app->add_flag("--wait", o->wait, "Follow it to its end: exit 0 promoted, 1 sent back");
   app->add_option("--override-unverified", o->override_unverified,

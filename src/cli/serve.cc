@@ -21,6 +21,7 @@
 #include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/visible.h"
 #include "cli/cli.h"
 #include "monitor/monitor.h"
 #include "rollout/rollout.h"
@@ -95,11 +96,15 @@ nlohmann::json models_json(const Server& server) {
 }
 
 void print_models(const Server& server) {
-  Table table({"model", "version", "state", "proof", "traffic", "why"});
-  for (const nlohmann::json& m : models_json(server))
+  const nlohmann::json models = models_json(server);
+  Table table({"model", "version", "state", "proof", "traffic"});
+  for (const nlohmann::json& m : models)
     table.add({m["model"], std::to_string(m["version"].get<int64_t>()), m["state"], m.value("proof", "-"),
-               m.value("live", false) ? "live" : "-", m["reason"].get<std::string>().substr(0, 90)});
+               m.value("live", false) ? "live" : "-"});
   table.print();
+  for (const nlohmann::json& m : models)
+    if (const std::string why = m["reason"]; !why.empty())
+      fmt::print("{}/{}: {}\n", visible(m["model"].get<std::string>()), m["version"].get<int64_t>(), visible(why));
 }
 
 /// A repository is served by one server at a time, as far as it can be written. The lock goes with the process.

@@ -202,6 +202,25 @@ void infer_shapes_anew(Graph& graph, const InferObserver& observe) {
   Inference(graph, observe).run(graph, {}, {}, 0);
 }
 
+namespace {
+
+/// As `inspect` and --dim name them: by symbol, else INPUT.AXIS.
+std::vector<std::string> free_dims(const Graph& graph) {
+  std::vector<std::string> free;
+  for (ValueId id : graph.inputs()) {
+    const Value& v = graph.value(id);
+    for (size_t axis = 0; axis < v.shape.rank(); ++axis) {
+      const Dim& dim = v.shape[axis];
+      if (dim.is_known()) continue;
+      const std::string name = dim.is_symbol() ? dim.symbol() : fmt::format("{}.{}", v.name, axis);
+      if (std::find(free.begin(), free.end(), name) == free.end()) free.push_back(name);
+    }
+  }
+  return free;
+}
+
+}  // namespace
+
 void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes) {
   std::map<std::string, int64_t> symbols;
   std::map<std::pair<ValueId, size_t>, int64_t> places;
@@ -227,7 +246,8 @@ void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes) {
       }
     }
     if (!found)
-      fail(ErrorCode::kInvalidArgument, "No input of the model has this dimension; `inspect` lists them: '{}'", name);
+      fail(ErrorCode::kInvalidArgument, "No input of the model has this dimension; those that are free: {}: '{}'",
+           fmt::join(free_dims(graph), ", "), name);
   }
   for (ValueId id : graph.inputs()) {
     Shape shape = graph.value(id).shape;
@@ -267,21 +287,10 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
          "The model's batch is fixed; ask for that one or export the model with a free one: {} asked, {} fixed", batch,
          fixed);
   bind_dims(graph, all);
-  std::vector<std::string> free;
-  for (ValueId id : graph.inputs()) {
-    const Value& v = graph.value(id);
-    for (size_t axis = 0; axis < v.shape.rank(); ++axis) {
-      const Dim& dim = v.shape[axis];
-      if (dim.is_known()) continue;
-      const std::string name = dim.is_symbol() ? dim.symbol() : fmt::format("{}.{}", v.name, axis);
-      if (std::find(free.begin(), free.end(), name) == free.end()) free.push_back(name);
-    }
-  }
-  if (!free.empty())
+  if (const std::vector<std::string> free = free_dims(graph); !free.empty())
     fail(ErrorCode::kInvalidArgument,
          "The model leaves dimensions free; give each a size with --dim NAME=SIZE, to a server with `dims` in the "
-         "model's "
-         "config.yaml: '{}'",
+         "model's config.yaml: '{}'",
          fmt::join(free, "', '"));
 }
 

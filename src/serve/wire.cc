@@ -126,8 +126,9 @@ int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
       fail(ErrorCode::kInvalidArgument, "An input has the wrong type: '{}' is {}, {} came", port.name,
            datatype_name(port.dtype), datatype_name(found->dtype));
     if (found->dims.size() > kMaxWireRank || !fits(port.dims, found->dims))
-      fail(ErrorCode::kInvalidArgument, "An input has the wrong shape: '{}' is {} (?: any), {} came", port.name,
-           to_string(port.dims), found->dims.size() > kMaxWireRank ? "too many axes" : to_string(found->dims));
+      fail(ErrorCode::kInvalidArgument, "An input has the wrong shape: '{}' is {}{}, {} came", port.name,
+           to_string(port.dims), std::count(port.dims.begin(), port.dims.end(), -1) > 0 ? " (?: any)" : "",
+           found->dims.size() > kMaxWireRank ? "too many axes" : to_string(found->dims));
     check_bytes(*found);
     if (any_rows) {
       if (rows == -1) rows = found->dims.front();

@@ -80,7 +80,9 @@ AdminReply exchange(Call& call, Stream& stream, const http::request<http::string
   http::response_parser<http::string_body> parser;
   parser.body_limit(kMaxReplyBytes);
   parser.skip(request.method() == http::verb::head);
-  call.step("answer", [&](auto handler) { http::async_read(stream, buffer, parser, handler); });
+  if (const auto fault = call.run("answer", [&](auto h) { http::async_read(stream, buffer, parser, h); }))
+    fail(ErrorCode::kIo, "What answers there speaks no HTTP; check the port, and http or https: {} ({})", call.where,
+         fault.message());
   auto& reply = parser.get();
   return {.status = static_cast<int>(reply.result_int()),
           .content_type = std::string(reply[http::field::content_type]),

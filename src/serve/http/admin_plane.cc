@@ -112,7 +112,12 @@ HttpReply AdminPlane::Impl::serve(const HttpRequest& http) {
     return reply;
   }
   const Methods* methods = find(target.path);
-  if (!methods) return error_reply(404, fmt::format("There is nothing at this address: {}", target.path));
+  if (!methods) {
+    const bool inference = target.path.starts_with("/v2") || target.path.starts_with("/predict");
+    return error_reply(
+        404, fmt::format("There is nothing at this address{}: {}",
+                         inference ? "; this is the admin port, models answer on the HTTP port" : "", target.path));
+  }
   const std::string method(http.method == "HEAD" ? "GET" : http.method);
   const auto handler = methods->find(method);
   if (handler == methods->end()) {
