@@ -31,6 +31,8 @@ namespace {
 
 using Outputs = std::vector<Tensor>;
 
+constexpr uint64_t kTunedOneOf = 20;  ///< seeds: timing takes as long as all other ways together
+
 struct Case {
   const Graph& graph;
   Oracle& oracle;
@@ -62,14 +64,14 @@ Graph bound(const Graph& graph, const std::vector<Tensor>& inputs) {
   return result;
 }
 
-std::shared_ptr<const Plan> build(const Graph& graph, const std::vector<Tensor>& inputs, BuildOptions options) {
+std::shared_ptr<const Plan> build(const Graph& graph, const std::vector<Tensor>& inputs, BuildOptions options = {}) {
   options.batch = 1;
   for (const Tensor& t : inputs)
     if (t.rank() > 0) {
       options.batch = std::max<int64_t>(t.dims()[0], 1);
       break;
     }
-  options.tune = false;
+  options.tune = !options.timing_cache.empty();
   return Plan::build(bound(graph, inputs), options);
 }
 
@@ -133,7 +135,7 @@ std::string by_passes(Case& c) {
 }
 
 std::string by_engine(Case& c) {
-  c.plans.push_back(build(c.graph, c.oracle.inputs(), {}));
+  c.plans.push_back(build(c.graph, c.oracle.inputs()));
   return c.oracle.difference(run(c.plans.back(), c.oracle.inputs()));
 }
 
@@ -141,18 +143,31 @@ std::string by_plain_engine(Case& c) {
   return c.oracle.difference(run(build(c.graph, c.oracle.inputs(), {.optimize = false}), c.oracle.inputs()));
 }
 
+/// A file that goes with its holder.
+struct ScratchFile {
+  explicit ScratchFile(const char* what) : path(fmt::format("/dev/shm/slipway_differential_{}.{}", ::getpid(), what)) {}
+  ~ScratchFile() { ::unlink(path.c_str()); }
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+  const std::string path;
+};
+
 std::string opened(const std::shared_ptr<const Plan>& plan, const std::vector<Tensor>& inputs) {
-  const std::string path = fmt::format("/dev/shm/slipway_differential_{}.plan", ::getpid());
-  plan->save(path);
-  std::string off;
-  try {
-    off = identical(run(Plan::open(path), inputs), run(plan, inputs));
-  } catch (...) {
-    ::unlink(path.c_str());
-    throw;
-  }
-  ::unlink(path.c_str());
-  return off;
+  const ScratchFile file("plan");
+  plan->save(file.path);
+  return identical(run(Plan::open(file.path), inputs), run(plan, inputs));
+}
+
+// Timed candidates, each first tried in a process of its own; then again from the timings that were kept.
+std::string by_tuning(Case& c) {
+  if (c.options.only.empty() && c.options.seed % kTunedOneOf != 0) return "";
+  const ScratchFile timings("timings");
+  const BuildOptions options{.timing_cache = timings.path};
+  const std::shared_ptr<const Plan> plan = build(c.graph, c.oracle.inputs(), options);
+  if (std::string off = c.oracle.difference(run(plan, c.oracle.inputs())); !off.empty()) return off;
+  if (std::string off = opened(plan, c.oracle.inputs()); !off.empty()) return "opened: " + off;
+  const std::shared_ptr<const Plan> again = build(c.graph, c.oracle.inputs(), options);
+  return again->choices_digest() == plan->choices_digest() ? "" : "the same timings lead to other choices";
 }
 
 std::string by_chance(Case& c) {
@@ -165,7 +180,7 @@ std::string by_chance(Case& c) {
 
 std::string by_opened_plan(Case& c) {
   if (c.plans.empty()) {
-    c.plans.push_back(build(c.graph, c.oracle.inputs(), {}));
+    c.plans.push_back(build(c.graph, c.oracle.inputs()));
     for (int i = 0; i < c.options.choices; ++i)
       c.plans.push_back(build(c.graph, c.oracle.inputs(), {.choice_seed = c.random.next()}));
   }
@@ -234,7 +249,7 @@ std::string names_twice(const Graph& graph) {
 std::string as_file(const Graph& written, Oracle& oracle) {
   const Graph graph = reread(written);
   if (std::string off = oracle.difference(evaluate(graph, oracle.inputs())); !off.empty()) return "reference: " + off;
-  const auto off = oracle.difference(run(build(graph, oracle.inputs(), {}), oracle.inputs()));
+  const auto off = oracle.difference(run(build(graph, oracle.inputs()), oracle.inputs()));
   return off.empty() ? names_twice(graph) : "engine: " + off;
 }
 
@@ -308,6 +323,7 @@ constexpr Way kWays[] = {
     {"random engine", by_chance},
     {"opened plan", by_opened_plan},
     {"two threads", by_two_threads},
+    {"tuned engine", by_tuning},
     {"rows", by_rows},
     {"optimised file", by_optimised_file},
     {"quantised file", by_quantised_file},
