@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace slipway {
 
@@ -22,5 +23,8 @@ struct UrlScheme {
 
 /// A URL of one of the schemes; a fragment is dropped. Fails with kInvalidArgument, naming them all.
 Url parse_url(const std::string& url, std::span<const UrlScheme> schemes);
+
+/// A path segment or query value: everything but RFC 3986's unreserved characters as %XX.
+std::string percent_encode(std::string_view text);
 
 }  // namespace slipway

@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/cli.h"
-#include "verify/policy.h"
+#include "report/policy.h"
 
 namespace slipway {
 namespace {

@@ -158,8 +158,7 @@ void run_qat(QatFlags& o) {
         if (std::exchange(first, false)) print_header();
         print_epoch(epoch);
       });
-  if (!o.report.empty())
-    write_file(o.report, std::string_view(training_html({.done = true, .options = q, .result = result}, o.output)));
+  if (!o.report.empty()) write_file(o.report, std::string_view(training_html(training_figures(q, result), o.output)));
   if (o.json) {
     print_json({{"model", o.model},
                 {"output", o.output},

@@ -12,7 +12,7 @@
 #include "cli/cli.h"
 #include "model/onnx/onnx.h"
 #include "quantize/auto_quantize.h"
-#include "verify/policy.h"
+#include "report/policy.h"
 
 namespace slipway {
 namespace {

@@ -11,10 +11,11 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
+#include "base/url.h"
 #include "base/visible.h"
 #include "cli/cli.h"
 #include "rollout/rollout_plan.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 #include "serve/tls.h"
 
 namespace slipway {

@@ -15,7 +15,7 @@
 #include "base/interrupt.h"
 #include "cli/cli.h"
 #include "monitor/terminal.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 #include "serve/tls.h"
 
 namespace slipway {

@@ -165,8 +165,8 @@ std::optional<Guess> guess_arrays(const Folder& folder) {
   if (archive) {
     names.clear();
     const FileBytes bytes = open_bytes(join_path(folder.path, npz.front()));
-    for (const ZipMember& member : zip_members(bytes.bytes, npz.front()))
-      if (member.name.ends_with(".npy")) names.push_back(member.name.substr(0, member.name.size() - 4));
+    for (const std::string& member : zip_members(bytes.bytes, npz.front()))
+      if (member.ends_with(".npy")) names.push_back(member.substr(0, member.size() - 4));
     guess.head = "format: npz\nfiles: " + quoted(folder.named(npz.front())) + "\n";
     guess.test_source = {.format = "npz", .files = {join_path(folder.path, npz.front())}};
   } else {

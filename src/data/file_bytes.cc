@@ -1,8 +1,7 @@
-// Files as bytes: mapped, gunzipped, or taken out of a zip archive (stored or deflated, no zip64, no encryption).
-// The zip directory is found from the end-of-central-directory record (PKWARE APPNOTE 4.3.16) and every offset and
-// size is checked against the archive before use; unpacked sizes are bounded by what the caller or the directory says.
+// Files as bytes: mapped, gunzipped, or taken out of a zip archive. Unpacked sizes are bounded, whatever a file says.
 #include "data/file_bytes.h"
 
+#include <zip.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -15,7 +14,7 @@
 namespace slipway {
 namespace {
 
-constexpr int kGzip = 15 + 16, kRawDeflate = -15;
+constexpr int kGzip = 15 + 16;
 constexpr size_t kChunk = size_t{1} << 30;  // zlib counts in 32 bits
 
 struct Inflate {
@@ -33,9 +32,9 @@ bool is_gzip(std::span<const std::byte> bytes) {
 }
 
 /// Appends one stream's contents to `out` and returns the packed bytes it took.
-size_t inflate_into(std::vector<std::byte>& out, std::span<const std::byte> packed, int window_bits, uint64_t max_bytes,
-                    const std::string& name) {
-  Inflate inflater(window_bits);
+size_t gunzip_into(std::vector<std::byte>& out, std::span<const std::byte> packed, uint64_t max_bytes,
+                   const std::string& name) {
+  Inflate inflater(kGzip);
   z_stream& z = inflater.stream;
   size_t taken = 0, made = out.size();
   for (int status = Z_OK; status != Z_STREAM_END;) {
@@ -67,16 +66,28 @@ size_t inflate_into(std::vector<std::byte>& out, std::span<const std::byte> pack
   return taken;
 }
 
-/// Little-endian fields at checked offsets.
-struct Fields {
-  std::span<const std::byte> bytes;
-  uint64_t get(uint64_t offset, int width, const std::string& name) const {
-    if (offset > bytes.size() || bytes.size() - offset < static_cast<uint64_t>(width))
-      fail(ErrorCode::kInvalidArgument, "The zip archive is damaged; write it again: {}", name);
-    uint64_t value = 0;
-    for (int i = 0; i < width; ++i) value |= std::to_integer<uint64_t>(bytes[offset + static_cast<size_t>(i)]) << 8 * i;
-    return value;
+/// An archive in memory, opened to be read.
+class ZipArchive {
+ public:
+  ZipArchive(std::span<const std::byte> bytes, const std::string& name) {
+    zip_error_t error;
+    zip_error_init(&error);
+    zip_source_t* source = zip_source_buffer_create(bytes.data(), bytes.size(), 0, &error);
+    if (source != nullptr) zip_ = zip_open_from_source(source, ZIP_RDONLY, &error);
+    if (zip_ != nullptr) return;
+    zip_source_free(source);
+    const std::string why = zip_error_strerror(&error);
+    zip_error_fini(&error);
+    fail(ErrorCode::kInvalidArgument, "This is no zip archive, or a damaged one; write it with numpy.savez: {} ({})",
+         name, why);
   }
+  ~ZipArchive() { zip_discard(zip_); }
+  ZipArchive(const ZipArchive&) = delete;
+  ZipArchive& operator=(const ZipArchive&) = delete;
+  zip_t* get() const { return zip_; }
+
+ private:
+  zip_t* zip_ = nullptr;
 };
 
 }  // namespace
@@ -98,73 +109,46 @@ std::vector<std::byte> gunzip(std::span<const std::byte> packed, const std::stri
   }
   size_t at = 0;
   do {
-    at += inflate_into(out, packed.subspan(at), kGzip, max_bytes, name);
+    at += gunzip_into(out, packed.subspan(at), max_bytes, name);
   } while (is_gzip(packed.subspan(at)));
   return out;
 }
 
-std::vector<ZipMember> zip_members(std::span<const std::byte> archive, const std::string& name) {
-  constexpr uint64_t kEndRecord = 22, kEntry = 46;
-  const Fields fields{archive};
-  const auto get = [&](uint64_t offset, int width) { return fields.get(offset, width, name); };
-  if (archive.size() < kEndRecord || get(0, 2) != 0x4b50)
-    fail(ErrorCode::kInvalidArgument, "This is not a zip archive; write it with numpy.savez: {}", name);
-  uint64_t end = archive.size() - kEndRecord;
-  const uint64_t lowest = end > 65535 ? end - 65535 : 0;
-  while (get(end, 4) != 0x06054b50) {
-    if (end == lowest) fail(ErrorCode::kInvalidArgument, "The zip archive has no directory; write it again: {}", name);
-    --end;
-  }
-  const uint64_t count = get(end + 10, 2);
-  uint64_t at = get(end + 16, 4);
-  if (at == 0xffffffff || count == 0xffff)
-    fail(ErrorCode::kUnsupported, "Zip archives above 4 GiB are not read; store the arrays as .npy files: {}", name);
-  std::vector<ZipMember> members;
-  for (uint64_t i = 0; i < count; ++i) {
-    if (get(at, 4) != 0x02014b50)
-      fail(ErrorCode::kInvalidArgument, "The zip archive's directory is damaged; write it again: {}", name);
-    ZipMember member;
-    const uint64_t method = get(at + 10, 2), name_bytes = get(at + 28, 2);
-    member.deflated = method == 8;
-    member.crc32 = static_cast<uint32_t>(get(at + 16, 4));
-    member.packed_bytes = get(at + 20, 4);
-    member.unpacked_bytes = get(at + 24, 4);
-    member.offset = get(at + 42, 4);
-    get(at + kEntry + name_bytes, 0);
-    member.name.assign(reinterpret_cast<const char*>(archive.data() + at + kEntry), name_bytes);
-    if ((method != 0 && method != 8) || (get(at + 8, 2) & 1) != 0 || member.unpacked_bytes == 0xffffffff)
-      fail(ErrorCode::kUnsupported, "A zip member is neither stored nor deflated; write it with numpy.savez: {} in {}",
-           member.name, name);
-    members.push_back(std::move(member));
-    at += kEntry + name_bytes + get(at + 30, 2) + get(at + 32, 2);
+std::vector<std::string> zip_members(std::span<const std::byte> archive, const std::string& name) {
+  const ZipArchive zip(archive, name);
+  std::vector<std::string> members;
+  for (zip_int64_t i = 0; i < zip_get_num_entries(zip.get(), 0); ++i) {
+    const char* member = zip_get_name(zip.get(), static_cast<zip_uint64_t>(i), ZIP_FL_ENC_RAW);
+    members.emplace_back(member == nullptr ? "" : member);
   }
   return members;
 }
 
-std::vector<std::byte> zip_read(std::span<const std::byte> archive, const ZipMember& member, const std::string& name) {
-  const Fields fields{archive};
-  const std::string place = member.name + " in " + name;
-  if (fields.get(member.offset, 4, place) != 0x04034b50)
-    fail(ErrorCode::kInvalidArgument, "The zip archive is damaged; write it again: {}", place);
-  const uint64_t start =
-      member.offset + 30 + fields.get(member.offset + 26, 2, place) + fields.get(member.offset + 28, 2, place);
-  fields.get(start, 0, place);
-  if (archive.size() - start < member.packed_bytes ||
-      (!member.deflated && member.packed_bytes != member.unpacked_bytes))
-    fail(ErrorCode::kInvalidArgument, "The zip archive is cut short; write it again: {}", place);
-  const auto packed = archive.subspan(start, member.packed_bytes);
-  std::vector<std::byte> out;
-  if (member.deflated)
-    inflate_into(out, packed, kRawDeflate, member.unpacked_bytes, place);
-  else
-    out.assign(packed.begin(), packed.end());
-  uLong sum = ::crc32(0, nullptr, 0);
-  for (size_t at = 0; at < out.size(); at += kChunk)
-    sum = ::crc32(sum, reinterpret_cast<const Bytef*>(out.data() + at),
-                  static_cast<uInt>(std::min(kChunk, out.size() - at)));
-  if (out.size() != member.unpacked_bytes || sum != member.crc32)
-    fail(ErrorCode::kIo, "A zip member is damaged (its checksum differs); write it again: {}", place);
-  return out;
+std::vector<std::byte> zip_read(std::span<const std::byte> archive, size_t member, const std::string& name) {
+  const ZipArchive zip(archive, name);
+  const auto damaged = [&](const char* why) {
+    fail(ErrorCode::kIo, "A zip member can't be unpacked; write it again with numpy.savez: member {} of {} ({})",
+         member, name, why);
+  };
+  zip_file_t* file = zip_fopen_index(zip.get(), member, 0);
+  if (file == nullptr) damaged(zip_strerror(zip.get()));
+  const std::unique_ptr<zip_file_t, int (*)(zip_file_t*)> closed(file, zip_fclose);
+  zip_stat_t said;
+  zip_stat_init(&said);
+  zip_stat_index(zip.get(), member, 0, &said);
+  if (said.size > kMaxUnpackedBytes) damaged("it is larger than 8 GiB");
+  // Deflate shrinks at most 1032 times; one more byte, so that the end is seen.
+  std::vector<std::byte> out(std::min<size_t>(said.size, archive.size() * 1032) + 1);
+  for (size_t made = 0;;) {
+    if (made == out.size()) damaged("it is larger than it says");
+    const zip_int64_t n = zip_fread(file, out.data() + made, out.size() - made);
+    if (n < 0) damaged(zip_file_strerror(file));  // its checksum is compared at the end
+    made += static_cast<size_t>(n);
+    if (n == 0) {
+      out.resize(made);
+      return out;
+    }
+  }
 }
 
 void swap_byte_order(std::span<std::byte> bytes, size_t width) {

@@ -24,19 +24,11 @@ FileBytes open_bytes(const std::string& path, uint64_t max_bytes = kMaxUnpackedB
 std::vector<std::byte> gunzip(std::span<const std::byte> packed, const std::string& name,
                               uint64_t max_bytes = kMaxUnpackedBytes);
 
-/// One member of a zip archive.
-struct ZipMember {
-  std::string name;
-  bool deflated = false;
-  uint64_t offset = 0;  ///< of its local header
-  uint64_t packed_bytes = 0, unpacked_bytes = 0;
-  uint32_t crc32 = 0;
-};
-
-/// The archive's directory. Fails with kInvalidArgument when it is no zip file, damaged, encrypted, or above 4 GiB.
-std::vector<ZipMember> zip_members(std::span<const std::byte> archive, const std::string& name);
-/// A member's contents, its checksum verified.
-std::vector<std::byte> zip_read(std::span<const std::byte> archive, const ZipMember& member, const std::string& name);
+/// The names of a zip archive's members. Fails with kInvalidArgument when it is none or damaged.
+std::vector<std::string> zip_members(std::span<const std::byte> archive, const std::string& name);
+/// The contents of the member at that place, its checksum verified. Fails with kIo when it is damaged, encrypted or
+/// larger than kMaxUnpackedBytes.
+std::vector<std::byte> zip_read(std::span<const std::byte> archive, size_t member, const std::string& name);
 
 /// Reverses the bytes of each `width`-byte element: big-endian to little-endian.
 void swap_byte_order(std::span<std::byte> bytes, size_t width);

@@ -192,10 +192,11 @@ Tensor read_npy(const std::string& path) { return parse_npy(open_bytes(path), pa
 
 std::vector<std::pair<std::string, Tensor>> parse_npz(std::span<const std::byte> archive, const std::string& name) {
   std::vector<std::pair<std::string, Tensor>> arrays;
-  for (const ZipMember& member : zip_members(archive, name)) {
-    if (!member.name.ends_with(".npy")) continue;
-    auto bytes = std::make_shared<std::vector<std::byte>>(zip_read(archive, member, name));
-    const std::string array = member.name.substr(0, member.name.size() - 4);
+  const std::vector<std::string> members = zip_members(archive, name);
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (!members[i].ends_with(".npy")) continue;
+    auto bytes = std::make_shared<std::vector<std::byte>>(zip_read(archive, i, name));
+    const std::string array = members[i].substr(0, members[i].size() - 4);
     arrays.emplace_back(array, parse_npy({bytes, *bytes}, name + ":" + array));
   }
   return arrays;
@@ -204,13 +205,14 @@ std::vector<std::pair<std::string, Tensor>> parse_npz(std::span<const std::byte>
 Tensor read_npz(const std::string& path, const std::string& array) {
   const MappedFile file(path);
   std::string names;
-  for (const ZipMember& member : zip_members(file.bytes(), path)) {
-    if (member.name == array + ".npy") {
-      auto bytes = std::make_shared<std::vector<std::byte>>(zip_read(file.bytes(), member, path));
+  const std::vector<std::string> members = zip_members(file.bytes(), path);
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (members[i] == array + ".npy") {
+      auto bytes = std::make_shared<std::vector<std::byte>>(zip_read(file.bytes(), i, path));
       return parse_npy({bytes, *bytes}, path + ":" + array);
     }
-    if (member.name.ends_with(".npy"))
-      names += (names.empty() ? "" : ", ") + member.name.substr(0, member.name.size() - 4);
+    if (members[i].ends_with(".npy"))
+      names += (names.empty() ? "" : ", ") + members[i].substr(0, members[i].size() - 4);
   }
   fail(ErrorCode::kNotFound, "The archive holds no such array: '{}' in {}; it has: {}", array, path, names);
 }

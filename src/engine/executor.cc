@@ -15,21 +15,6 @@
 namespace slipway {
 namespace {
 
-// Rows [first, first + count) along axis 0; rows beyond the end repeat the last one.
-Tensor rows_of(const Tensor& t, int64_t first, int64_t count) {
-  const int64_t rows = t.dims().at(0);
-  if (first == 0 && count == rows) return t;
-  Dims dims = t.dims();
-  dims[0] = count;
-  const size_t row_bytes = t.bytes() / static_cast<size_t>(rows);
-  Tensor part(t.dtype(), dims);
-  std::byte* to = part.mutable_raw();
-  for (int64_t i = 0; i < count; ++i)
-    std::memcpy(to + static_cast<size_t>(i) * row_bytes,
-                t.raw() + static_cast<size_t>(std::min(first + i, rows - 1)) * row_bytes, row_bytes);
-  return part;
-}
-
 /// The first dimension that inputs fix: 0 when all leave it free, 1 when they fix different ones.
 int64_t fixed_rows(const Graph& graph) {
   int64_t fixed = 0;
@@ -121,7 +106,12 @@ std::vector<Tensor> Executor::run_samples(std::span<const Tensor> inputs) {
       fail(ErrorCode::kInvalidArgument,
            "The inputs do not have the same number of samples, at least one, along their first axis: {} and {}",
            samples, to_string(t.dims()));
-  const int64_t step = samples_at_once();
+  return run_in_steps(inputs, samples_at_once(), [&](std::span<const Tensor> part) { return run(part); });
+}
+
+std::vector<Tensor> run_in_steps(std::span<const Tensor> inputs, int64_t step,
+                                 const std::function<std::vector<Tensor>(std::span<const Tensor>)>& run) {
+  const int64_t samples = inputs[0].dims().at(0);
   std::vector<Tensor> outputs;
   for (int64_t first = 0; first < samples; first += step) {
     std::vector<Tensor> part;
@@ -130,13 +120,14 @@ std::vector<Tensor> Executor::run_samples(std::span<const Tensor> inputs) {
     for (size_t i = 0; i < results.size(); ++i) {
       Dims dims = results[i].dims();
       if (dims.empty() || dims[0] % step != 0)
-        fail(ErrorCode::kInvalidArgument, "An output does not have the samples along its first axis: '{}' is {} for {}",
-             graph_.value(graph_.outputs()[i]).name, to_string(dims), step);
+        fail(ErrorCode::kUnsupported,
+             "An output does not have the samples along its first axis: output {} is {} for {} samples", i,
+             to_string(dims), step);
       dims[0] = dims[0] / step * samples;
       if (first == 0) outputs.emplace_back(results[i].dtype(), dims);
       if (outputs[i].dims() != dims)
-        fail(ErrorCode::kInvalidArgument, "An output's shape differs from sample to sample: '{}' is {} and {}",
-             graph_.value(graph_.outputs()[i]).name, to_string(outputs[i].dims()), to_string(dims));
+        fail(ErrorCode::kInvalidArgument, "An output's shape differs from sample to sample: output {} is {} and {}", i,
+             to_string(outputs[i].dims()), to_string(dims));
       const size_t sample_bytes = results[i].bytes() / static_cast<size_t>(step);
       std::memcpy(outputs[i].mutable_raw() + static_cast<size_t>(first) * sample_bytes, results[i].raw(),
                   static_cast<size_t>(std::min(step, samples - first)) * sample_bytes);

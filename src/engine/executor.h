@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -46,6 +47,12 @@ class Executor {
  private:
   int64_t step_ = 0;  ///< 0: not asked yet
 };
+
+/// Any number of samples, stacked along the first axis of every input, `step` at a time through `run`, the last ones
+/// filled up. Fails with kUnsupported where an output has no axis for samples, kInvalidArgument where its shape
+/// changes.
+std::vector<Tensor> run_in_steps(std::span<const Tensor> inputs, int64_t step,
+                                 const std::function<std::vector<Tensor>(std::span<const Tensor>)>& run);
 
 /// How many samples of a data set a model can be given at once: the batch that it fixes, `wanted` where its rows are
 /// proven independent, else 1.

@@ -20,10 +20,11 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/interrupt.h"
+#include "base/url.h"
 #include "load/http_client.h"
 #include "load/transport.h"
 #include "model/tensor.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 
 namespace slipway {
 namespace {

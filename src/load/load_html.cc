@@ -44,7 +44,7 @@ std::string check_row(const char* verdict, const std::string& title, const std::
 
 std::string load_report_html(const LoadReport& r) {
   const bool judged = !r.checks.empty() || r.soak;
-  const bool open = r.soak && r.soak->verdict == SoakVerdict::kInconclusive && !r.failed();
+  const bool open = r.soak && r.soak->verdict == Verdict::kInconclusive && !r.failed();
   const char* verdict = !judged ? "" : r.failed() ? "fail" : open ? "inconclusive" : "pass";
   const char* headline = !judged ? "Load" : r.failed() ? "Missed" : open ? "Inconclusive" : "Reached";
   const std::string model = r.levels.empty() ? "" : r.levels.back().result.model;

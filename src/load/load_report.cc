@@ -49,7 +49,7 @@ std::string trend_line(const char* name, const Trend& t, const char* unit) {
 bool LoadReport::failed() const {
   const bool answered = levels.empty() || levels.back().result.latency_us.count() > 0;
   return !answered || std::any_of(checks.begin(), checks.end(), [](const LoadCheck& c) { return !c.met; }) ||
-         (soak && soak->verdict == SoakVerdict::kFail);
+         (soak && soak->verdict == Verdict::kFail);
 }
 
 std::vector<LoadCheck> check_load(const LoadResult& r, const LoadThresholds& thresholds) {

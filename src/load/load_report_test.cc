@@ -51,9 +51,9 @@ TEST(LoadReport, FailsByChecksOrSoak) {
   report.checks = check_load(report.levels[0].result, {.max_p99_ms = 1});
   EXPECT_TRUE(report.failed());
   report.checks.clear();
-  report.soak = SoakResult{.verdict = SoakVerdict::kInconclusive};
+  report.soak = SoakResult{.verdict = Verdict::kInconclusive};
   EXPECT_FALSE(report.failed());
-  report.soak->verdict = SoakVerdict::kFail;
+  report.soak->verdict = Verdict::kFail;
   EXPECT_TRUE(report.failed());
   EXPECT_TRUE((LoadReport{.levels = {LoadLevel{}}}).failed());  // not one answer
 }

@@ -5,8 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/url.h"
 #include "load/transport.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 
 namespace slipway {
 namespace {

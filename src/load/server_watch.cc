@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 
 namespace slipway {
 namespace {

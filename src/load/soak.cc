@@ -46,11 +46,6 @@ std::string signed_figure(double value) {
   return std::isfinite(value) && std::abs(value) >= 100 ? fmt::format("{:+.0f}", value) : fmt::format("{:+.3g}", value);
 }
 
-const char* to_string(SoakVerdict verdict) {
-  constexpr const char* names[] = {"pass", "fail", "inconclusive"};
-  return names[static_cast<int>(verdict)];
-}
-
 SoakResult judge_soak(const LoadResult& load, const SoakOptions& options) {
   if (!(options.max_memory_slope_mib_per_hour >= 0) || !(options.confidence > 0 && options.confidence < 1))
     fail(ErrorCode::kInvalidArgument,
@@ -75,11 +70,11 @@ SoakResult judge_soak(const LoadResult& load, const SoakOptions& options) {
     r.reason = m.n == 0 ? "The server's memory is not known; give --admin http://host:port."
                         : fmt::format("Memory was seen only {} times; run longer.", m.n);
   } else if (m.low > budget && m.slope * hours >= options.min_growth_mib) {
-    r.verdict = SoakVerdict::kFail;
+    r.verdict = Verdict::kFail;
     r.reason = fmt::format("Memory grows by {}, above {:g}; projected {:+.1f} MiB a day.", slope_text(m, "MiB"), budget,
                            r.memory_mib_per_day);
   } else if (m.high <= budget) {
-    r.verdict = SoakVerdict::kPass;
+    r.verdict = Verdict::kPass;
     r.reason = fmt::format("Memory changes by {}, within {:g}.", slope_text(m, "MiB"), budget);
   } else {
     r.reason = fmt::format("Memory changes by {}: {}; run longer to tell it from {:g}.", slope_text(m, "MiB"),

@@ -4,6 +4,7 @@
 
 #include "load/load.h"
 #include "metrics/trend.h"
+#include "metrics/verdict.h"
 
 namespace slipway {
 
@@ -14,14 +15,12 @@ struct SoakOptions {
   double min_growth_mib = 1;
 };
 
-enum class SoakVerdict { kPass, kFail, kInconclusive };
-const char* to_string(SoakVerdict verdict);
 /// Three digits and a sign, without an exponent for large ones.
 std::string signed_figure(double value);
 
 /// Trends over the judged part of a long load: per hour.
 struct SoakResult {
-  SoakVerdict verdict = SoakVerdict::kInconclusive;
+  Verdict verdict = Verdict::kInconclusive;
   std::string reason;  ///< one sentence
   Trend memory_mib;    ///< n = 0 when the server's memory is not known
   Trend p50_ms, p99_ms, throughput;

@@ -65,6 +65,20 @@ const Case kRowCases[] = {
        %y = Softmax(%d)
        output %y)",
      ""},
+    {"what is the same for every row, but for two rows only", R"(
+       input %x : f32[N,4]
+       input %w_w : f32[4,3]
+       const %b : f32[2,1] = {1, 1}
+       %y = Gemm(%x, %w_w, %b)
+       output %y)",
+     "Gemm"},
+    {"the same where there are two", R"(
+       input %x : f32[2,4]
+       input %w_w : f32[4,3]
+       const %b : f32[2,1] = {1, 1}
+       %y = Gemm(%x, %w_w, %b)
+       output %y)",
+     ""},
     {"attention as exporters write it, sizes from Shape", R"(
        input %x : f32[N,L,24]
        input %w_w : f32[24,24]

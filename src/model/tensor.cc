@@ -259,4 +259,18 @@ Tensor cast(const Tensor& from, DType dtype) {
   return to;
 }
 
+Tensor rows_of(const Tensor& tensor, int64_t first, int64_t count) {
+  const int64_t rows = tensor.dims().at(0);
+  if (first == 0 && count == rows) return tensor;
+  Dims dims = tensor.dims();
+  dims[0] = count;
+  Tensor part(tensor.dtype(), dims);
+  const size_t row_bytes = tensor.bytes() / static_cast<size_t>(rows);
+  std::byte* to = part.mutable_raw();
+  for (int64_t i = 0; i < count; ++i)
+    std::memcpy(to + static_cast<size_t>(i) * row_bytes,
+                tensor.raw() + static_cast<size_t>(std::min(first + i, rows - 1)) * row_bytes, row_bytes);
+  return part;
+}
+
 }  // namespace slipway

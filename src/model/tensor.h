@@ -88,5 +88,7 @@ std::vector<int64_t> to_ints(const Tensor& tensor);
 Tensor from_doubles(DType dtype, Dims dims, std::span<const double> values);
 /// ONNX Cast: exact between integers (modulo 2^bits), as above otherwise.
 Tensor cast(const Tensor& tensor, DType dtype);
+/// Rows [first, first + count) along axis 0, the last one repeated beyond the end.
+Tensor rows_of(const Tensor& tensor, int64_t first, int64_t count);
 
 }  // namespace slipway

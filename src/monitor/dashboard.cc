@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "monitor/monitor.h"
-#include "serve/http/admin.h"
+#include "serve/admin/admin.h"
 
 extern "C" {
 extern const char chart_js_begin[], chart_js_end[];

@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "monitor/dashboard.h"
-#include "serve/http/admin.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin.h"
+#include "serve/admin/admin_client.h"
 #include "serve/serve_testing.h"
 
 namespace slipway {

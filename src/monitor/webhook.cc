@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 
 namespace slipway {
 

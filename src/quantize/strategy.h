@@ -3,16 +3,9 @@
 #include <string>
 #include <string_view>
 
-namespace slipway {
+#include "report/policy.h"
 
-/// What a quantised model is to reach, and at what price.
-struct QuantizationGoal {
-  std::optional<double> max_accuracy_drop_points = {};  ///< top-1, percentage points: must lose less; default 1
-  std::optional<double> time_budget_minutes = {};       ///< of quantising; none: no limit
-  bool accuracy_critical = false;
-  int weight_bits = 8, activation_bits = 8;
-  bool operator==(const QuantizationGoal&) const = default;
-};
+namespace slipway {
 
 /// Points that may be lost where the goal does not say.
 inline constexpr double kDefaultDropPoints = 1;

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "metrics/latency.h"
+#include "metrics/verdict.h"
 #include "monitor/observation.h"
 #include "rollout/rollout_plan.h"
-#include "verify/report.h"
 
 namespace slipway {
 

@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "rollout/rollout.h"
 #include "rollout/rollout_json.h"
-#include "serve/http/admin.h"
+#include "serve/admin/admin.h"
 
 namespace slipway {
 namespace {

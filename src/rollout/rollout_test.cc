@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "rollout/rollout_testing.h"
 #include "rollout/rollouts_impl.h"
-#include "serve/http/admin.h"
+#include "serve/admin/admin.h"
 #include "serve/serve_testing.h"
 
 namespace slipway {

@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/random.h"
-#include "serve/http/infer_codec.h"
-#include "serve/http/model_json.h"
+#include "serve/json/infer_codec.h"
+#include "serve/json/model_json.h"
 #include "serve/serve_testing.h"
 
 namespace slipway {

@@ -22,7 +22,7 @@
 #include "model/graph.h"
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 #include "serve/repository.h"
 #include "serve/serve_testing.h"
 

@@ -14,11 +14,12 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "data/npy.h"
+#include "engine/executor.h"
 #include "engine/session.h"
 #include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
+#include "report/report.h"
 #include "serve/batching.h"
-#include "verify/trial.h"
 
 namespace slipway {
 namespace {
@@ -48,7 +49,8 @@ struct ProbeSet {
 void require_probes(const ProbeSet& probes, const std::shared_ptr<const Plan>& plan, int64_t unit,
                     const std::string& what) {
   Session session(plan);
-  const std::vector<Tensor> outputs = run_samples(session, probes.input, unit);
+  const std::vector<Tensor> outputs =
+      run_in_steps(std::span(&probes.input, 1), unit, [&](std::span<const Tensor> part) { return session.run(part); });
   for (size_t i = 0; i < outputs.size(); ++i) {
     const double difference = i < probes.outputs.size() ? relative_difference(probes.outputs[i], outputs[i])
                                                         : std::numeric_limits<double>::infinity();

@@ -230,7 +230,8 @@ TEST(Repository, ABrokenModelLeavesTheOldOneAndSaysWhy) {
   server.load_all();
   EXPECT_EQ(server.index().at(0).state, "UNAVAILABLE");
   for (const char* version : {"", "1"})
-    EXPECT_NE(error_of([&] { server.target("bad", version, {}); }).find("The model is not loaded: 'bad"), std::string::npos)
+    EXPECT_NE(error_of([&] { server.target("bad", version, {}); }).find("The model is not loaded: 'bad"),
+              std::string::npos)
         << "whoever asks learns why";
 }
 

@@ -4,10 +4,10 @@
 #include <atomic>
 #include <thread>
 
+#include "serve/admin/admin.h"
+#include "serve/admin/admin_client.h"
 #include "serve/grpc/credentials.h"
 #include "serve/grpc/grpc_testing.h"
-#include "serve/http/admin.h"
-#include "serve/http/admin_client.h"
 #include "serve/http/http_listener.h"
 #include "serve/http/http_testing.h"
 #include "serve/tls_testing.h"

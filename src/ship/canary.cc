@@ -12,7 +12,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/interrupt.h"
-#include "serve/http/admin_client.h"
+#include "base/url.h"
+#include "serve/admin/admin_client.h"
 
 namespace slipway {
 namespace {

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/test_folder.h"
-#include "serve/http/admin.h"
+#include "serve/admin/admin.h"
 
 namespace slipway {
 namespace {

@@ -24,7 +24,7 @@
 #include "metrics/classification.h"
 #include "metrics/significance.h"
 #include "model/onnx/identity.h"
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 #include "ship/server_process.h"
 
 namespace slipway {

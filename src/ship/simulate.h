@@ -4,7 +4,7 @@
 #include <string>
 
 #include "data/dataset.h"
-#include "verify/report.h"
+#include "report/report.h"
 
 namespace slipway {
 

@@ -2,7 +2,7 @@
 #include <string>
 
 #include "metrics/classification.h"
-#include "verify/report.h"
+#include "report/report.h"
 
 namespace slipway {
 

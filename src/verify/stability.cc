@@ -99,7 +99,7 @@ Tensor some_samples(const Trial& trial, int64_t count) {
 void examine_saturation(const Trial& trial, Session& candidate, const Tensor& samples, StabilityFigures& figures) {
   std::map<std::string, LayerCounts> layers;
   for (int64_t first = 0; first < samples.dims()[0]; first += trial.unit) {
-    const Tensor input = rows(samples, first, trial.unit);
+    const Tensor input = rows_of(samples, first, trial.unit);
     candidate.run_observed(std::span(&input, 1), [&](const std::string& name, const Tensor& value) {
       if (!is_integer(value.dtype()) || bits_of(value.dtype()) > 16) return;
       const LayerCounts c = count_values(trial, trial.candidate, name, value);
@@ -154,16 +154,16 @@ Difference repeated(const Trial& trial, const Side& side, Session& session, cons
 Difference at_places(const Trial& trial, const Side& side, const Tensor& samples, const std::vector<Tensor>& expected) {
   Session session = untuned(trial, side, kBatch, trial.options.threads);
   Difference d;
-  const Tensor sample = rows(samples, 0, 1);
+  const Tensor sample = rows_of(samples, 0, 1);
   for (int64_t place = 0; place < kBatch; ++place) {
     std::vector<Tensor> parts;
     for (int64_t i = 0; i < kBatch; ++i)
-      parts.push_back((i == place ? sample : rows(samples, i % samples.dims()[0], 1)).reshaped(trial.sample_dims));
+      parts.push_back((i == place ? sample : rows_of(samples, i % samples.dims()[0], 1)).reshaped(trial.sample_dims));
     const Tensor input = stack(parts);
     std::vector<Tensor> got, wanted;
     for (const Tensor& out : session.run(std::span(&input, 1)))
-      got.push_back(rows(out, place * out.dims()[0] / kBatch, out.dims()[0] / kBatch));
-    for (const Tensor& out : expected) wanted.push_back(rows(out, 0, out.dims()[0] / samples.dims()[0]));
+      got.push_back(rows_of(out, place * out.dims()[0] / kBatch, out.dims()[0] / kBatch));
+    for (const Tensor& out : expected) wanted.push_back(rows_of(out, 0, out.dims()[0] / samples.dims()[0]));
     d.add(wanted, got);
   }
   return d;

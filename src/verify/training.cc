@@ -23,36 +23,27 @@ void require_bounded(const QatResult& r) {
     fail(ErrorCode::kInvalidArgument, "more epochs, samples or text than a training writes");
 }
 
-TrainingFigures read(const json& j) {
-  if (!j.at("options").is_object() || !j.at("result").at("epochs").is_array())
-    fail(ErrorCode::kInvalidArgument, "no list of epochs");
-  TrainingFigures training{.done = true};
-  training.options = qat_options_from_json(j.at("options"));
-  training.result = qat_result_from_json(j.at("result"));
-  require_bounded(training.result);
-  return training;
-}
-
 }  // namespace
 
-void to_json(json& j, const TrainingFigures& t) {
-  j = {{"done", t.done}, {"note", t.note}};
-  if (t.done) j.update({{"options", to_json(t.options)}, {"result", to_json(t.result)}});
+TrainingFigures training_figures(const QatOptions& options, const QatResult& result) {
+  return {.done = true, .record = json{{"options", to_json(options)}, {"result", to_json(result)}}.dump()};
 }
 
-void from_json(const json& j, TrainingFigures& t) {
-  if (j.at("done").get<bool>())
-    t = read(j);
-  else
-    t = {.note = j.at("note").get<std::string>()};
-}
-
-TrainingFigures training_of(const Graph& model) {
+TrainingFigures training_of(const Graph& model, uint64_t float_bytes, uint64_t bytes) {
   const auto found = model.metadata.find("slipway.training");
   if (found == model.metadata.end()) return {};
   std::string why = "too long";
   try {
-    if (found->second.size() <= kMaxBytes) return read(json::parse(found->second));
+    if (found->second.size() <= kMaxBytes) {
+      const json j = json::parse(found->second);
+      if (!j.at("options").is_object() || !j.at("result").at("epochs").is_array())
+        fail(ErrorCode::kInvalidArgument, "no list of epochs");
+      QatResult result = qat_result_from_json(j.at("result"));
+      require_bounded(result);
+      if (float_bytes > 0) result.float_bytes = float_bytes;
+      if (bytes > 0) result.bytes = bytes;
+      return training_figures(qat_options_from_json(j.at("options")), result);
+    }
   } catch (const Error& error) {
     why = error.what();
   } catch (const json::exception& error) {

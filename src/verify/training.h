@@ -1,26 +1,14 @@
 #pragma once
-#include <nlohmann/json_fwd.hpp>
-#include <string>
-
 #include "model/graph.h"
 #include "quantize/qat/qat.h"
+#include "report/report.h"
 
 namespace slipway {
 
-/// How a model was trained, as it says itself.
-struct TrainingFigures {
-  bool done = false;
-  std::string note = {};  ///< why it can't be shown, where the model says something that can't be read
-  QatOptions options = {};
-  QatResult result = {};
-};
-void to_json(nlohmann::json& json, const TrainingFigures& training);
-void from_json(const nlohmann::json& json, TrainingFigures& training);
+TrainingFigures training_figures(const QatOptions& options, const QatResult& result);
 
-/// From the metadata "slipway.training"; damaged or oversized ones give a note. Never fails.
-TrainingFigures training_of(const Graph& model);
-
-/// The report's section as a page of its own: one HTML file that opens anywhere. `model`: the file that was written.
-std::string training_html(const TrainingFigures& training, const std::string& model);
+/// From the metadata "slipway.training"; damaged or oversized ones give a note. Never fails. The sizes, of the
+/// original's file and the model's, replace those of the record where they are known.
+TrainingFigures training_of(const Graph& model, uint64_t float_bytes = 0, uint64_t bytes = 0);
 
 }  // namespace slipway

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "engine/executor.h"
 #include "metrics/distance.h"
 
 namespace slipway {
@@ -66,41 +67,8 @@ Tensor stack(std::span<const Tensor> samples) {
   return all;
 }
 
-Tensor rows(const Tensor& tensor, int64_t first, int64_t count) {
-  const int64_t total = tensor.dims().at(0);
-  if (first == 0 && count == total) return tensor;
-  Dims dims = tensor.dims();
-  dims[0] = count;
-  Tensor part(tensor.dtype(), dims);
-  const size_t row_bytes = tensor.bytes() / static_cast<size_t>(total);
-  std::byte* to = part.mutable_raw();
-  for (int64_t i = 0; i < count; ++i)
-    std::memcpy(to + static_cast<size_t>(i) * row_bytes,
-                tensor.raw() + static_cast<size_t>(std::min(first + i, total - 1)) * row_bytes, row_bytes);
-  return part;
-}
-
 std::vector<Tensor> run_samples(Session& session, const Tensor& inputs, int64_t unit) {
-  const int64_t count = inputs.dims().at(0);
-  std::vector<Tensor> all;
-  for (int64_t first = 0; first < count; first += unit) {
-    const Tensor part = rows(inputs, first, unit);
-    const std::vector<Tensor> outputs = session.run(std::span(&part, 1));
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      const auto row_bytes = outputs[i].bytes() / static_cast<size_t>(unit);
-      if (first == 0) {
-        Dims dims = outputs[i].dims();
-        if (dims.empty() || dims[0] % unit != 0)
-          fail(ErrorCode::kUnsupported, "An output does not have the samples along its first axis: '{}' {}",
-               session.plan().outputs()[i].name, to_string(dims));
-        dims[0] = dims[0] / unit * count;
-        all.emplace_back(outputs[i].dtype(), dims);
-      }
-      std::memcpy(all[i].mutable_raw() + static_cast<size_t>(first) * row_bytes, outputs[i].raw(),
-                  static_cast<size_t>(std::min(unit, count - first)) * row_bytes);
-    }
-  }
-  return all;
+  return run_in_steps(std::span(&inputs, 1), unit, [&](std::span<const Tensor> part) { return session.run(part); });
 }
 
 std::map<std::string, int64_t> input_dims(const Side& side, const Dims& sample_dims) {

@@ -51,8 +51,6 @@ Tensor read_samples(const Trial& trial, int64_t first, int64_t count);
 /// `count` positions in [0, size), spread evenly.
 std::vector<int64_t> spread(int64_t size, int64_t count);
 Tensor stack(std::span<const Tensor> samples);
-/// Rows [first, first + count) along axis 0, the last one repeated beyond the end.
-Tensor rows(const Tensor& tensor, int64_t first, int64_t count);
 /// Any number of samples through a plan that takes `unit` at once.
 std::vector<Tensor> run_samples(Session& session, const Tensor& inputs, int64_t unit);
 /// Sizes of the input's dimensions but the first, for BuildOptions::dims.

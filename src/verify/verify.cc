@@ -17,6 +17,7 @@
 #include "data/preview.h"
 #include "model/rows.h"
 #include "verify/checks.h"
+#include "verify/training.h"
 #include "verify/trial.h"
 
 namespace slipway {
@@ -185,11 +186,9 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
                          .judged_samples = static_cast<int64_t>(trial.samples.size()),
                          .warnings = input_warnings(data, Split::kTest)},
                 .policy_digest = policy_digest(policy),
-                .policy = policy,
-                .training = training_of(candidate.graph)};
+                .policy = policy};
   // The record inside a file can't know the file's size.
-  report.training.result.float_bytes = report.reference.file_bytes;
-  report.training.result.bytes = report.candidate.file_bytes;
+  report.training = training_of(candidate.graph, report.reference.file_bytes, report.candidate.file_bytes);
   measure_performance(trial, report);
   name_layers(trial.reference, reference.graph);
   name_layers(trial.candidate, reference.graph);

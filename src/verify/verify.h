@@ -6,8 +6,8 @@
 #include "data/dataset.h"
 #include "model/graph.h"
 #include "model/onnx/identity.h"
-#include "verify/policy.h"
-#include "verify/report.h"
+#include "report/policy.h"
+#include "report/report.h"
 
 namespace slipway {
 

@@ -105,6 +105,20 @@ TEST(Oracle, LetsATieFallEitherWayAndNoOtherCode) {
   EXPECT_NE(oracle.difference(std::vector<Tensor>{Tensor::of<uint8_t>({2}, {2, 5})}), "");
 }
 
+TEST(Oracle, LetsAShapeFollowFromWhatIsRounded) {
+  const Graph graph = graph_of(R"(input %x : f32[2]
+    %h = Exp(%x)
+    %y = Unique(%h)
+    output %y)");
+  Oracle oracle(graph, {Tensor::of<float>({2}, {1.0f, 1.0f})});
+  EXPECT_EQ(oracle.difference(std::vector<Tensor>{Tensor::of<float>({2}, {2.7182817f, 2.7182820f})}), "");
+  const Graph exact = graph_of(R"(input %x : f32[2]
+    %y = Unique(%x)
+    output %y)");
+  Oracle strict(exact, {Tensor::of<float>({2}, {1.0f, 1.0f})});
+  EXPECT_NE(strict.difference(std::vector<Tensor>{Tensor::of<float>({2}, {1.0f, 1.0f})}), "");
+}
+
 TEST(Reduce, KeepsWhatTheFailureNeeds) {
   const Graph graph = graph_of(R"(input %x : f32[2,3,4,4]
     input %z : f32[2,3,4,4]

@@ -30,6 +30,7 @@ class Oracle {
   const Graph& graph_;
   std::vector<Tensor> inputs_, outputs_, values_;
   std::vector<std::vector<double>> movement_;  ///< by output and element; infinite where anything may come
+  std::vector<bool> may_change_shape_;         ///< by output: sizes of it follow from values that move
   int evaluations_ = 0;
 };
 

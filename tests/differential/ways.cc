@@ -193,14 +193,6 @@ std::string by_two_threads(Case& c) {
   return c.oracle.difference(run(build(c.graph, c.oracle.inputs(), {.threads = 2}), c.oracle.inputs()));
 }
 
-Tensor row_of(const Tensor& t, int64_t row) {
-  Dims dims = t.dims();
-  dims[0] = 1;
-  Tensor one(t.dtype(), dims);
-  if (one.bytes() > 0) std::memcpy(one.mutable_raw(), t.raw() + static_cast<size_t>(row) * one.bytes(), one.bytes());
-  return one;
-}
-
 Tensor joined(const std::vector<Tensor>& rows) {
   Dims dims = rows[0].dims();
   dims[0] = static_cast<int64_t>(rows.size());
@@ -224,7 +216,7 @@ std::string by_rows(Case& c) {
     std::vector<std::vector<Tensor>> rows(c.oracle.outputs().size());
     for (int64_t row = 0; row < c.oracle.inputs()[0].dims()[0]; ++row) {
       Outputs alone;
-      for (const Tensor& t : c.oracle.inputs()) alone.push_back(row_of(t, row));
+      for (const Tensor& t : c.oracle.inputs()) alone.push_back(rows_of(t, row, 1));
       alone = evaluate(graph, alone);
       for (size_t i = 0; i < alone.size(); ++i) rows[i].push_back(alone[i]);
     }

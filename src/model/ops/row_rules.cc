@@ -64,6 +64,7 @@ bool RowsContext::repeats(size_t i, size_t from_right) const {
   if (facts.shape.rank() < from_right) return true;
   const size_t axis = facts.shape.rank() - from_right;
   if (facts.shape[axis] == Dim(1)) return true;
+  if (!count_.is_known()) return false;  // that many places are for one number of rows
   if (facts.constant == nullptr || facts.constant->dtype() == DType::kString || bits_of(facts.constant->dtype()) < 8)
     return false;
   const Tensor& t = *facts.constant;

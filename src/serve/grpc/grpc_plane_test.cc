@@ -188,7 +188,7 @@ TEST_F(GrpcPlaneTest, LoadsOnlyForThoseWhoMay) {
             StatusCode::PERMISSION_DENIED);
   expect_answers();
   EXPECT_TRUE(call(&GRPCInferenceService::Stub::RepositoryModelUnload, unload, unloaded, "secret").ok());
-  expect_refused(scaling_request(1), StatusCode::NOT_FOUND, "no such model");
+  expect_refused(scaling_request(1), StatusCode::NOT_FOUND, "not loaded: 'm': unloaded");
   inference::RepositoryIndexRequest only_ready;
   only_ready.set_ready(true);
   ASSERT_TRUE(call(&GRPCInferenceService::Stub::RepositoryIndex, only_ready, index).ok());

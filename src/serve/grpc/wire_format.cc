@@ -1,33 +1,46 @@
-// Protocol Buffers' wire format: a message is a row of (key, value); a key is a varint of field number and type.
 #include "serve/grpc/wire_format.h"
 
-#include <bit>
-#include <cstring>
+#include <limits>
 
 #include "base/error.h"
 
 namespace slipway {
-static_assert(std::endian::native == std::endian::little);
+namespace {
+
+using google::protobuf::io::CodedOutputStream;
+
+[[noreturn]] void refuse_end() {
+  fail(ErrorCode::kInvalidArgument, "The message ends inside a field; send it whole, encoded with Protocol Buffers");
+}
+
+int size_of(std::span<const std::byte> message) {
+  if (message.size() > static_cast<size_t>(std::numeric_limits<int>::max()))
+    fail(ErrorCode::kInvalidArgument, "The message is larger than Protocol Buffers allow; send less than 2 GiB");
+  return static_cast<int>(message.size());
+}
+
+}  // namespace
+
+WireReader::WireReader(std::span<const std::byte> message)
+    : in_(reinterpret_cast<const uint8_t*>(message.data()), size_of(message)), size_(size_of(message)) {}
 
 bool WireReader::next() {
-  if (rest_.empty()) return false;
-  const uint64_t key = varint();
-  field_ = static_cast<uint32_t>(key >> 3);
-  type_ = static_cast<Type>(key & 7);
-  if (field_ == 0 || key >> 32 != 0 ||
-      (type_ != Type::kVarint && type_ != Type::kFixed64 && type_ != Type::kBytes && type_ != Type::kFixed32))
+  if (empty()) return false;
+  tag_ = in_.ReadTag();
+  if (field() == 0 ||
+      (type() != Type::kVarint && type() != Type::kFixed64 && type() != Type::kBytes && type() != Type::kFixed32))
     fail(ErrorCode::kInvalidArgument, "The message has a field that can't be read; encode it with Protocol Buffers");
   return true;
 }
 
 void WireReader::expect(Type type) const {
-  if (type_ != type)
+  if (this->type() != type)
     fail(ErrorCode::kInvalidArgument,
-         "The message has a field of another type than the protocol's; compare the client's schema: field {}", field_);
+         "The message has a field of another type than the protocol's; compare the client's schema: field {}", field());
 }
 
 void WireReader::skip() {
-  switch (type_) {
+  switch (type()) {
     case Type::kVarint:
       varint();
       break;
@@ -45,39 +58,31 @@ void WireReader::skip() {
 
 uint64_t WireReader::varint() {
   uint64_t value = 0;
-  for (size_t i = 0; i < 10 && i < rest_.size(); ++i) {
-    const auto byte = static_cast<uint64_t>(rest_[i]);
-    value |= (byte & 0x7f) << (7 * i);
-    if (byte < 0x80) {
-      rest_ = rest_.subspan(i + 1);
-      return value;
-    }
-  }
-  fail(ErrorCode::kInvalidArgument, "The message has a number without an end; encode it with Protocol Buffers");
-}
-
-std::span<const std::byte> WireReader::take(size_t size) {
-  if (size > rest_.size())
-    fail(ErrorCode::kInvalidArgument,
-         "The message ends inside a field; send it whole: {} bytes are announced, {} are left", size, rest_.size());
-  const std::span<const std::byte> taken = rest_.first(size);
-  rest_ = rest_.subspan(size);
-  return taken;
+  if (!in_.ReadVarint64(&value)) refuse_end();
+  return value;
 }
 
 uint32_t WireReader::fixed32() {
-  uint32_t value;
-  std::memcpy(&value, take(sizeof value).data(), sizeof value);
+  uint32_t value = 0;
+  if (!in_.ReadLittleEndian32(&value)) refuse_end();
   return value;
 }
 
 uint64_t WireReader::fixed64() {
-  uint64_t value;
-  std::memcpy(&value, take(sizeof value).data(), sizeof value);
+  uint64_t value = 0;
+  if (!in_.ReadLittleEndian64(&value)) refuse_end();
   return value;
 }
 
-std::span<const std::byte> WireReader::bytes() { return take(varint()); }
+std::span<const std::byte> WireReader::bytes() {
+  const uint64_t size = varint();
+  const void* rest = nullptr;
+  int left = 0;
+  in_.GetDirectBufferPointer(&rest, &left);
+  if (size > static_cast<uint64_t>(left)) refuse_end();
+  in_.Skip(static_cast<int>(size));
+  return {static_cast<const std::byte*>(rest), static_cast<size_t>(size)};
+}
 
 std::string_view WireReader::text() {
   const std::span<const std::byte> view = bytes();
@@ -85,8 +90,9 @@ std::string_view WireReader::text() {
 }
 
 void WireWriter::varint(uint64_t value) {
-  for (; value >= 0x80; value >>= 7) message_.push_back(static_cast<char>(value | 0x80));
-  message_.push_back(static_cast<char>(value));
+  uint8_t bytes[10];
+  const uint8_t* end = CodedOutputStream::WriteVarint64ToArray(value, bytes);
+  message_.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(end - bytes));
 }
 
 void WireWriter::text(uint32_t field, std::string_view value) {

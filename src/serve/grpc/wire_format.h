@@ -1,4 +1,6 @@
 #pragma once
+#include <google/protobuf/io/coded_stream.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -7,23 +9,24 @@
 
 namespace slipway {
 
-/// Protocol Buffers' wire format (its "Encoding" page), read in place: nothing is copied or allocated, so a message
-/// takes no more memory than its bytes. Everything fails with kInvalidArgument on bytes that are no message.
+/// A message read in place, by Protocol Buffers' own reader: nothing is copied or allocated, so a message takes no more
+/// memory than its bytes. Everything fails with kInvalidArgument on bytes that are no message.
 class WireReader {
  public:
   enum class Type : uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
-  explicit WireReader(std::span<const std::byte> message) : rest_(message) {}
+  /// At most 2 GiB.
+  explicit WireReader(std::span<const std::byte> message);
   /// The next field's key; false at the end of the message.
   bool next();
-  uint32_t field() const { return field_; }
-  Type type() const { return type_; }
+  uint32_t field() const { return tag_ >> 3; }
+  Type type() const { return static_cast<Type>(tag_ & 7); }
   /// The next field is of this type, or the message is refused.
   void expect(Type type) const;
   void skip();  ///< the value of the field whose key was read
 
   // Values: of a field whose key was read, or of the elements of a packed field one after the other until empty().
-  bool empty() const { return rest_.empty(); }
+  bool empty() const { return in_.CurrentPosition() == size_; }
   uint64_t varint();
   uint32_t fixed32();
   uint64_t fixed64();
@@ -31,10 +34,9 @@ class WireReader {
   std::string_view text();
 
  private:
-  std::span<const std::byte> take(size_t size);
-  std::span<const std::byte> rest_;
-  uint32_t field_ = 0;
-  Type type_ = Type::kVarint;
+  google::protobuf::io::CodedInputStream in_;
+  int size_;
+  uint32_t tag_ = 0;
 };
 
 /// Appends fields to a message. Empty and zero values are left out, as proto3 does.

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <new>
 
-#include "serve/http/infer_codec.h"
+#include "serve/json/infer_codec.h"
 
 namespace slipway {
 

@@ -18,11 +18,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "serve/http/admin_client.h"
+#include "base/url.h"
+#include "serve/admin/admin_client.h"
 #include "serve/http/form_data.h"
 #include "serve/http/http_listener.h"
-#include "serve/http/infer_codec.h"
-#include "serve/http/model_json.h"
+#include "serve/json/infer_codec.h"
+#include "serve/json/model_json.h"
 #include "serve/predict.h"
 #include "serve/server.h"
 

@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 #include "serve/http/compression.h"
-#include "serve/http/infer_codec.h"
 #include "serve/http/request_reader.h"
+#include "serve/json/infer_codec.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using State = slipway::RequestReader::State;

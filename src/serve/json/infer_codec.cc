@@ -1,7 +1,7 @@
 // Requests of the protocol. The JSON is walked once with simdjson's on-demand parser, which keeps no tree; a tensor's
 // data stay text until the whole object was read, since its type and shape may come after them. Nothing recurses on the
 // depth of the JSON, and all memory is bounded by the body's size.
-#include "serve/http/infer_codec.h"
+#include "serve/json/infer_codec.h"
 
 #include <simdjson.h>
 
@@ -10,7 +10,7 @@
 
 #include "base/base64.h"
 #include "base/error.h"
-#include "serve/http/json_tensor.h"
+#include "serve/json/json_tensor.h"
 
 namespace slipway {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "verify/report.h"
+#include "report/report.h"
 
 namespace nlohmann {
 
@@ -59,10 +59,6 @@ void add_missing(json& report);
 
 }  // namespace
 
-const char* to_string(Verdict verdict) {
-  return verdict == Verdict::kPass ? "pass" : verdict == Verdict::kFail ? "fail" : "inconclusive";
-}
-
 void to_json(json& j, const Verdict& verdict) { j = to_string(verdict); }
 void from_json(const json& j, Verdict& verdict) {
   const auto text = j.get<std::string>();
@@ -72,6 +68,15 @@ void from_json(const json& j, Verdict& verdict) {
       return;
     }
   fail(ErrorCode::kInvalidArgument, "A verdict is pass, fail or inconclusive: '{}'", text);
+}
+
+void to_json(json& j, const TrainingFigures& t) {
+  j = {{"done", t.done}, {"note", t.note}};
+  if (t.done) j.update(json::parse(t.record));
+}
+void from_json(const json& j, TrainingFigures& t) {
+  t = {.done = j.at("done"), .note = j.at("note")};
+  if (t.done) t.record = json{{"options", j.at("options")}, {"result", j.at("result")}}.dump();
 }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy::Accuracy, max_drop_points, max_class_drop_points, max_edge_case_drop_points,

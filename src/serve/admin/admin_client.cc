@@ -1,6 +1,6 @@
 // A small HTTP client over Boost.Beast: resolve, connect, write, read, each step asynchronous on a private io_context
 // that is run until the one deadline, so that no step can block beyond it. TLS by Asio's stream over our context.
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
@@ -136,21 +136,6 @@ AdminReply admin_call(const std::string& url, const std::string& method, const s
   } catch (const std::exception& error) {
     fail(ErrorCode::kIo, "The server can't be reached; is it running there? {} ({})", url, error.what());
   }
-}
-
-std::string percent_encode(std::string_view text) {
-  constexpr char kDigits[] = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
-                       c == '.' || c == '_' || c == '~';
-    if (plain)
-      out += c;
-    else
-      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
-  }
-  return out;
 }
 
 }  // namespace slipway

@@ -4,8 +4,8 @@
 
 #include "base/error.h"
 #include "data/test_folder.h"
-#include "serve/http/admin.h"
-#include "serve/http/admin_repository.h"
+#include "serve/admin/admin.h"
+#include "serve/admin/admin_repository.h"
 #include "serve/http/http_testing.h"
 #include "serve/server.h"
 

@@ -1,6 +1,6 @@
 // What the server says of itself and its models, in the shapes that Triton's clients read: perf_analyzer takes the
 // batch from max_batch_size and the metadata's first dimension, and every duration of the statistics as {count, ns}.
-#include "serve/http/model_json.h"
+#include "serve/json/model_json.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

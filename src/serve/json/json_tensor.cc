@@ -4,7 +4,7 @@
 // read floating point numbers accurately", PLDI 1990). The double then rounds to the right float unless it lies exactly
 // on the border of two floats or below the normal ones; those few, and whatever has more digits, go through
 // std::from_chars.
-#include "serve/http/json_tensor.h"
+#include "serve/json/json_tensor.h"
 
 #include <bit>
 #include <cfloat>

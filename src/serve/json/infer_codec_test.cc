@@ -1,5 +1,5 @@
 // Bodies of the protocol in and out: all types in all forms agree, and what is wrong is said in one sentence.
-#include "serve/http/infer_codec.h"
+#include "serve/json/infer_codec.h"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@
 #include "serve/serve_testing.h"
 
 #define LLVMFuzzerTestOneInput fuzz_infer_codec
-#include "serve/http/infer_codec_fuzz.cc"
+#include "serve/json/infer_codec_fuzz.cc"
 #undef LLVMFuzzerTestOneInput
 
 namespace slipway {

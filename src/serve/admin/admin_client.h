@@ -1,9 +1,8 @@
 #pragma once
 #include <cstdint>
 #include <string>
-#include <string_view>
 
-#include "serve/http/admin.h"
+#include "serve/admin/admin.h"
 #include "serve/tls.h"
 
 namespace slipway {
@@ -15,8 +14,5 @@ namespace slipway {
 /// answer or one over 64 MiB), kDeadline.
 AdminReply admin_call(const std::string& url, const std::string& method, const std::string& target,
                       const std::string& body, const std::string& token, int64_t timeout_ms, const TlsFiles& tls = {});
-
-/// A path segment or query value: everything but RFC 3986's unreserved characters as %XX.
-std::string percent_encode(std::string_view text);
 
 }  // namespace slipway

@@ -1,5 +1,5 @@
 // The client against a socket that answers as scripted.
-#include "serve/http/admin_client.h"
+#include "serve/admin/admin_client.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/url.h"
 #include "serve/http/scripted_server.h"
 
 namespace slipway {

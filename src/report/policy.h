@@ -3,9 +3,16 @@
 #include <optional>
 #include <string>
 
-#include "quantize/strategy.h"
-
 namespace slipway {
+
+/// What a quantised model is to reach, and at what price.
+struct QuantizationGoal {
+  std::optional<double> max_accuracy_drop_points = {};  ///< top-1, percentage points: must lose less; default 1
+  std::optional<double> time_budget_minutes = {};       ///< of quantising; none: no limit
+  bool accuracy_critical = false;
+  int weight_bits = 8, activation_bits = 8;
+  bool operator==(const QuantizationGoal&) const = default;
+};
 
 /// What a candidate must keep of the original to pass. Figures without a threshold are reported, not judged.
 struct Policy {

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "serve/http/admin.h"
+#include "serve/admin/admin.h"
 #include "serve/http/http_listener.h"
 
 namespace slipway {

@@ -4,7 +4,7 @@
 // products with 10^-k need only its 64 leading bits, rounded up, and a sticky bit ("round to odd"); quarters are kept
 // so that midpoints are exact. Invariant: kPowers[i] = floor(10^(i + kFirstPower) · 2^s) + 1 with the s that makes it
 // 64 bits long.
-#include "serve/http/float_text.h"
+#include "serve/json/float_text.h"
 
 #include <algorithm>
 #include <array>

@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "serve/classification.h"
-#include "serve/http/float_text.h"
-#include "serve/http/infer_codec.h"
+#include "serve/json/float_text.h"
+#include "serve/json/infer_codec.h"
 
 namespace slipway {
 namespace {

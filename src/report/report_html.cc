@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
-#include "verify/report.h"
+#include "report/report.h"
 
 extern "C" {
 extern const char chart_js_begin[], chart_js_end[];
@@ -131,13 +131,14 @@ std::string report_html(const Report& r) {
 
 std::string training_html(const TrainingFigures& training, const std::string& model) {
   const std::string name = file_name(model);
+  const nlohmann::json record = training;
   std::string page = head_of("Training: " + name);
   page += fmt::format(
       "<header class=\"banner\"><div><div class=\"verdict\"><h1>Quantisation-aware training</h1>"
       "<span class=\"names\">{}</span></div>\n<p class=\"reason\">Training ended: {}.</p></div></header>\n<main>\n",
-      escape(name), escape(training.result.stopped));
+      escape(name), escape(record.at("result").at("stopped").get<std::string>()));
   return page + tail_of("slipway " SLIPWAY_VERSION, "The charts need scripts.",
-                        escaped({{"page", "training"}, {"training", training}}));
+                        escaped({{"page", "training"}, {"training", record}}));
 }
 
 }  // namespace slipway

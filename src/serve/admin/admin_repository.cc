@@ -1,11 +1,11 @@
 // Loading and unloading over the admin port.
-#include "serve/http/admin_repository.h"
+#include "serve/admin/admin_repository.h"
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "serve/http/admin.h"
-#include "serve/http/model_json.h"
+#include "serve/admin/admin.h"
+#include "serve/json/model_json.h"
 #include "serve/server.h"
 
 namespace slipway {

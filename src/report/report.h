@@ -5,14 +5,19 @@
 #include <string>
 #include <vector>
 
-#include "verify/policy.h"
-#include "verify/training.h"
+#include "metrics/verdict.h"
+#include "report/policy.h"
 
 namespace slipway {
 
-enum class Verdict { kPass, kFail, kInconclusive };
-/// "pass", "fail", "inconclusive".
-const char* to_string(Verdict verdict);
+/// How a model was trained, as it says itself.
+struct TrainingFigures {
+  bool done = false;
+  std::string note = {};    ///< why it can't be shown, where the model says something that can't be read
+  std::string record = {};  ///< JSON: {"options": QatOptions, "result": QatResult}; empty unless done
+};
+void to_json(nlohmann::json& json, const TrainingFigures& training);
+void from_json(const nlohmann::json& json, TrainingFigures& training);
 
 /// One threshold of the policy and what was found.
 struct Check {
@@ -281,6 +286,8 @@ Report load_report(const std::string& path);
 
 /// One HTML file that opens anywhere: charts, styles and data inside, nothing fetched.
 std::string report_html(const Report& report);
+/// Its section on training as a page of its own. `model`: the file that was written.
+std::string training_html(const TrainingFigures& training, const std::string& model);
 /// For the terminal.
 std::string report_text(const Report& report);
 

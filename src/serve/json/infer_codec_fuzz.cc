@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "serve/http/infer_codec.h"
+#include "serve/json/infer_codec.h"
 #include "serve/model_version.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,6 +1,6 @@
 // The policy's YAML. One table lists every key with its place in the struct: the reader, the digest and the commented
 // file all come from it.
-#include "verify/policy.h"
+#include "report/policy.h"
 
 #include <algorithm>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "verify/policy.h"
+#include "report/policy.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What clients learn of the server and its models.
-#include "serve/http/model_json.h"
+#include "serve/json/model_json.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/file.h"
-#include "verify/report.h"
+#include "report/report.h"
 
 namespace slipway {
 namespace {

@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/random.h"
-#include "serve/http/float_text.h"
-#include "serve/http/json_tensor.h"
+#include "serve/json/float_text.h"
+#include "serve/json/json_tensor.h"
 
 namespace slipway {
 namespace {
