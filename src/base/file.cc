@@ -1,7 +1,9 @@
 // Files: bounded reads, writes that appear whole or not at all, and read-only mappings.
 #include "base/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <system_error>
 
 #include "base/error.h"
@@ -162,18 +165,24 @@ void make_folders(const std::string& path) {
   if (error) fail(ErrorCode::kIo, "The folder can't be made ({}): {}", error.message(), path);
 }
 
+// By the system's own calls: std::filesystem's iterators end the process where there is no memory.
 std::vector<std::string> list_folder(const std::string& path) {
-  std::error_code error;
-  fs::directory_iterator it(path, error);
-  if (error) fail(ErrorCode::kNotFound, "The folder can't be read ({}): {}", error.message(), path);
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
+  if (folder == nullptr) fail(ErrorCode::kNotFound, "The folder can't be read ({}): {}", std::strerror(errno), path);
   std::vector<std::string> names;
-  for (; it != fs::directory_iterator(); it.increment(error)) {
-    if (error) fail(ErrorCode::kIo, "The folder can't be read to its end ({}): {}", error.message(), path);
-    std::string name = it->path().filename().string();
-    if (!name.starts_with('.')) names.push_back(std::move(name));
-  }
+  errno = 0;
+  while (const dirent* entry = ::readdir(folder.get()))
+    if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+  if (errno != 0) fail(ErrorCode::kIo, "The folder can't be read to its end ({}): {}", std::strerror(errno), path);
   std::sort(names.begin(), names.end());
   return names;
+}
+
+void remove_folder(const std::string& path) noexcept {
+  constexpr int kDescriptors = 16;
+  ::nftw(
+      path.c_str(), [](const char* entry, const struct stat*, int, FTW*) { return ::remove(entry), 0; }, kDescriptors,
+      FTW_DEPTH | FTW_PHYS);
 }
 
 std::string join_path(std::string_view a, std::string_view b) { return (fs::path(a) / fs::path(b)).string(); }

@@ -63,6 +63,8 @@ uint64_t file_bytes(const std::string& path);
 void make_folders(const std::string& path);
 /// Names (not paths) of a folder's entries, sorted; hidden ones left out.
 std::vector<std::string> list_folder(const std::string& path);
+/// With all that is in it; links are removed, not followed. What can't be removed stays.
+void remove_folder(const std::string& path) noexcept;
 /// `a/b`; an absolute `b` stands alone.
 std::string join_path(std::string_view a, std::string_view b);
 std::string parent_folder(std::string_view path);

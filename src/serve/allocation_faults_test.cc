@@ -6,24 +6,33 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "base/clock.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "data/test_folder.h"
+#include "model/onnx/onnx.h"
 #include "serve/grpc/grpc_testing.h"
 #include "serve/http/http_plane.h"
 #include "serve/http/http_testing.h"
+#include "serve/repository.h"
 
 namespace {
 
 std::atomic<int64_t> allocations_left{-1};  ///< until the one that fails; negative: none does
 std::atomic<bool> computing_threads_only{false};
+std::atomic<size_t> least_bytes{0};                  ///< smaller ones go well and are not counted
 thread_local bool spared = false, computes = false;  ///< a thread of the test's own; one that has told an observer
 
-/// While it lives, the n-th allocation fails, of all threads but the test's, or of the computing ones alone.
+/// While it lives, the n-th allocation of so many bytes fails, of all threads but the test's, or of the computing ones
+/// alone.
 class FailNth {
  public:
-  explicit FailNth(int64_t n, bool computing_only = false) {
+  explicit FailNth(int64_t n, bool computing_only = false, size_t bytes = 0) {
     spared = true;
+    least_bytes = bytes;
     computing_threads_only = computing_only;
     allocations_left = n;
   }
@@ -41,8 +50,8 @@ class FailNth {
 };
 
 void* allocate_or_fail(std::size_t bytes) {
-  if (!spared && (computes || !computing_threads_only) && allocations_left.load(std::memory_order_relaxed) > 0 &&
-      allocations_left.fetch_sub(1) == 1) {
+  if (!spared && (computes || !computing_threads_only) && bytes >= least_bytes &&
+      allocations_left.load(std::memory_order_relaxed) > 0 && allocations_left.fetch_sub(1) == 1) {
     allocations_left = -1;
     throw std::bad_alloc();
   }
@@ -132,6 +141,49 @@ TEST(AllocationFaults, OverHttpEndTheRequestOrItsConnection) {
   EXPECT_TRUE(http.finish(now_ns() + 10'000'000'000)) << "a connection was lost";
   http.stop();
   EXPECT_EQ(server->in_flight(), 0);
+}
+
+// In the server itself: a version is prepared in a process of its own, whose end is a refusal. Small allocations are
+// spared: nlohmann::json allocates in its destructors, which may not fail.
+TEST(AllocationFaults, CostTheLoadAndLeaveWhatWasThere) {
+  const std::string program = slipway_program();
+  if (program.empty()) GTEST_SKIP() << "the program is not built";
+  const TestFolder folder;
+  const std::string one = version_folder(folder.path("repo"), "m", 1),
+                    two = version_folder(folder.path("repo"), "m", 2);
+  for (const std::string& version : {one, two}) make_folders(version);
+  save_onnx(scaling_graph(2), onnx_path(one));
+  save_onnx(scaling_graph(3), onnx_path(two));
+  Server server(
+      {.repository = folder.path("repo"), .program = program, .cache_dir = folder.path("cache"), .tune = false});
+  server.load("m", 1);
+  server.route("m", {.stable = 1});
+  int64_t refused = 0;
+  bool failed = true;
+  for (int64_t n = 1; failed; ++n) {
+    FailNth fault(n, false, 4096);
+    spared = false;
+    std::optional<ErrorCode> why;
+    try {
+      server.load("m", 2);
+    } catch (const Error& error) {
+      why = error.code();
+    } catch (const std::bad_alloc&) {
+      why = ErrorCode::kOutOfMemory;
+    }
+    spared = true;
+    failed = fault.end();
+    for (const IndexEntry& entry : server.index()) EXPECT_NE(entry.state, "LOADING") << n;
+    if (why) {
+      EXPECT_TRUE(failed && (*why == ErrorCode::kOutOfMemory || *why == ErrorCode::kUnsupported)) << to_string(*why);
+      ++refused;
+      EXPECT_FALSE(infer_and_wait(server, request_of(kOne)).error);
+      server.load("m", 2);
+    }
+    EXPECT_EQ(server.versions("m").size(), 2u);
+    server.unload("m", 2);
+  }
+  EXPECT_GT(refused, 3);
 }
 
 using GrpcFaultTest = GrpcPlaneTest;

@@ -29,14 +29,6 @@
 namespace slipway {
 namespace {
 
-/// The program beside this test; empty when it was not built.
-std::string slipway_program() {
-  char self[PATH_MAX] = {};
-  if (::readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return "";
-  const std::string path = join_path(parent_folder(self), "slipway");
-  return file_exists(path) ? path : "";
-}
-
 constexpr const char* kHangs = R"(graph "hangs" ir 8 opset {"": 17} {
   input %x : f32[1,4]
   const %trips : i64[] = {10000000}

@@ -1,10 +1,14 @@
 #pragma once
 // What the tests of the server share: small models in memory, and requests that wait for their answer.
+#include <unistd.h>
+
+#include <climits>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
 #include <optional>
 
+#include "base/file.h"
 #include "model/infer.h"
 #include "serve/batching.h"
 #include "serve/server.h"
@@ -100,6 +104,14 @@ class Answer {
   std::optional<InferResponse> response_;
   int count_ = 0;
 };
+
+/// The program beside this test; empty when it was not built.
+inline std::string slipway_program() {
+  char self[PATH_MAX] = {};
+  if (::readlink("/proc/self/exe", self, sizeof self - 1) <= 0) return "";
+  const std::string path = join_path(parent_folder(self), "slipway");
+  return file_exists(path) ? path : "";
+}
 
 /// While it lives, everything submitted waits behind it: the observer holds the model's only computing thread.
 class Gate {

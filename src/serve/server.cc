@@ -122,6 +122,12 @@ struct Server::Impl {
     const std::lock_guard lock(index_mutex);
     states[{model, version}] = {model, version, std::move(state), std::move(reason)};
   }
+  /// That nothing of the model is loading any more, where there was no memory to say more.
+  void end_loading(const std::string& model) noexcept {
+    const std::lock_guard lock(index_mutex);
+    for (auto& [key, entry] : states)
+      if (key.first == model && entry.state == "LOADING") entry.state = "UNAVAILABLE";
+  }
 
   ServerOptions options;
   std::mutex load_mutex;                    ///< of the next
@@ -280,7 +286,7 @@ void Server::Impl::load_version(const std::string& model, int64_t number) {
   }
 }
 
-void Server::load(const std::string& model, int64_t version) {
+void Server::load(const std::string& model, int64_t version) try {
   const std::string& repository = impl_->options.repository;
   const std::vector<std::string> known =
       repository.empty() ? std::vector<std::string>() : repository_models(repository);
@@ -328,6 +334,9 @@ void Server::load(const std::string& model, int64_t version) {
     });
   }
   if (failure) throw *failure;
+} catch (const std::bad_alloc&) {
+  impl_->end_loading(model);
+  throw;
 }
 
 void Server::unload(const std::string& model, int64_t version) {

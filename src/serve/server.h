@@ -69,7 +69,8 @@ class Server {
   /// Loads what is new of a model and what changed on disk (bytes, report or configuration), highest version first; the
   /// rest is kept as it is, counters included. Fails as prepare_version() does, kNotFound: what was loaded before
   /// stays. A live version whose bytes changed without proof is refused (kVerificationFailed). Ends with kInterrupted
-  /// when the process is to end or the server drains. With a version, only that one.
+  /// when the process is to end or the server drains. With a version, only that one. Throws std::bad_alloc, too: what
+  /// was loaded before stays.
   void load(const std::string& model, int64_t version = 0);
   /// Takes a model (or one version) out of service; requests that it has are answered. Waits for a load of that model.
   /// Fails with kNotFound.

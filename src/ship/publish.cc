@@ -12,7 +12,6 @@
 #include <charconv>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <set>
 #include <vector>
 
@@ -35,11 +34,6 @@ int64_t leading_number(std::string_view name, std::string_view& rest) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
   rest = name.substr(static_cast<size_t>(end - name.data()));
   return error == std::errc() && number > 0 ? number : 0;
-}
-
-void remove_folder(const std::string& path) {
-  std::error_code ignored;  // removed by someone else
-  std::filesystem::remove_all(path, ignored);
 }
 
 /// What a publisher left that was killed half-way.

@@ -63,15 +63,16 @@ void empty_primitive_cache() {
 }
 
 TEST(OneDnn, VariantsMeanTheSameWhoeverAsksFirst) {
-  constexpr uint64_t kSeed = 20241128;
-  Random random(kSeed);
+  // Others with --gtest_shuffle --gtest_repeat=N.
+  const uint64_t seed = 20241128 + static_cast<uint64_t>(::testing::UnitTest::GetInstance()->random_seed());
+  Random random(seed);
   const std::string path = ::testing::TempDir() + fmt::format("slipway-variants-{}.plan", ::getpid());
   for (int round = 0; round < 60; ++round) {
     const int widths[] = {1, 2, 3, 8, 16, 24};
     const int channels = widths[random.below(6)], squeezed = widths[random.below(6)];
     const int size = 1 + static_cast<int>(random.below(5));
     const int64_t batch = 1 + static_cast<int64_t>(random.below(2));
-    SCOPED_TRACE(fmt::format("seed {} round {}: {} channels, {} squeezed, size {}, batch {}", kSeed, round, channels,
+    SCOPED_TRACE(fmt::format("seed {} round {}: {} channels, {} squeezed, size {}, batch {}", seed, round, channels,
                              squeezed, size, batch));
     const Graph graph = random_graph(squeeze_and_excite_text(channels, squeezed, size), random);
     Graph bound = graph;

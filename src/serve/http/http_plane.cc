@@ -204,7 +204,7 @@ struct HttpPlane::Impl {
   Server& server;
   std::string admin_token;
   bool loopback;
-  boost::asio::thread_pool control{1};  // loads and unloads
+  boost::asio::thread_pool control{4};  // loads and unloads, of several models at once
   boost::asio::thread_pool pictures{kPictureThreads};
   std::atomic<int> waiting_pictures{0};
   HttpListener listener;
