@@ -23,9 +23,10 @@ bool allows(const std::vector<DType>& types, DType type) {
   return std::find(types.begin(), types.end(), type) != types.end();
 }
 
-double special_value(Random& random) {
+double special_value(Random& random, bool only_nan) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+  if (only_nan) return kNaN;
   constexpr double kValues[] = {kNaN, kNaN, kNaN, kInfinity, -kInfinity, -0.0, 1e-40, -3e-42, 1e30, -1e30, 0.0, 65504};
   return kValues[random.below(std::size(kValues))];
 }
@@ -73,7 +74,7 @@ Tensor GraphWriter::random_tensor(DType dtype, const Dims& dims) {
                                       dtype == DType::kInt8
                                   ? between(-3, 6)
                                   : between(0, 9));
-    if (is_float(dtype) && style.special > 0 && chance(style.special)) v = special_value(random);
+    if (is_float(dtype) && style.special > 0 && chance(style.special)) v = special_value(random, style.only_nan);
   }
   return from_doubles(dtype, dims, values);
 }

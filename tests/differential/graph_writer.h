@@ -46,6 +46,7 @@ class GraphWriter {
     bool free_batch = false;
     bool quantised = false;
     double special = 0;             ///< chance of NaN, ±infinity, −0, denormal and huge elements
+    bool only_nan = false;          ///< of these only NaN, so that nothing else is excused by what is huge
     DType dtype = DType::kFloat32;  ///< of most values
     bool is_body = false;           ///< a subgraph: its inputs are fixed
     std::string prefix = "";        ///< of every name

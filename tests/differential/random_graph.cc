@@ -177,7 +177,8 @@ GraphWriter::Style style_of(Random& random) {
   style.quantised = style.opset >= 10 && chance(0.3);
   if (chance(0.1)) style.prefix = "layer/1:";
   constexpr double kSpecial[] = {0.01, 0.1, 0.3, 0.5};
-  if (chance(0.2)) style.special = kSpecial[random.below(std::size(kSpecial))];
+  if (chance(0.3)) style.special = kSpecial[random.below(std::size(kSpecial))];
+  style.only_nan = chance(0.5);
   if (!style.quantised && chance(0.12))
     style.dtype = chance(0.4)                        ? DType::kFloat16
                   : chance(0.3)                      ? DType::kFloat64
