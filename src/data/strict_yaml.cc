@@ -169,10 +169,10 @@ StrictMap StrictMap::map(std::string_view key, const std::vector<std::string_vie
   return {has(key) ? node(key) : YAML::Node(YAML::NodeType::Map), path_, known};
 }
 
-std::string nearest_name(std::string_view name, const std::vector<std::string_view>& candidates) {
+std::string nearest_name(std::string_view name, const std::vector<std::string_view>& candidates, size_t most) {
   name = name.substr(0, 64);
   std::string_view best;
-  size_t best_distance = ~size_t{0};
+  size_t best_distance = most + 1;
   for (std::string_view candidate : candidates) {
     std::vector<size_t> row(candidate.size() + 1);
     std::iota(row.begin(), row.end(), size_t{0});

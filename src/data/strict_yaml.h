@@ -44,7 +44,8 @@ class StrictMap {
   std::string path_;
 };
 
-/// The candidate at the smallest edit distance (Levenshtein); the first of equals, "" without candidates.
-std::string nearest_name(std::string_view name, const std::vector<std::string_view>& candidates);
+/// The candidate at the smallest edit distance (Levenshtein), at most `most`; the first of equals, "" without one.
+std::string nearest_name(std::string_view name, const std::vector<std::string_view>& candidates,
+                         size_t most = ~size_t{1});
 
 }  // namespace slipway

@@ -88,11 +88,17 @@ double rounding_of(DType dtype) {
   }
 }
 
+/// One rounding error of a denormal number of the type, times a few.
+double smallest_of(DType dtype) {
+  return dtype == DType::kBfloat16 ? 0x1p-131 : dtype == DType::kFloat16 ? 0x1p-22 : kSmallest;
+}
+
 Tensor moved(const Tensor& t, Random& random) {
   if (!is_float(t.dtype()) || t.elements() == 0) return t;
   std::vector<double> values = to_doubles(t);
-  const double step = rounding_of(t.dtype());
-  for (double& v : values) v += v * step * (2 * random.uniform() - 1);
+  const double step = rounding_of(t.dtype()), smallest = smallest_of(t.dtype());
+  for (double& v : values)
+    if (v != 0 && std::isfinite(v)) v += std::max(std::fabs(v) * step, smallest) * (2 * random.uniform() - 1);
   return from_doubles(t.dtype(), t.dims(), values);
 }
 
@@ -261,9 +267,10 @@ std::string Oracle::first_beyond(std::span<const Tensor> actual) const {
     const std::vector<double> got = to_doubles(a), want = to_doubles(e);
     for (size_t k = 0; k < want.size(); ++k) {
       const double off = distance(got[k], want[k]);
-      const double base = is_float(e.dtype()) && std::isfinite(want[k])
-                              ? kSmallest + std::max(kRelative, rounding_of(e.dtype())) * std::fabs(want[k])
-                              : 0;
+      const double base =
+          is_float(e.dtype()) && std::isfinite(want[k])
+              ? smallest_of(e.dtype()) + std::max(kRelative, rounding_of(e.dtype())) * std::fabs(want[k])
+              : 0;
       if (off > base + kMargin * movement_[i][k])
         return fmt::format("output {} element {} of {} is {} instead of {}", i, k, want.size(), got[k], want[k]);
     }
