@@ -271,6 +271,10 @@ refuses "run: unknown engine" "engine" run "$model" --input "$input=x.npy" --eng
 head -c 20000 model.plan >half.plan
 refuses "run: half a plan" "build it again" run half.plan --input "$input=x.npy"
 refuses "bench: no seconds" "positive" bench "$model" --seconds 0
+refuses "inspect: a dimension that is none" "free are" inspect "$model" --dim foo=3
+refuses "inspect: no rows" "at least one" inspect "$model" --batch 0
+refuses "load: a soak that nothing judges" "--admin" load http://127.0.0.1:1 --soak 3s
+refuses "export: no samples" "not in range" data export data.yaml -o x.npy --count 0
 refuses "inspect: unknown node" "--steps" inspect "$model" --why nothing
 refuses "unknown option" "--magic" inspect "$model" --magic
 refuses "mistyped option" "did you mean --batch" inspect "$model" --bacth 2

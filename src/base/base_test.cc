@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -121,6 +123,32 @@ TEST(AtomicFile, LeavesNothingWithoutCommit) {
   write_file(folder + "/a", "whole");
   EXPECT_EQ(read_text_file(folder + "/a"), "whole");
   EXPECT_EQ(list_folder(folder).size(), 1u);
+}
+
+TEST(AtomicFile, ReplacesFilesAndNothingElse) {
+  std::string folder = testing::TempDir() + "/atomic.XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string link = folder + "/link", file = folder + "/file", pipe = folder + "/pipe";
+  write_file(file, "old");
+  ASSERT_EQ(::symlink("file", link.c_str()), 0);
+  write_file(link, "new");
+  EXPECT_EQ(read_text_file(file), "new");
+  struct stat there {};
+  EXPECT_TRUE(::lstat(link.c_str(), &there) == 0 && S_ISLNK(there.st_mode));
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THROW(write_file(pipe, "nobody reads"), Error);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  write_file(pipe, "read");
+  char got[5] = {};
+  EXPECT_EQ(::read(reader, got, 4), 4);
+  EXPECT_STREQ(got, "read");
+  ::close(reader);
+  EXPECT_TRUE(::lstat(pipe.c_str(), &there) == 0 && S_ISFIFO(there.st_mode));
+  write_file("/dev/null", "gone");
+  EXPECT_TRUE(::lstat("/dev/null", &there) == 0 && S_ISCHR(there.st_mode));
+  EXPECT_THROW(write_file(folder, "x"), Error);
+  remove_folder(folder);
+  EXPECT_NE(::lstat(folder.c_str(), &there), 0);
 }
 
 TEST(AtomicFile, RefusesAFolderThatIsNotThere) {

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -54,6 +55,19 @@ std::string read_text_file(const std::string& path, uint64_t max_bytes) {
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   static std::atomic<int> serial{0};
+  struct stat there {};
+  if (::stat(path_.c_str(), &there) == 0) {
+    if (S_ISDIR(there.st_mode)) fail(ErrorCode::kIo, "The output's name is a folder's; give another: {}", path_);
+    if (!S_ISREG(there.st_mode)) {  // not waiting for a pipe's reader
+      fd_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+      if (fd_ < 0)
+        fail(ErrorCode::kIo, "The output can't be written ({}); name a file: {}", std::strerror(errno), path_);
+      ::fcntl(fd_, F_SETFL, ::fcntl(fd_, F_GETFL) & ~O_NONBLOCK);
+      return;
+    }
+    const std::unique_ptr<char, void (*)(void*)> target(::realpath(path_.c_str(), nullptr), std::free);
+    if (target != nullptr) path_ = target.get();
+  }
   temporary_ = path_ + ".tmp." + std::to_string(::getpid()) + "." + std::to_string(serial++);
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd_ < 0)
@@ -64,7 +78,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
@@ -84,6 +98,7 @@ void AtomicFile::commit() {
   const bool flushed = ::fsync(fd_) == 0 || errno == EINVAL || errno == EROFS;
   const int fd = std::exchange(fd_, -1);
   const bool closed = ::close(fd) == 0;
+  if (temporary_.empty() && closed) return;
   if (flushed && closed && ::rename(temporary_.c_str(), path_.c_str()) == 0) return;
   const int error = errno;
   ::unlink(temporary_.c_str());

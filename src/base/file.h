@@ -13,7 +13,8 @@ std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes = u
 std::string read_text_file(const std::string& path, uint64_t max_bytes = uint64_t{64} << 20);
 
 /// A file that appears whole or not at all: written to a temporary name in the same folder, renamed by commit();
-/// removed by the destructor when there was no commit, and by an interrupt. Fails with kIo, naming the path.
+/// removed by the destructor when there was no commit, and by an interrupt. A link stays one, its target is replaced; a
+/// device or pipe is written as it is. Fails with kIo, naming the path.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -27,7 +28,7 @@ class AtomicFile {
   void commit();
 
  private:
-  std::string path_, temporary_;
+  std::string path_, temporary_;  ///< no temporary name: what is there is written
   int fd_ = -1;
   uint64_t bytes_written_ = 0;
 };

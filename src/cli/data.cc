@@ -175,7 +175,7 @@ void add_data(Cli& cli) {
   third->add_option("data", e->data, "Data file")->required();
   third->add_option("-o,--output", e->output, ".npy file to write")->required();
   third->add_option("--split", e->split, "test or calibration")->capture_default_str();
-  third->add_option("--count", e->count, "Samples from the start (default: all)");
+  third->add_option("--count", e->count, "Samples from the start (default: all)")->check(CLI::Range(1, 1'000'000'000));
   third->add_option("--threads", e->threads, "Threads")->capture_default_str();
   third->callback([=] { export_inputs(*e); });
 }

@@ -21,6 +21,7 @@ struct InspectFlags {
   std::string model, why;
   std::vector<std::string> dims;
   int64_t batch = 1;
+  bool batch_given = false;
   int threads = 1;
   bool json = false, text = false, optimized = false, steps = false;
 };
@@ -124,7 +125,7 @@ void run_inspect(const InspectFlags& o) {
   try {
     bind_batch(bound, o.batch, parse_dims(o.dims));
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::kInvalidArgument) throw;
+    if (error.code() != ErrorCode::kInvalidArgument || o.batch_given || !o.dims.empty()) throw;
     free_dims = error.what();
   }
   std::map<std::string, Row> rows;
@@ -178,12 +179,20 @@ void run_inspect(const InspectFlags& o) {
   for (ValueId id : graph.inputs()) fmt::print("  input   {}\n", port_text(graph, id));
   for (ValueId id : graph.outputs()) fmt::print("  output  {}\n", port_text(graph, id));
   for (const auto& [key, text] : graph.metadata) fmt::print("  carries {} ({} bytes)\n", visible(key), text.size());
+  const bool free_batch = std::none_of(graph.inputs().begin(), graph.inputs().end(), [&](ValueId id) {
+    const Shape& shape = graph.value(id).shape;
+    return shape.rank() == 0 || shape[0].is_known();
+  });
   if (independence.proven)
-    fmt::print("  rows    independent (batchable)\n");
+    fmt::print(
+        "  rows    independent{}\n",
+        free_batch ? " (batchable)" : ", but their number is fixed; export a free first axis to have requests batched");
   else
     fmt::print("  rows    not proven independent: {}; requests are not batched\n", independence.reason);
-  fmt::print("  {} nodes, {} parameters in {}, {}FLOP at batch {}\n\n", graph.node_count(), human_count(parameters),
-             human_bytes(weight_bytes), human_count(flops), o.batch);
+  fmt::print("  {} nodes, {} parameters in {}, {}\n\n", graph.node_count(), human_count(parameters),
+             human_bytes(weight_bytes),
+             free_dims.empty() || flops > 0 ? fmt::format("{}FLOP at batch {}", human_count(flops), o.batch)
+                                            : "operations unknown without its sizes");
   Table table({"operator", "count", "FLOP", "share"});
   for (const auto& [name, row] : rows)
     table.add({name, std::to_string(row.count), row.flops > 0 ? human_count(row.flops) : "",
@@ -207,10 +216,13 @@ void add_inspect(Cli& cli) {
   verb->add_flag("--steps", o->steps, "Print the steps of the plan (of an ONNX file: build one)");
   verb->add_flag("--text", o->text, "Print the graph's text form, large constants left out");
   verb->add_flag("--optimized", o->optimized, "Run the ONNX passes first");
-  verb->add_option("--batch", o->batch, "Samples a run")->capture_default_str();
+  CLI::Option* batch = verb->add_option("--batch", o->batch, "Samples a run")->capture_default_str();
   verb->add_option("--threads", o->threads, "Threads a run (with --why and --steps)")->capture_default_str();
   verb->add_option("--dim", o->dims, "Size of another free dimension, NAME=SIZE (repeatable)");
-  verb->callback([=] { run_inspect(*o); });
+  verb->callback([=] {
+    o->batch_given = batch->count() > 0;
+    run_inspect(*o);
+  });
 }
 
 }  // namespace slipway

@@ -77,6 +77,8 @@ void require_consistent(const LoadFlags& o) {
     fail(ErrorCode::kInvalidArgument, "--concurrency-range stands without --concurrency, --rate and --soak.");
   if (!o.soak.empty() && (o.duration_given || o.load.max_requests > 0))
     fail(ErrorCode::kInvalidArgument, "--soak says how long; leave out --duration-s and --requests.");
+  if (!o.soak.empty() && o.load.admin_url.empty())
+    fail(ErrorCode::kInvalidArgument, "--soak judges the server's memory; name its admin port with --admin.");
   if (o.samples < 1 || o.load.max_requests < 0 || !(o.speed > 0) || o.concurrency < 0)
     fail(ErrorCode::kInvalidArgument, "Samples, requests, speed and concurrency must be positive: {}, {}, {} and {}",
          o.samples, o.load.max_requests, o.speed, o.concurrency);

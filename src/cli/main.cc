@@ -1,4 +1,5 @@
 // slipway: takes a trained network to production. One file a verb; errors become one sentence and an exit status here.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 
@@ -37,6 +38,7 @@ int main(int argc, char** argv) {
   add_rollout(cli);
   add_ship(cli);
   catch_interrupts();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of the write
   try {
     app.parse(argc, argv);
     return cli.exit_code;

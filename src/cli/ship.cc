@@ -55,8 +55,10 @@ std::string remedy(const std::string& stage, const std::string& name) {
     return "Read the report; then give another --policy, quantise otherwise (--strategy qat, --skip-quantize), or mend "
            "the model.";
   if (stage == "canary")
-    return fmt::format("`slipway rollout history {}` has the numbers; --from canary tries the same version again.",
-                       name);
+    return fmt::format(
+        "`slipway rollout history {}` has the numbers. With other limits (slipway rollout init -o steps.yaml, "
+        "then --steps steps.yaml) or --from canary the same version is tried again.",
+        name);
   return "Mend what it names.";
 }
 

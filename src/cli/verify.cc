@@ -60,13 +60,13 @@ int run_verify(const VerifyFlags& o) {
 
 void add_verify_extent(CLI::App& verb, VerifyExtent& extent) {
   verb.add_option("--samples", extent.samples, "Test samples to judge, spread evenly; all without it")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1'000'000'000));
   verb.add_option("--edge-case-samples", extent.edge_case_samples,
                   "Samples to spoil, for each kind of spoiling (default: 1000)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 1'000'000'000));
   verb.add_option("--seconds", extent.seconds,
                   "Seconds of latency measurement; the reference gets time in proportion (default: 4)")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(0.001, 1e6));
   verb.add_flag("--quick", extent.quick,
                 "Where nothing else is asked for: at most 1000 samples, 200 spoiled ones and 1 second of measurement");
 }

@@ -66,7 +66,7 @@ inline std::string difference(const Tensor& actual, const Tensor& expected) {
     if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
   for (size_t i = 0; i < e.size(); ++i) {
     if (a[i] == e[i] || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
-    if (!std::isfinite(e[i]) || !(std::abs(a[i] - e[i]) <= 1e-4 * std::abs(e[i]) + 2e-6 * largest + 1e-7))
+    if (!std::isfinite(e[i]) || !(std::abs(a[i] - e[i]) <= 1e-4 * std::abs(e[i]) + 2e-6 * largest + 5e-7))
       return fmt::format("element {} is {} instead of {}", i, a[i], e[i]);
   }
   return "";

@@ -22,8 +22,8 @@ nlohmann::json control(const Url& url, const TlsFiles& tls, const std::string& m
   if (reply.status != 200) {
     const std::string said = j.is_object() ? j.value("error", reply.body) : reply.body;
     fail(reply.status == 404 || reply.status == 400 ? ErrorCode::kNotFound : ErrorCode::kIo,
-         "The server refused; check the model's name with `GET /v2/models/NAME`: {} {}: {} {}", method, path,
-         reply.status, said.substr(0, 300));
+         "The server refused; check the port and the model's name: {} {}: {} {}", method, path, reply.status,
+         said.substr(0, 300));
   }
   if (j.is_discarded())
     fail(ErrorCode::kIo, "The server's answer is no JSON; check that the URL is its data port: {} {}", method, path);

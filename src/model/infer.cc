@@ -202,9 +202,6 @@ void infer_shapes_anew(Graph& graph, const InferObserver& observe) {
   Inference(graph, observe).run(graph, {}, {}, 0);
 }
 
-namespace {
-
-/// As `inspect` and --dim name them: by symbol, else INPUT.AXIS.
 std::vector<std::string> free_dims(const Graph& graph) {
   std::vector<std::string> free;
   for (ValueId id : graph.inputs()) {
@@ -218,8 +215,6 @@ std::vector<std::string> free_dims(const Graph& graph) {
   }
   return free;
 }
-
-}  // namespace
 
 void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes) {
   std::map<std::string, int64_t> symbols;
@@ -245,9 +240,10 @@ void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes) {
         if (dim.is_unknown()) bind(places, std::pair(id, axis), size, name);
       }
     }
-    if (!found)
-      fail(ErrorCode::kInvalidArgument, "No input of the model has this dimension; those that are free: {}: '{}'",
-           fmt::join(free_dims(graph), ", "), name);
+    if (found) continue;
+    const std::vector<std::string> free = free_dims(graph);
+    fail(ErrorCode::kInvalidArgument, "No input of the model has this dimension; free are: {}; asked: '{}'",
+         free.empty() ? "none" : fmt::format("{}", fmt::join(free, ", ")), name);
   }
   for (ValueId id : graph.inputs()) {
     Shape shape = graph.value(id).shape;

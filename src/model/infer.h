@@ -20,6 +20,9 @@ using InferObserver = std::function<void(InferContext&)>;
 /// Forgets every shape but the inputs' and constants' and infers anew, watched by `observe`.
 void infer_shapes_anew(Graph& graph, const InferObserver& observe);
 
+/// The inputs' free dimensions as people name them: by symbol, else "input.axis"; each once.
+std::vector<std::string> free_dims(const Graph& graph);
+
 /// Gives symbols (and dimensions named "input.axis", e.g. "images.0") concrete sizes, forgets the shapes inside and
 /// infers anew. Fails with kInvalidArgument for a name that no input has.
 void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes);

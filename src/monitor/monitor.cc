@@ -52,7 +52,7 @@ std::shared_ptr<Watched> Monitor::Impl::watched(const ModelVersion& version) {
     fresh->shape.reason = "the model has no outputs";
   } else {
     const Port& port = version.outputs()[0];
-    fresh->shape = score_shape(port.name, port.dtype, port.dims);
+    fresh->shape = score_shape(port.name, port.dtype, port.dims, version.outputs().size() == 1);
     fresh->output = port.name;
   }
   const std::unique_lock lock(watched_mutex);

@@ -124,12 +124,12 @@ ScoreFigures score_figures(const float* s, int64_t n) noexcept {
   return {1 / total, std::clamp((std::log(total) - weight / total) / most, 0.0f, 1.0f), (1 - second) / total};
 }
 
-ScoreShape score_shape(const std::string& output, DType dtype, const Dims& dims) {
+ScoreShape score_shape(const std::string& output, DType dtype, const Dims& dims, bool only_output) {
   if (dtype != DType::kFloat32 && dtype != DType::kFloat64 && dtype != DType::kFloat16 && dtype != DType::kBfloat16)
     return {.reason =
                 fmt::format("the first output, '{}', holds {}, no classifier's scores", output, to_string(dtype))};
   Dims kept = dims;
-  while (kept.size() > 2 && kept.back() == 1) kept.pop_back();
+  while (only_output && kept.size() > 2 && kept.back() == 1) kept.pop_back();
   ScoreShape shape;
   if (kept.size() == 2 && kept[1] >= 2 && kept[1] <= kMaxClasses) {
     shape.classes = kept[1];

@@ -25,7 +25,7 @@ struct ScoreShape {
   int64_t classes = 0;  ///< 0: no scores
   std::string reason;   ///< one sentence, when there are none
 };
-ScoreShape score_shape(const std::string& output, DType dtype, const Dims& dims);
+ScoreShape score_shape(const std::string& output, DType dtype, const Dims& dims, bool only_output = true);
 
 /// Distributions that many threads add to, without locks.
 class LiveScores {

@@ -58,6 +58,7 @@ TEST(Scores, OnlyAClassifiersShapeHasThem) {
   EXPECT_EQ(score_shape("y", DType::kFloat32, {-1, 10}).classes, 10);
   EXPECT_EQ(score_shape("y", DType::kFloat16, {1, 10, 1, 1}).classes, 10);
   EXPECT_EQ(score_shape("y", DType::kFloat32, {1000}).classes, 1000);
+  EXPECT_EQ(score_shape("sure", DType::kFloat32, {1, 896, 1}, false).classes, 0) << "a detector's, beside boxes";
   EXPECT_TRUE(score_shape("y", DType::kFloat32, {-1, 10}).reason.empty());
   EXPECT_EQ(score_shape("y", DType::kInt64, {-1, 10}).classes, 0);
   for (const Dims& dims : {Dims{}, Dims{-1}, Dims{-1, 1}, Dims{-1, -1}, Dims{-1, 3, 8, 8}, Dims{-1, 4, 25}})

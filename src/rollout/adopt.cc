@@ -59,6 +59,9 @@ bool Rollouts::Impl::adopt_as_before(const std::string& model, ModelRollout& m, 
   m.live = before[0];
   m.nothing_live.clear();
   log_info("{}: version {} is live, as before", model, before[0].version);
+  if (found->second->source().proof != Proof::kPassed && before[0].override_reason.empty())
+    log_warning("{}: nothing proves version {} any more: {}", model, before[0].version,
+                found->second->source().proof_reason);
   return true;
 }
 

@@ -146,6 +146,10 @@ RolloutStatus Rollouts::Impl::status_of(const std::string& model, const ModelRol
   s.verdicts = m.state.verdicts;
   s.reason = routing.stable == 0 && !is_active(m.state.phase) ? m.nothing_live : m.state.reason;
   s.override_reason = m.live.override_reason;
+  if (s.override_reason.empty())
+    for (const auto& version : server.versions(model))
+      if (version->version() == routing.stable && version->source().proof != Proof::kPassed)
+        s.override_reason = version->source().proof_reason;
   s.journal_fault = m.journal_fault;
   s.rollback_us = m.rollback_us;
   s.history = journal.history(model, kHistory);
@@ -346,8 +350,9 @@ DrillResult Rollouts::drill(const std::string& model, int64_t version, const std
     if (number != live && v->source().proof == Proof::kPassed && (version == 0 || version == number))
       candidate = number, sha256 = v->source().sha256;
   if (live == 0 || candidate == 0)
-    fail(ErrorCode::kNotFound, "A drill needs a live version and another, verified one: {} has live {}, other {}",
-         model, live, candidate);
+    fail(ErrorCode::kNotFound, "A drill needs a live version and another, verified one; {} has {}", model,
+         live == 0 ? std::string("no live one")
+                   : fmt::format("version {} live and no other that is loaded and verified", live));
   impl_->flush(m);
   const std::string begun = fmt::format("A drill sends 1 % to version {} and back to version {}.", candidate, live);
   impl_->journal.write({.model = model, .events = {impl_->line(model, "drill", begun, who)}});
@@ -378,6 +383,12 @@ std::vector<RolloutStatus> Rollouts::status() const {
   const std::lock_guard lock(impl_->mutex);
   std::vector<RolloutStatus> all;
   for (const auto& [model, m] : impl_->models) all.push_back(impl_->status_of(model, m));
+  for (const IndexEntry& entry : impl_->server.index())
+    if (!impl_->models.contains(entry.model) && (all.empty() || all.back().model != entry.model))
+      all.push_back({.model = entry.model,
+                     .reason = fmt::format("Version {} is {}{}", entry.version,
+                                           entry.state == "LOADING" ? "being loaded" : "not loaded",
+                                           entry.reason.empty() ? "." : ": " + entry.reason)});
   return all;
 }
 

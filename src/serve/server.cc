@@ -414,6 +414,9 @@ Routing Server::routing(const std::string& model) const {
 Target Server::target(std::string_view model, std::string_view version, std::string_view sticky) const {
   if (impl_->draining) fail(ErrorCode::kOverloaded, "The server is shutting down; ask another one.");
   const auto table = impl_->table();
+  if (model.empty() && table->empty())
+    if (const std::vector<IndexEntry> known = index(); !known.empty())
+      throw impl_->not_there(*table, known.front().model, 0);
   if (model.empty() && table->size() != 1)
     fail(ErrorCode::kInvalidArgument,
          "The model must be named (/predict?model=NAME), for the server has not exactly one; there are: {}",

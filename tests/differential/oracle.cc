@@ -134,7 +134,8 @@ bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
 }
 
 /// Whether the node may leave the type's range in one order of computing and not in another: a result became infinite,
-/// large numbers are summed, or half precision, which the engine computes in single, became infinite or nearly 0.
+/// large numbers are summed, half precision, which the engine computes in single, became infinite or nearly 0, or a
+/// tangent is near a pole, beyond which it has the other sign.
 bool may_leave_range(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
   bool was_infinite = false, large = false;
   for (const Tensor& t : operands) {
@@ -145,6 +146,13 @@ bool may_leave_range(const OpSpec* spec, std::span<const Tensor> operands, std::
     }
   }
   if (large && (spec == nullptr || !spec->has(kElementwise))) return true;
+  if (spec != nullptr && spec->name == "Tan") {
+    const auto above = [](const Tensor& t, double most) {
+      const std::vector<double> values = to_doubles(t);
+      return std::any_of(values.begin(), values.end(), [&](double v) { return std::fabs(v) > most; });
+    };
+    if (above(operands[0], 100) || above(results[0], 30)) return true;
+  }
   return std::any_of(results.begin(), results.end(), [&](const Tensor& t) {
     if (!is_float(t.dtype())) return false;
     const bool half = t.dtype() == DType::kFloat16;

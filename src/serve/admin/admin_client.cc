@@ -98,8 +98,8 @@ AdminReply secure_exchange(Call& call, const Url& address, const TlsFiles& tls,
   tls_expect_host(stream.native_handle(), address.host);
   if (call.run("handshake", [&](auto h) { stream.async_handshake(asio::ssl::stream_base::client, h); }))
     fail(ErrorCode::kIo,
-         "There is no trusted server; check name and port, and give its authority with --tls-ca: {} ({})", call.where,
-         tls_failure(stream.native_handle()));
+         "There is no trusted server; check name and port, that it speaks https, and its authority (--tls-ca): {} ({})",
+         call.where, tls_failure(stream.native_handle()));
   return exchange(call, stream, request);
 }
 

@@ -155,7 +155,10 @@ void wrong_method(HttpExchange& exchange, std::string_view allowed) {
 
 void unknown_path(HttpExchange& exchange, const RequestTarget& target) {
   exchange.respond(error_reply(
-      404, fmt::format("There is nothing at this address; see GET /v2 and /v2/models/NAME: {}", target.path)));
+      404, fmt::format("There is nothing at this address; {}: {}",
+                       target.path.starts_with("/api/") ? "this is the HTTP port, rollouts are the admin port's"
+                                                        : "see GET /v2 and /v2/models/NAME",
+                       target.path)));
 }
 
 /// The JSON object of a control request's body; an empty body is an empty object.
