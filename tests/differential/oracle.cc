@@ -137,14 +137,18 @@ bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
 /// large numbers are summed, half precision, which the engine computes in single, became infinite or nearly 0, or a
 /// tangent is near a pole, beyond which it has the other sign.
 bool may_leave_range(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
-  bool was_infinite = false, large = false;
+  bool was_infinite = false, large = false, tiny = false;
   for (const Tensor& t : operands) {
     if (!is_float(t.dtype())) continue;
     for (const double v : to_doubles(t)) {
       was_infinite |= std::isinf(v) && t.dtype() != DType::kFloat16;
       large |= std::isfinite(v) && std::fabs(v) > 1e18;
+      tiny |= v != 0 && std::fabs(v) < 0x1p-120;
     }
   }
+  const bool to_bfloat =
+      std::any_of(results.begin(), results.end(), [](const Tensor& t) { return t.dtype() == DType::kBfloat16; });
+  if (to_bfloat && tiny) return true;  // it may stay what it was
   if (large && (spec == nullptr || !spec->has(kElementwise))) return true;
   if (spec != nullptr && spec->name == "Tan") {
     const auto above = [](const Tensor& t, double most) {
