@@ -1,13 +1,20 @@
 // What the verbs share: their frame, tables and numbers for people.
 #include "cli/cli.h"
 
+#include <stdlib.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/visible.h"
 #include "engine/plan.h"
 #include "model/onnx/identity.h"
@@ -22,6 +29,20 @@ CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary
   verb->footer("\nExample:\n" + example);
   verb->add_flag("--json", json, "One JSON object on the last line of standard output, for machines");
   return verb;
+}
+
+void restart_with_passive_threads() {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  std::ifstream file("/proc/self/cmdline");
+  const std::string line(std::istreambuf_iterator<char>(file), {});
+  std::vector<std::string> words;
+  for (size_t at = 0; at < line.size(); at += words.back().size() + 1) words.emplace_back(line.c_str() + at);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  execv("/proc/self/exe", arguments.data());
+  log_warning("The program could not start itself again; its threads may spin while they wait.");
 }
 
 void add_tls_client(CLI::App& verb, TlsFiles& tls) {

@@ -46,6 +46,10 @@ CLI::App* add_verb(Cli& cli, const std::string& name, const std::string& summary
 struct VerifyExtent;
 void add_verify_extent(CLI::App& verb, VerifyExtent& extent);
 
+/// libgomp's threads spin between parallel regions unless OMP_WAIT_POLICY says otherwise before it is loaded, and where
+/// others use the CPUs, too, they wait for one another for milliseconds: starts this program again with it.
+void restart_with_passive_threads();
+
 /// --tls-ca, --tls-cert and --tls-key of a verb that talks to servers.
 struct TlsFiles;
 void add_tls_client(CLI::App& verb, TlsFiles& tls);

@@ -9,8 +9,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
@@ -51,21 +49,6 @@ struct ServeFlags {
   bool allow_unverified = false, allow_links = false, no_tune = false, json = false, config_template = false,
        alarms_template = false;
 };
-
-/// libgomp's threads spin between parallel regions unless this stands in the environment before it is loaded.
-void restart_with_passive_threads() {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  setenv("OMP_WAIT_POLICY", "passive", 1);
-  std::ifstream file("/proc/self/cmdline");
-  const std::string line(std::istreambuf_iterator<char>(file), {});
-  std::vector<std::string> words;
-  for (size_t at = 0; at < line.size(); at += words.back().size() + 1) words.emplace_back(line.c_str() + at);
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  execv("/proc/self/exe", arguments.data());
-  log_warning("The program could not start itself again; its threads may spin while they wait.");
-}
 
 /// Beside the repository where that can be written, else in the cache.
 std::string journal_path(const ServeFlags& o, const std::string& cache_dir) {

@@ -86,6 +86,7 @@ nlohmann::json json_of(const ShipResult& r) {
 }
 
 int run_ship(ShipFlags& o) {
+  restart_with_passive_threads();
   o.ship.traffic = o.traffic == "live" ? CanaryTraffic::kLive : CanaryTraffic::kReplay;
   o.ship.strategy = parse_strategy(o.strategy);
   o.ship.quiet = o.json;
