@@ -65,7 +65,8 @@ void ModelVersion::Engine::start() {
   threads_.emplace_back([this] { watch_deadlines(); });
 }
 
-ModelVersion::ModelVersion(VersionSource source) : generation_(next_generation()), source_(std::move(source)) {
+ModelVersion::ModelVersion(VersionSource source, std::function<int64_t()> clock)
+    : generation_(next_generation()), clock_(std::move(clock)), source_(std::move(source)) {
   if (!source_.first_run) source_.first_run = make_first_run(source_);
   const FirstRun& first = *source_.first_run;
   log_info("{}/{}: {}", source_.model, source_.version,

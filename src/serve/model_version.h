@@ -1,11 +1,13 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "data/preprocess.h"
 #include "engine/plan.h"
 #include "model/graph.h"
@@ -91,8 +93,9 @@ uint64_t memory_bytes(const VersionSource& source);
 /// whoever still has requests on it, gone with the last of them.
 class ModelVersion {
  public:
-  /// Starts the instances, each plan run once; without a first run makes that here. Fails as Session does.
-  explicit ModelVersion(VersionSource source);
+  /// Starts the instances, each plan run once; without a first run makes that here. `clock` is what deadlines and
+  /// arrivals are given in, ns. Fails as Session does.
+  explicit ModelVersion(VersionSource source, std::function<int64_t()> clock = now_ns);
   ~ModelVersion();
   ModelVersion(const ModelVersion&) = delete;
   ModelVersion& operator=(const ModelVersion&) = delete;
@@ -127,6 +130,7 @@ class ModelVersion {
  private:
   struct Engine;
   const uint64_t generation_;
+  const std::function<int64_t()> clock_;
   VersionSource source_;
   std::vector<Port> inputs_, outputs_;
   int64_t max_rows_ = 0;

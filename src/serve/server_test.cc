@@ -228,6 +228,25 @@ TEST(Server, DeadlinesAndAFullQueueAreAnsweredWhileComputing) {
   EXPECT_FALSE(answers[1].wait().error);
 }
 
+TEST(Server, AVersionKeepsTheTimeThatItIsHanded) {
+  std::atomic<int64_t> time{1000};
+  VersionSource source = make_version(scaling_graph(2))->source();
+  auto server = make_server({std::make_shared<ModelVersion>(std::move(source), [&] { return time.load(); })});
+  const auto ask = [&] {
+    InferRequest request = request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4}));
+    request.arrival_ns = 1000;
+    request.deadline_ns = 2000;
+    return infer_and_wait(*server, std::move(request));
+  };
+  const InferResponse in_time = ask();
+  EXPECT_FALSE(in_time.error) << in_time.message;
+  EXPECT_EQ(in_time.total_ns, 0);
+  time = 5000;
+  const InferResponse late = ask();
+  EXPECT_EQ(late.error, ErrorCode::kOverloaded);
+  EXPECT_EQ(late.total_ns, 4000);
+}
+
 TEST(Server, ShortDeadlinesOfCallersAreToldFromTheServersOwn) {
   auto server = make_server({make_version(slow_graph()), make_version(slow_graph(), "timed", 1, {.timeout_ms = 1})});
   const auto late = [&](const std::string& model, int64_t allowed_ns) {

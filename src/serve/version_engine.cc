@@ -14,7 +14,6 @@
 #include <cstring>
 #include <new>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "model/evaluate.h"
 #include "serve/wire.h"
@@ -102,7 +101,7 @@ void ModelVersion::Engine::finish(PendingRequest& pending, InferResponse&& respo
   if (pending.answered.exchange(true)) return;
   VariantMetrics& m = owner_.metrics_.variants[static_cast<size_t>(pending.variant)];
   response.version = owner_.version();
-  response.total_ns = now_ns() - pending.request.arrival_ns;
+  response.total_ns = owner_.clock_() - pending.request.arrival_ns;
   m.requests.fetch_add(1, std::memory_order_relaxed);
   if (response.error) {
     m.errors[static_cast<size_t>(*response.error)].fetch_add(1, std::memory_order_relaxed);
@@ -200,7 +199,7 @@ void ModelVersion::Engine::submit(InferRequest&& request, Variant variant, Answe
   bool too_late = false;
   try {
     pending->rows = match_inputs(pending->request, owner_);
-    pending->queued_ns = now_ns();
+    pending->queued_ns = owner_.clock_();
     const std::lock_guard lock(mutex_);
     wait_us = expected_wait_us(pending->rows);
     too_late = deadline != 0 && pending->queued_ns + wait_us * 1000 > deadline;
@@ -232,7 +231,7 @@ BatchQueue::Batch ModelVersion::Engine::next_batch() {
   while (true) {
     try {
       computing_.reserve(computing_.size() + static_cast<size_t>(queue_.size()));
-      BatchQueue::Batch batch = queue_.take(stopping_ ? BatchQueue::kNever : now_ns());
+      BatchQueue::Batch batch = queue_.take(stopping_ ? BatchQueue::kNever : owner_.clock_());
       if (!batch.requests.empty()) {
         owner_.metrics_.queue_depth.store(queue_.size(), std::memory_order_relaxed);
         for (const PendingPtr& pending : batch.requests)
@@ -249,7 +248,7 @@ BatchQueue::Batch ModelVersion::Engine::next_batch() {
     if (due == BatchQueue::kNever)
       work_.wait(lock);
     else
-      work_.wait_for(lock, std::chrono::nanoseconds(std::max<int64_t>(due - now_ns(), 0)));
+      work_.wait_for(lock, std::chrono::nanoseconds(std::max<int64_t>(due - owner_.clock_(), 0)));
     --idle_;
   }
 }
@@ -269,7 +268,7 @@ void ModelVersion::Engine::work(Instance& instance) {
 void ModelVersion::Engine::watch_deadlines() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    const int64_t now = now_ns();
+    const int64_t now = owner_.clock_();
     std::vector<PendingPtr> computed, waiting;  // whose deadline has passed
     try {
       for (const PendingPtr& pending : computing_)
@@ -349,7 +348,7 @@ void ModelVersion::Engine::compute_together(Instance& instance, Requests request
     rows += pending->rows;
   }
 
-  const int64_t started = now_ns();
+  const int64_t started = owner_.clock_();
   std::vector<const void*> in(inputs);
   std::vector<void*> out(outputs);
   int64_t at = 0;
@@ -396,7 +395,7 @@ void ModelVersion::Engine::compute_together(Instance& instance, Requests request
                       n * out_bytes[i]);
       });
     at += count;
-    const int64_t now = now_ns();
+    const int64_t now = owner_.clock_();
     for (; next < parts.size() && parts[next].first + requests[next]->rows <= at; ++next) {
       PendingRequest& pending = *requests[next];
       InferResponse response;
@@ -413,11 +412,11 @@ void ModelVersion::Engine::compute_together(Instance& instance, Requests request
       answer(pending, std::move(response));
     }
   }
-  owner_.metrics_.compute_ns.fetch_add(now_ns() - started, std::memory_order_relaxed);
+  owner_.metrics_.compute_ns.fetch_add(owner_.clock_() - started, std::memory_order_relaxed);
 }
 
 void ModelVersion::Engine::compute_alone(Instance& instance, PendingRequest& pending) {
-  const int64_t started = now_ns();
+  const int64_t started = owner_.clock_();
   const Plan& plan = *owner_.source_.plans.at(pending.rows);
   std::vector<const void*> in;
   for (const WireTensor& t : pending.request.inputs) in.push_back(t.bytes.data());
@@ -433,7 +432,7 @@ void ModelVersion::Engine::compute_alone(Instance& instance, PendingRequest& pen
   instance.sessions.at(pending.rows).run(in, out);
   InferResponse response;
   response.queue_ns = started - pending.queued_ns;
-  response.compute_ns = now_ns() - started;
+  response.compute_ns = owner_.clock_() - started;
   response.batch_rows = pending.rows;
   response.owner = block;
   for (const size_t i : wanted_outputs(pending.request, owner_.outputs_)) {
@@ -448,7 +447,7 @@ void ModelVersion::Engine::compute_alone(Instance& instance, PendingRequest& pen
 }
 
 void ModelVersion::Engine::compute_by_reference(PendingRequest& pending) {
-  const int64_t started = now_ns();
+  const int64_t started = owner_.clock_();
   std::vector<Tensor> inputs;
   for (const WireTensor& wire : pending.request.inputs) inputs.push_back(to_tensor(wire));
   const std::vector<Tensor> outputs = evaluate(owner_.source_.graph, inputs);
@@ -462,7 +461,7 @@ void ModelVersion::Engine::compute_by_reference(PendingRequest& pending) {
   }
   response.owner = results;
   response.queue_ns = started - pending.queued_ns;
-  response.compute_ns = now_ns() - started;
+  response.compute_ns = owner_.clock_() - started;
   response.batch_rows = pending.rows;
   owner_.metrics_.executions.fetch_add(1, std::memory_order_relaxed);
   owner_.metrics_.batch_rows.add(pending.rows);
