@@ -27,44 +27,12 @@ constexpr double kMargin = 6;
 constexpr double kRelative = 1e-6, kSmallest = 1e-42;
 
 bool is_exact(const Graph& graph, const Node& node) {
-  static const std::set<std::string_view> choosing = {"Relu",
-                                                      "Clip",
-                                                      "Max",
-                                                      "Min",
-                                                      "Abs",
-                                                      "Neg",
-                                                      "Where",
-                                                      "Sign",
-                                                      "Identity",
-                                                      "Ceil",
-                                                      "Floor",
-                                                      "Round",
-                                                      "MaxPool",
-                                                      "GlobalMaxPool",
-                                                      "ReduceMax",
-                                                      "ReduceMin",
-                                                      "TopK",
-                                                      "Not",
-                                                      "Cast",
-                                                      "CastLike",
-                                                      "If",
-                                                      "Shape",
-                                                      "Size",
-                                                      "Compress",
-                                                      "Dropout",
-                                                      "NonZero",
-                                                      "Unique",
-                                                      "IsNaN",
-                                                      "IsInf",
-                                                      "EyeLike",
-                                                      "Constant",
-                                                      "ConstantOfShape",
-                                                      "ReverseSequence",
-                                                      "Trilu",
-                                                      "Pad",
-                                                      "ArgMax",
-                                                      "ArgMin",
-                                                      "OneHot"};
+  static const std::set<std::string_view> choosing = {
+      "Relu",     "Clip",   "Max",    "Min",      "Abs",     "Neg",           "Where",           "Sign",
+      "Identity", "Ceil",   "Floor",  "Round",    "MaxPool", "GlobalMaxPool", "ReduceMax",       "ReduceMin",
+      "TopK",     "Not",    "Cast",   "CastLike", "Shape",   "Size",          "Compress",        "Dropout",
+      "NonZero",  "Unique", "IsNaN",  "IsInf",    "EyeLike", "Constant",      "ConstantOfShape", "ReverseSequence",
+      "Trilu",    "Pad",    "ArgMax", "ArgMin",   "OneHot"};
   const OpSpec* spec = find_op(graph, node);
   // The engine computes half precision in single, so a Cast to it may round nothing.
   if (node.is("Cast") || node.is("CastLike")) {
