@@ -84,6 +84,13 @@ void require_consistent(const LoadFlags& o) {
          o.samples, o.load.max_requests, o.speed, o.concurrency);
 }
 
+/// "446 samples of data.yaml", and that more were to be had.
+std::string words_of(size_t samples, const char* what, const Dataset& data, const SampleLimits& limits) {
+  const auto all = static_cast<size_t>(std::min(data.size(Split::kTest), limits.max_samples));
+  return fmt::format("{} {} of {}{}", samples, what, data.path(),
+                     samples < all ? fmt::format(", of {}: as many as {} MiB hold", all, limits.max_bytes >> 20) : "");
+}
+
 /// The samples, and what they are in words. Settles the model's name.
 std::vector<LoadSample> make_samples(LoadFlags& o, bool replay, std::string& words) {
   LoadOptions& load = o.load;
@@ -104,14 +111,16 @@ std::vector<LoadSample> make_samples(LoadFlags& o, bool replay, std::string& wor
   if (load.predict) {
     if (!load.model.empty())
       describe_model(load.url, load.model, load.version, load.tls);  // a wrong name is said at once
-    samples = picture_samples(Dataset::open(o.data), limits);
-    words = fmt::format("{} pictures of {}", samples.size(), o.data);
+    const Dataset data = Dataset::open(o.data);
+    samples = picture_samples(data, limits);
+    words = words_of(samples.size(), "pictures", data, limits);
     return samples;
   }
   const ModelDescription model = describe_model(load.url, load.model, load.version, load.tls);
   if (!o.data.empty()) {
-    samples = dataset_samples(Dataset::open(o.data), model, limits);
-    words = fmt::format("{} samples of {}", samples.size(), o.data);
+    const Dataset data = Dataset::open(o.data);
+    samples = dataset_samples(data, model, limits);
+    words = words_of(samples.size(), "samples", data, limits);
   } else if (o.recording.empty()) {
     samples = random_samples(model, std::min<int64_t>(o.samples, 16), load.seed);
     words = "random tensors";

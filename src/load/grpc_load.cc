@@ -52,7 +52,7 @@ std::shared_ptr<grpc::Channel> connect(const Url& url, const TlsFiles& tls) {
     state = channel->GetState(true);
   if (state != GRPC_CHANNEL_READY)
     fail(ErrorCode::kIo, "The server can't be reached over gRPC; check that it runs there{}: {}",
-         url.tls() ? ", and is trusted by its name (--tls-ca)" : "", url.authority());
+         url.tls() ? ", and is trusted by its name (--tls-ca)" : " without TLS (else grpcs://)", url.authority());
   return channel;
 }
 
