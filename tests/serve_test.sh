@@ -65,7 +65,11 @@ issue ca server
 issue ca client
 issue other renewed
 
+mkdir -p repository/.slipway
+echo mine >victim
+ln -s ../../victim repository/.slipway/server.json
 start --tls-cert server.crt --tls-key server.key
+[ "$(cat victim)" = mine ] && pass "a link in the repository leads nobody out" || miss "a link in the repository leads nobody out"
 works "TLS for clients without a certificate" curl -sf --max-time 10 --cacert ca.crt "https://localhost:$http/v2/health/ready"
 works "over gRPC, too" "$slipway" load "grpcs://localhost:$grpc" --tls-ca ca.crt --requests 5 --warm-up-s 0 --max-error-rate 0
 fails "but not without trust" "$slipway" load "grpcs://localhost:$grpc" --requests 1

@@ -116,6 +116,7 @@ class RepositoryClaim {
   void tell(const nlohmann::json& about) {
     if (fd_ < 0) return;
     const std::string path = join_path(folder_, "server.json");
+    unlink(path.c_str());  // whoever may write into a repository may not have us follow a link out of it
     try {
       write_file(path, std::string_view(about.dump()));
       told_ = path;

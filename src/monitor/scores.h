@@ -20,7 +20,8 @@ struct ScoreFigures {
 /// values. Scores with a NaN or infinity give the least sure figures, so that a model which breaks is seen.
 ScoreFigures score_figures(const float* scores, int64_t classes) noexcept;
 
-/// Whether a version's first output is a classifier's scores, and how many classes.
+/// Whether a version's first output is a classifier's scores, and how many classes; axes of size 1 may follow them
+/// where it is the only output, as in scores_output() (data/top_classes.h).
 struct ScoreShape {
   int64_t classes = 0;  ///< 0: no scores
   std::string reason;   ///< one sentence, when there are none

@@ -140,7 +140,9 @@ class Ship {
     const std::string candidate = o_.candidate.empty() ? "" : identify_model(o_.candidate).sha256;
     std::vector<Stage> road{
         {"optimize", {model_digest_, data_digest_, candidate, o_.candidate}, run(&Ship::optimize)},
-        {"quantize", {o_.skip_quantize ? "skip" : goal_key(), extent_key(), quick}, run(&Ship::quantize)},
+        {"quantize",
+         {o_.skip_quantize ? "skip" : goal_key(), fmt::format("{}", o_.extent.samples.value_or(-1)), quick},
+         run(&Ship::quantize)},
         {"verify",
          {policy_digest(policy_), std::to_string(threads_), extent_key(), quick, o_.tune ? "tune" : ""},
          run(&Ship::verify)},
@@ -162,6 +164,7 @@ class Ship {
     const json sizes = in_child("look", [&]() -> json {
       Graph graph = load_onnx(o_.model);
       std::map<std::string, int64_t> all;
+      if (graph.inputs().size() != 1) return all;  // the data do not fit, which the first stage says
       const std::string& input = graph.value(graph.inputs().at(0)).name;
       for (size_t axis = 0; axis < sample.size(); ++axis) {
         const Shape& shape = graph.value(graph.inputs()[0]).shape;
