@@ -1,6 +1,7 @@
 // The log of long-running verbs, through spdlog.
 #include "base/log.h"
 
+#include <spdlog/cfg/env.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -13,6 +14,7 @@ spdlog::logger& logger() {
   static const auto log = [] {
     auto made = spdlog::stderr_logger_mt("slipway");
     made->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+    spdlog::cfg::load_env_levels();
     return made;
   }();
   return *log;

@@ -9,7 +9,8 @@ namespace slipway {
 
 enum class LogLevel { kInfo, kWarning, kError };
 
-/// One line on standard error: time (UTC, milliseconds), level, message. For what runs long; verbs print instead.
+/// One line on standard error: time (UTC, milliseconds), level, message. For what runs long; verbs print instead. The
+/// environment may raise the lowest level that is told: SPDLOG_LEVEL=warn.
 void log_line(LogLevel level, const std::string& message);
 
 /// Never throws: a line that there is no memory for is lost.

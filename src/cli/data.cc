@@ -70,11 +70,11 @@ void preview(const PreviewOptions& o) {
   data.require_fitting(model);
   std::vector<std::string> warnings = input_warnings(data, Split::kTest);
   const int64_t size = data.size(Split::kTest), shown = std::min<int64_t>({o.count, size, kMaxPreviewSamples});
-  const auto executor = make_executor(model, {.batch = 1, .threads = o.threads});
+  Executor executor(model, {.program = {.threads = o.threads}});
   std::vector<int64_t> predictions;
   for (int64_t i = 0; i < shown; ++i)
     if (const auto scores =
-            scores_for(*executor, data.input(Split::kTest, preview_index(data, Split::kTest, shown, i))))
+            scores_for(executor, data.input(Split::kTest, preview_index(data, Split::kTest, shown, i))))
       predictions.push_back(argmax(to_floats(*scores)));
   const bool classifier = !predictions.empty() || shown == 0;
   const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));
@@ -91,7 +91,7 @@ void preview(const PreviewOptions& o) {
     int64_t classes = 0;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t index = size * i / count;
-      const std::optional<Tensor> scores = scores_for(*executor, data.input(Split::kTest, index));
+      const std::optional<Tensor> scores = scores_for(executor, data.input(Split::kTest, index));
       if (!scores)
         fail(ErrorCode::kInvalidModel, "The form of the model's outputs changes with its input: {}", o.model);
       said.emplace_back(data.label(Split::kTest, index), argmax(to_floats(*scores)));

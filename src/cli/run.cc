@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -14,6 +15,7 @@
 #include "data/top_classes.h"
 #include "engine/executor.h"
 #include "engine/session.h"
+#include "model/infer.h"
 #include "model/onnx/onnx.h"
 
 namespace slipway {
@@ -33,7 +35,7 @@ struct RunFlags {
 struct Model {
   std::vector<PortInfo> inputs;  ///< dims only for a plan
   std::vector<std::string> output_names;
-  std::unique_ptr<Executor> executor;
+  std::optional<Executor> executor;
   std::unique_ptr<Session> session;
   Graph graph;
 
@@ -55,8 +57,9 @@ Model open_model(const RunFlags& o) {
   m.graph = load_model(o.model);
   for (ValueId id : m.graph.inputs()) m.inputs.push_back({m.graph.value(id).name, m.graph.value(id).dtype, {}});
   for (ValueId id : m.graph.outputs()) m.output_names.push_back(m.graph.value(id).name);
-  m.executor = make_executor(
-      m.graph, {.engine = o.engine, .dims = parse_dims(o.dims), .threads = o.threads, .optimize = !o.no_optimize});
+  if (!o.dims.empty()) bind_dims(m.graph, parse_dims(o.dims));
+  m.executor.emplace(
+      m.graph, ExecutorOptions{.engine = o.engine, .program = {.threads = o.threads, .optimize = !o.no_optimize}});
   return m;
 }
 

@@ -1,15 +1,11 @@
-// The engine and the reference behind one interface, each run as a whole; samples of a data set, which are requests of
-// their own, are stacked only where the model's rows are proven independent, and never by the reference.
+// Samples of a data set through a program: requests of their own, they are stacked only where the model's rows are
+// proven independent, and never by the reference.
 #include "engine/executor.h"
 
 #include <algorithm>
 #include <cstring>
-#include <optional>
 
 #include "base/error.h"
-#include "engine/session.h"
-#include "model/evaluate.h"
-#include "model/infer.h"
 #include "model/rows.h"
 
 namespace slipway {
@@ -27,57 +23,6 @@ int64_t fixed_rows(const Graph& graph) {
   return fixed;
 }
 
-class ReferenceExecutor : public Executor {
- public:
-  using Executor::Executor;
-  std::vector<Tensor> run(std::span<const Tensor> inputs) override { return evaluate(graph_, inputs); }
-};
-
-class EngineExecutor : public Executor {
- public:
-  using Executor::Executor;
-
-  // The plan is made at the first run, for the shapes that come; other shapes make another.
-  std::vector<Tensor> run(std::span<const Tensor> inputs) override {
-    require_inputs_match(graph_, inputs);
-    if (!session_ || !fits(inputs)) session_.emplace(build(inputs));
-    return session_->run(inputs);
-  }
-
- private:
-  bool fits(std::span<const Tensor> inputs) const {
-    for (size_t i = 0; i < inputs.size(); ++i)
-      if (session_->plan().inputs()[i].dims != inputs[i].dims()) return false;
-    return true;
-  }
-
-  std::shared_ptr<const Plan> build(std::span<const Tensor> inputs) const {
-    std::map<std::string, int64_t> dims = options_.dims;
-    std::optional<int64_t> batch;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      const Value& v = graph_.value(graph_.inputs()[i]);
-      if (inputs[i].rank() > 0 && !batch) batch = std::max<int64_t>(inputs[i].dims()[0], 1);
-      for (size_t axis = 0; axis < inputs[i].dims().size(); ++axis) {
-        if (v.shape.has_rank() && v.shape[axis].is_known()) continue;
-        if (inputs[i].dims()[axis] == 0)
-          fail(ErrorCode::kInvalidArgument,
-               "An input is empty, and plans are for at least one row; give more, or --engine reference: '{}' is {}",
-               v.name, to_string(inputs[i].dims()));
-        dims[fmt::format("{}.{}", v.name, axis)] = inputs[i].dims()[axis];
-      }
-    }
-    Graph bound = graph_;
-    bind_dims(bound, dims);
-    return Plan::build(bound, {.batch = batch.value_or(1),
-                               .threads = options_.threads,
-                               .tune = options_.tune,
-                               .timing_cache = options_.timing_cache,
-                               .optimize = options_.optimize});
-  }
-
-  std::optional<Session> session_;
-};
-
 }  // namespace
 
 int64_t batch_of_samples(const Graph& graph, int64_t wanted) {
@@ -85,6 +30,12 @@ int64_t batch_of_samples(const Graph& graph, int64_t wanted) {
   if (fixed != 0) return fixed;
   return wanted > 1 && prove_row_independence(graph).proven ? wanted : 1;
 }
+
+Executor::Executor(const Graph& graph, const ExecutorOptions& options)
+    : graph_(graph),
+      engine_(options.engine),
+      batch_(options.batch),
+      session_(backend_named(options.engine).make(graph, options.program)->open()) {}
 
 int64_t Executor::samples_at_once() {
   if (step_ != 0) return step_;
@@ -96,7 +47,7 @@ int64_t Executor::samples_at_once() {
           "The model computes {} samples at once and its rows are not proven independent, so no sample has a result of "
           "its own; export it with a batch of 1 or a free one: {}",
           fixed, rows.reason);
-  return step_ = fixed == 0 && options_.engine == "reference" ? 1 : batch_of_samples(graph_, options_.batch);
+  return step_ = fixed == 0 && engine_ == "reference" ? 1 : batch_of_samples(graph_, batch_);
 }
 
 std::vector<Tensor> Executor::run_samples(std::span<const Tensor> inputs) {
@@ -134,12 +85,6 @@ std::vector<Tensor> run_in_steps(std::span<const Tensor> inputs, int64_t step,
     }
   }
   return outputs;
-}
-
-std::unique_ptr<Executor> make_executor(const Graph& graph, const ExecutorOptions& options) {
-  if (options.engine == "reference") return std::make_unique<ReferenceExecutor>(graph, options);
-  if (options.engine == "slipway") return std::make_unique<EngineExecutor>(graph, options);
-  fail(ErrorCode::kInvalidArgument, "There is no such engine; use slipway or reference: '{}'", options.engine);
 }
 
 }  // namespace slipway

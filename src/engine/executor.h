@@ -1,35 +1,30 @@
 #pragma once
 #include <functional>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "engine/program.h"
 #include "model/graph.h"
 #include "model/tensor.h"
 
 namespace slipway {
 
 struct ExecutorOptions {
-  std::string engine = "slipway";  ///< or "reference"
+  std::string engine = "slipway";  ///< a backend's name
   int64_t batch = 1;               ///< samples that run_samples() computes at once where it may
-  std::map<std::string, int64_t> dims = {};
-  int threads = 1;
-  bool tune = false;  ///< time the candidates (for benchmarks; results are the same within float rounding)
-  std::string timing_cache = {};
-  bool optimize = true;
+  ProgramOptions program = {};
 };
 
-/// Something that runs a model: our engine or the reference, behind one interface. Inputs and outputs in the model's
-/// order.
+/// A session of a program, and samples of a data set through it. Inputs and outputs in the model's order.
 class Executor {
  public:
-  Executor(const Graph& graph, ExecutorOptions options) : graph_(graph), options_(std::move(options)) {}
-  virtual ~Executor() = default;
+  /// Fails with kInvalidArgument where there is no such engine.
+  Executor(const Graph& graph, const ExecutorOptions& options = {});
 
-  /// One run on the inputs as they are, whatever their sizes. Fails as evaluate() does.
-  virtual std::vector<Tensor> run(std::span<const Tensor> inputs) = 0;
+  /// As ProgramSession::run().
+  std::vector<Tensor> run(std::span<const Tensor> inputs) { return session_->run(inputs); }
 
   /// Any number of samples, each a request of its own, stacked along the first axis of every input, and so of every
   /// output. They are computed options.batch at once (or as many as the model fixes), the last ones filled up, only
@@ -37,14 +32,14 @@ class Executor {
   /// axis for samples, kUnsupported where the model fixes a batch whose rows are not proven independent.
   std::vector<Tensor> run_samples(std::span<const Tensor> inputs);
 
- protected:
+ private:
   /// What run_samples() computes at once.
   int64_t samples_at_once();
 
   Graph graph_;
-  ExecutorOptions options_;
-
- private:
+  std::string engine_;
+  int64_t batch_;
+  std::unique_ptr<ProgramSession> session_;
   int64_t step_ = 0;  ///< 0: not asked yet
 };
 
@@ -57,7 +52,5 @@ std::vector<Tensor> run_in_steps(std::span<const Tensor> inputs, int64_t step,
 /// How many samples of a data set a model can be given at once: the batch that it fixes, `wanted` where its rows are
 /// proven independent, else 1.
 int64_t batch_of_samples(const Graph& graph, int64_t wanted);
-
-std::unique_ptr<Executor> make_executor(const Graph& graph, const ExecutorOptions& options = {});
 
 }  // namespace slipway

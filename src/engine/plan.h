@@ -67,6 +67,8 @@ class Plan {
   /// Binds the shapes, runs the passes, times the candidates and packs the weights. Fails with kInvalidArgument when a
   /// dimension stays free, kUnsupported at an operator nobody implements.
   static std::shared_ptr<const Plan> build(const Graph& graph, const BuildOptions& options);
+  /// The same of a graph whose shapes are all known: nothing is bound, no pass is run, and it can't be saved.
+  static std::shared_ptr<const Plan> build_bound(Graph graph, const BuildOptions& options);
   /// Reads a saved plan; what becomes of the file afterwards is no matter. Fails with kInvalidModel when any bit of the
   /// file is damaged or it is no plan, kUnsupported when this CPU or this oneDNN lacks what it was built for (it can be
   /// rebuilt: see graph_of()).
@@ -74,7 +76,8 @@ class Plan {
   /// The original Graph that a saved plan carries, for rebuilding.
   static Graph graph_of(const std::string& path);
   static bool is_plan_file(const std::string& path);
-  /// Fails with kIo; kInvalidArgument for a plan that was opened, whose file can be copied instead.
+  /// Fails with kIo; kInvalidArgument for a plan that was opened, whose file can be copied instead, or that is
+  /// a part of a program.
   void save(const std::string& path) const;
 
   const std::vector<PortInfo>& inputs() const;

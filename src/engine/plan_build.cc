@@ -71,7 +71,8 @@ class Builder {
         chance_(options.choice_seed.value_or(0)),
         cache_(options.timing_cache) {}
 
-  std::unique_ptr<Plan::Impl> build(const Graph& original) {
+  /// `original`: null where the plan is not to be saved.
+  std::unique_ptr<Plan::Impl> build(const Graph* original) {
     separate_outputs();
     infer_shapes(graph_);
     require_static_shapes();
@@ -83,8 +84,10 @@ class Builder {
     impl->threads = options_.threads;
     impl->cpu = to_string(cpu_features());
     impl->onednn = onednn_version();
-    impl->metadata = original.metadata;
-    impl->model = serialize_onnx(original);
+    if (original != nullptr) {
+      impl->metadata = original->metadata;
+      impl->model = serialize_onnx(*original);
+    }
     for (ValueId id : graph_.inputs()) impl->inputs.push_back(port(id));
     for (ValueId id : graph_.outputs()) impl->outputs.push_back(port(id));
     place_and_pack(*impl);
@@ -138,11 +141,20 @@ class Builder {
       for (const auto* list : {&node.inputs, &node.captures})
         for (ValueId v : *list) n.constant_inputs.push_back(v != kNoValue && graph_.value(v).is_constant());
       n.all = propose_candidates(build_context(n));
+      if (any_empty(n.step))
+        for (Candidate& c : n.all)
+          if (c.tactic != "reference" && c.rejected.empty()) c.rejected = "an operand has no elements";
       lowered_.push_back(std::move(n));
     }
     if (tune_) try_candidates();
     for (LoweredNode& n : lowered_) accept(n);
     cache_.save();
+  }
+
+  static bool any_empty(const Graph& step) {
+    for (ValueId id = 0; id < step.value_limit(); ++id)
+      if (element_count(step.value(id).shape.to_dims()) == 0) return true;
+    return false;
   }
 
   LowerContext build_context(const LoweredNode& n) const {
@@ -505,7 +517,12 @@ std::shared_ptr<const Plan> Plan::build(const Graph& graph, const BuildOptions& 
   Graph bound = graph;
   bind_batch(bound, options.batch, options.dims);
   if (options.optimize) run_passes(bound);
-  return std::make_shared<const Plan>(Builder(std::move(bound), options).build(graph));
+  return std::make_shared<const Plan>(Builder(std::move(bound), options).build(&graph));
+}
+
+std::shared_ptr<const Plan> Plan::build_bound(Graph graph, const BuildOptions& options) {
+  set_thread_count(options.threads);
+  return std::make_shared<const Plan>(Builder(std::move(graph), options).build(nullptr));
 }
 
 }  // namespace slipway

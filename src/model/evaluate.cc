@@ -65,14 +65,19 @@ class Evaluation {
 
   std::vector<Tensor> run_node(const Graph& graph, const Node& node, TensorRefs inputs, const TensorRefs& captures,
                                int depth) {
+    return run_node(graph, node, std::move(inputs), [&](const Graph& subgraph, std::span<const Tensor> arguments) {
+      return run(subgraph, arguments, captures, depth + 1);
+    });
+  }
+
+  std::vector<Tensor> run_node(const Graph& graph, const Node& node, TensorRefs inputs,
+                               const SubgraphRunner& run_subgraph) {
     const Graph& owner = graph.opsets.empty() ? root_ : graph;
     const OpSpec& spec = require_op(owner, node);
     if (spec.eval == nullptr)
       fail(ErrorCode::kUnsupported, "The operator has no reference evaluation: {}", node.label());
     EvalContext ctx(node, opset_of(owner, node), std::move(inputs));
-    ctx.run_subgraph = [&](const Graph& subgraph, std::span<const Tensor> arguments) {
-      return run(subgraph, arguments, captures, depth + 1);
-    };
+    ctx.run_subgraph = run_subgraph;
     try {
       spec.eval(ctx);
     } catch (const std::bad_alloc&) {
@@ -140,6 +145,12 @@ std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node, std::spa
   }
   const ValueObserver none;
   return Evaluation(graph, none).run_node(graph, node, {inputs.begin(), inputs.end()}, captures, 0);
+}
+
+std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node, std::span<const Tensor* const> inputs,
+                                  const SubgraphRunner& run) {
+  const ValueObserver none;
+  return Evaluation(graph, none).run_node(graph, node, {inputs.begin(), inputs.end()}, run);
 }
 
 }  // namespace slipway

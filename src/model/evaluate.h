@@ -18,6 +18,13 @@ std::vector<Tensor> evaluate(const Graph& graph, std::span<const Tensor> inputs,
 /// One node on concrete inputs (nullptr where absent): for constant folding and tests.
 std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node, std::span<const Tensor* const> inputs);
 
+/// Runs a subgraph of the node at hand on inputs of its own; what it captures is the caller's to bind.
+using SubgraphRunner = std::function<std::vector<Tensor>(const Graph& subgraph, std::span<const Tensor> inputs)>;
+
+/// One node of any graph on concrete inputs and captures, its subgraphs run by `run`.
+std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node, std::span<const Tensor* const> inputs,
+                                  const SubgraphRunner& run);
+
 /// Fails with kInvalidArgument, naming the input, unless dtype, rank and known dimensions agree and equal symbols have
 /// equal sizes.
 void require_inputs_match(const Graph& graph, std::span<const Tensor> inputs);

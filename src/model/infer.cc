@@ -290,4 +290,17 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
          fmt::join(free, "', '"));
 }
 
+void bind_inputs(Graph& graph, std::span<const Tensor> tensors) {
+  std::map<std::string, int64_t> symbols;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const ValueId id = graph.inputs()[i];
+    const Shape& shape = graph.value(id).shape;
+    for (size_t axis = 0; axis < shape.rank(); ++axis)
+      if (shape[axis].is_symbol()) symbols[shape[axis].symbol()] = tensors[i].dims()[axis];
+    graph.set_type(id, tensors[i].dtype(), Shape::of(tensors[i].dims()));
+  }
+  forget_shapes(graph, symbols, true);
+  infer_shapes(graph);
+}
+
 }  // namespace slipway

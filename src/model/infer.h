@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 
 #include "model/graph.h"
@@ -30,5 +31,9 @@ void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes);
 /// Sets every free first dimension of the inputs to `batch` and every other free dimension named in `sizes`;
 /// fails with kInvalidArgument naming a dimension that is still free, and when the batch is fixed to another size.
 void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t>& sizes = {});
+
+/// Gives every input the type and shape of the tensor for it, axes of length 0 included, its symbols their sizes, and
+/// infers anew. The tensors fit the inputs (require_inputs_match).
+void bind_inputs(Graph& graph, std::span<const Tensor> tensors);
 
 }  // namespace slipway

@@ -44,21 +44,14 @@ Predictions predict(const Graph& graph, const Dataset& data, const PredictOption
     fail(ErrorCode::kUnsupported, "A data file feeds one input; the model has {}: '{}'", graph.inputs().size(),
          graph.name);
   const int64_t size = data.size(Split::kTest), chosen = options.samples < 0 ? size : std::min(options.samples, size);
-  const Value& input = graph.value(graph.inputs()[0]);
   const int64_t batch = batch_of_samples(graph, options.batch);
   Predictions result;
-  std::unique_ptr<Executor> executor;
+  Executor executor(graph, {.batch = batch, .program = {.threads = options.threads}});
   Progress progress("judge", chosen, options.quiet);
   for (int64_t first = 0; first < chosen; first += batch) {
     const int64_t count = std::min(batch, chosen - first);
     const Tensor samples = read(data, chosen, first, count, options.threads);
-    if (!executor) {
-      ExecutorOptions how{.batch = batch, .threads = options.threads};
-      for (size_t axis = 1; axis < samples.dims().size(); ++axis)
-        how.dims[fmt::format("{}.{}", input.name, axis)] = samples.dims()[axis];
-      executor = make_executor(graph, how);
-    }
-    const std::vector<Tensor> outputs = executor->run_samples(std::span(&samples, 1));
+    const std::vector<Tensor> outputs = executor.run_samples(std::span(&samples, 1));
     const std::optional<size_t> which = scores_output(outputs, samples.dims()[0]);
     if (!which) return {};
     const std::vector<float> scores = to_floats(outputs[*which]);

@@ -94,7 +94,7 @@ TEST(Quantize, RealNetworkKeepsItsPredictions) {
   const Graph graph = load_onnx(model);
   const std::vector<Tensor> test = {data.batch(Split::kTest, 0, 200)};
   const auto classes = [&](const Graph& g) {
-    const Tensor logits = make_executor(g, {.batch = 50, .threads = 2})->run_samples(test)[0];
+    const Tensor logits = Executor(g, {.batch = 50, .program = {.threads = 2}}).run_samples(test)[0];
     std::vector<int64_t> best;
     for (size_t i = 0; i < 200; ++i) {
       const auto row = logits.values<float>().subspan(i * 10, 10);

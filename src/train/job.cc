@@ -135,7 +135,7 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
                                             tensors_to_calibrate(prepared.graph, o.quantize), o.calibrate);
   const Quantizers start = choose_quantizers(prepared.graph, calibration, o.quantize);
   QatModel qat(prepared, start, o.quantize);
-  const auto teacher = make_executor(prepared.graph, {.batch = o.batch, .threads = o.threads});
+  Executor teacher(prepared.graph, {.batch = o.batch, .program = {.threads = o.threads}});
   QatResult result{.output = files.output};
   {
     const at::NoGradGuard no_gradient;
@@ -155,7 +155,7 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
                            .seed = o.seed,
                            .threads = o.threads});
     const at::AutoGradMode gradient(true);
-    train(qat, *teacher, set, o,
+    train(qat, teacher, set, o,
           {.checkpoint = o.checkpoint,
            .key = checkpoint_key(identity, data, o),
            .spent_seconds = static_cast<double>(now_ns() - start_ns) * 1e-9},

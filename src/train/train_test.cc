@@ -33,14 +33,14 @@ struct Course {
                               tensors_to_calibrate(prepared.graph, options))),
         start(choose_quantizers(prepared.graph, calibration, options)),
         model(prepared, start, options),
-        teacher(make_executor(prepared.graph, {.batch = 16})) {}
+        teacher(prepared.graph, {.batch = 16}) {}
 
   QatResult train_it(QatOptions o, const TrainerContext& context = {},
                      const std::function<void(const QatEpoch&)>& on_epoch = {}) {
     o.quiet = true;
     const TrainingSet set(data, {1, 8, 8}, 6, {.held_out = o.held_out, .augment = {2, true}, .seed = o.seed});
     QatResult result;
-    train(model, *teacher, set, o, context, on_epoch, result);
+    train(model, teacher, set, o, context, on_epoch, result);
     return result;
   }
   std::map<std::string, Tensor> weights() const {
@@ -56,7 +56,7 @@ struct Course {
   Calibration calibration;
   Quantizers start;
   QatModel model;
-  std::unique_ptr<Executor> teacher;
+  Executor teacher;
 };
 
 bool same(const std::map<std::string, Tensor>& a, const std::map<std::string, Tensor>& b) {
@@ -136,7 +136,7 @@ TEST(Simulation, EqualsExecution) {
     course.train_it(o);
     const Graph exported = insert_quantizers(course.model.trained_graph(), course.model.quantizers(), options).graph;
     const Tensor input = course.data.batch(Split::kTest, 0, 100);
-    const Tensor scores = make_executor(exported, {.batch = 4})->run_samples(std::span(&input, 1))[0];
+    const Tensor scores = Executor(exported, {.batch = 4}).run_samples(std::span(&input, 1))[0];
     std::vector<int64_t> classes;
     for (size_t i = 0; i < 100; ++i) classes.push_back(argmax(scores.values<float>().subspan(i * 6, 6)));
     QatAgreement agreement = compare_with_execution(course.model, exported, course.data, classes, o);

@@ -66,7 +66,7 @@ inline std::string write_pictures(const Graph& teacher, const TestFolder& folder
   }
   write_npy(folder.path("x.npy"), Tensor::of<uint8_t>({count, 8, 8}, pixels));
   const Tensor x = Tensor::of<float>({count, 1, 8, 8}, input);
-  const std::vector<float> scores = to_floats(make_executor(teacher, {.batch = 16})->run_samples(std::span(&x, 1))[0]);
+  const std::vector<float> scores = to_floats(Executor(teacher, {.batch = 16}).run_samples(std::span(&x, 1))[0]);
   std::vector<int64_t> said;
   for (size_t i = 0; i < static_cast<size_t>(count); ++i) said.push_back(argmax(std::span(scores).subspan(i * 6, 6)));
   write_npy(folder.path("y.npy"), Tensor::of<int64_t>({count}, said));

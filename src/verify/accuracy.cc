@@ -79,7 +79,7 @@ class TrialJudge {
         pass.minimum = std::min<double>(pass.minimum, v);
         pass.maximum = std::max<double>(pass.maximum, v);
       }
-      const auto a = reference_->run_samples(std::span(&input, 1)), b = candidate_->run_samples(std::span(&input, 1));
+      const auto a = reference_.run_samples(std::span(&input, 1)), b = candidate_.run_samples(std::span(&input, 1));
       if (pass.outputs.empty()) start(a, b, n, pass);
       for (size_t i = 0; i < a.size(); ++i) compare(a[i], b[i], n, positions.data() + first, pass.outputs[i]);
       if (classes_ > 0) predict(a, b, n, positions.data() + first, pass);
@@ -93,12 +93,11 @@ class TrialJudge {
   const std::string& note() const { return note_; }
 
  private:
-  std::unique_ptr<Executor> executor(const Side& side) const {
-    return make_executor(side.graph, {.batch = trial_.options.batch,
-                                      .dims = input_dims(side, trial_.sample_dims),
-                                      .threads = trial_.options.threads,
-                                      .tune = trial_.options.tune,
-                                      .timing_cache = trial_.options.timing_cache});
+  Executor executor(const Side& side) const {
+    return Executor(side.graph, {.batch = trial_.options.batch,
+                                 .program = {.threads = trial_.options.threads,
+                                             .tune = trial_.options.tune,
+                                             .timing_cache = trial_.options.timing_cache}});
   }
 
   // Looks at the first results: do they fit each other, and which output holds one score per class?
@@ -176,7 +175,7 @@ class TrialJudge {
   }
 
   const Trial& trial_;
-  std::unique_ptr<Executor> reference_, candidate_;
+  Executor reference_, candidate_;
   int64_t classes_ = 0;
   size_t scores_ = 0;
   std::string note_;

@@ -62,7 +62,7 @@ inline Dataset labelled_by(const Graph& teacher, const TestFolder& folder, int64
   std::vector<float> input(pixels.size());
   for (size_t i = 0; i < pixels.size(); ++i) input[i] = static_cast<float>(pixels[i]) / 255.0f;
   const Tensor x = Tensor::of<float>({count, 1, 8, 8}, input);
-  const std::vector<float> scores = to_floats(make_executor(teacher, {.batch = 16})->run_samples(std::span(&x, 1))[0]);
+  const std::vector<float> scores = to_floats(Executor(teacher, {.batch = 16}).run_samples(std::span(&x, 1))[0]);
   const size_t classes = scores.size() / static_cast<size_t>(count);
   std::vector<int64_t> said;
   for (size_t i = 0; i < static_cast<size_t>(count); ++i)
@@ -88,6 +88,7 @@ inline Policy patient_policy() {
   Policy policy;
   policy.performance.max_latency_ratio = 1000;
   policy.performance.memory_slack_mib = 1000;
+  policy.performance.min_rounds = 5;
   return policy;
 }
 

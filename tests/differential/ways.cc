@@ -224,7 +224,7 @@ std::string by_rows(Case& c) {
     for (const auto& list : rows) whole.push_back(joined(list));
     if (std::string off = c.oracle.difference(whole); !off.empty()) return "proven independent, but alone " + off;
   }
-  return c.oracle.difference(make_executor(c.graph, {.batch = 1})->run(c.oracle.inputs()));
+  return c.oracle.difference(Executor(c.graph).run(c.oracle.inputs()));
 }
 
 std::string names_twice(const Graph& graph) {

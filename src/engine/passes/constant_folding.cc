@@ -1,5 +1,7 @@
-// Evaluates nodes whose inputs are all constant with the reference. DequantizeLinear stays: folding it would lose the
-// quantisation that the file carries. Random operators and those with subgraphs stay too.
+// Evaluates nodes whose inputs are all constant with the reference. A value that has no elements is a constant,
+// whatever makes it, graph inputs included; so is what an empty cache or selection leads to, and no kernel sees it.
+// DequantizeLinear stays: folding it would lose the quantisation that the file carries. Random operators and those with
+// subgraphs stay too.
 #include <algorithm>
 
 #include "base/error.h"
@@ -27,10 +29,35 @@ bool foldable(const Graph& graph, const Node& node, const PassContext& context) 
   return bytes <= context.max_folded_bytes;
 }
 
+bool is_empty(const Value& v) {
+  return v.alive && !v.is_constant() && v.dtype != DType::kUndefined && v.shape.is_static() &&
+         element_count(v.shape.to_dims()) == 0;
+}
+
+bool fold_empty(Graph& graph) {
+  bool changed = false;
+  for (ValueId id = 0; id < graph.value_limit(); ++id) {
+    const Value& v = graph.value(id);
+    if (!is_empty(v) || v.uses.empty() || v.capture >= 0 || graph.is_output(id)) continue;
+    const ValueId constant = graph.add_constant(v.name + "_empty", Tensor(v.dtype, v.shape.to_dims()));
+    graph.replace_uses(id, constant);
+    changed = true;
+  }
+  for (NodeId id : graph.topological_order()) {
+    if (!graph.node(id).is("Concat")) continue;
+    std::vector<ValueId> kept = graph.node(id).inputs;
+    std::erase_if(kept, [&](ValueId v) { return graph.constant(v) != nullptr && graph.constant(v)->elements() == 0; });
+    if (kept.empty() || kept.size() == graph.node(id).inputs.size()) continue;
+    graph.set_inputs(id, std::move(kept));
+    changed = true;
+  }
+  return changed;
+}
+
 }  // namespace
 
 bool constant_folding(Graph& graph, const PassContext& context) {
-  bool changed = false;
+  bool changed = fold_empty(graph);
   for (NodeId id : graph.topological_order()) {
     if (!foldable(graph, graph.node(id), context)) continue;
     std::vector<const Tensor*> inputs;

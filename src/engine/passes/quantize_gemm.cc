@@ -36,7 +36,7 @@ bool is_plain(const Node& gemm) {
          (!gemm.has_input(2) || gemm.real("beta", 1.0f) == 1.0f);
 }
 
-bool convert(Graph& graph, NodeId id) {
+bool convert_gemm(Graph& graph, NodeId id) {
   const Node node = graph.node(id);
   const bool is_gemm = node.is("Gemm");
   const bool rows_given = is_gemm && node.integer("transB", 0) != 0;
@@ -75,7 +75,7 @@ bool quantize_gemm(Graph& graph, const PassContext&) {
   bool changed = false;
   for (NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
-    if (node.alive && (node.is("Gemm") || node.is("MatMul"))) changed |= convert(graph, id);
+    if (node.alive && (node.is("Gemm") || node.is("MatMul"))) changed |= convert_gemm(graph, id);
   }
   return changed;
 }

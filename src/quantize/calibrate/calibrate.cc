@@ -105,17 +105,13 @@ Calibration calibrate(const Graph& graph, const CalibrationSource& source, std::
     observed.push_back(std::move(tensor));
   }
 
-  std::unique_ptr<Executor> executor;
-  int64_t built_for = 0;
+  Executor executor(extended, {.engine = options.engine, .program = {.threads = options.threads}});
   Progress progress("Calibrating", end - begin);
   for (int64_t first = begin; first < end;) {
     const int64_t count = std::min(batch, end - first);
-    // The last, smaller batch gets an executor of its own size: nothing padded is ever observed.
-    if (count != built_for)
-      executor = make_executor(extended, {.engine = options.engine, .batch = count, .threads = options.threads});
-    built_for = count;
     const std::vector<Tensor> inputs = read_samples(source, chosen, first, count);
-    const std::vector<Tensor> outputs = executor->run(inputs);
+    // The last, smaller batch runs as it is: nothing padded is ever observed.
+    const std::vector<Tensor> outputs = executor.run(inputs);
     parallel_for(static_cast<int64_t>(observed.size()), options.threads, [&](int64_t from, int64_t to) {
       for (int64_t t = from; t < to; ++t) {
         Observed& tensor = observed[static_cast<size_t>(t)];

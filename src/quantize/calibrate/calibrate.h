@@ -27,7 +27,7 @@ struct CalibrateOptions {
   int64_t batch = 16;     ///< samples at once, where the model's rows are proven independent
   int threads = 1;
   int64_t shard = 0, shards = 1;   ///< only samples [n·shard/shards, n·(shard+1)/shards) of the chosen n
-  std::string engine = "slipway";  ///< of make_executor
+  std::string engine = "slipway";  ///< a backend's name
 };
 
 /// Runs the float graph on the samples and observes the named values (graph inputs or node outputs, float32), batch by

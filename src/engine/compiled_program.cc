@@ -1,0 +1,305 @@
+// The compiled engine as a Program. For each combination of input shapes the model is bound and optimised, then cut
+// into stages (partition.h): plans, nodes that are interpreted, and a remainder whose shapes the stages before make
+// known; that is a program of its own, whose inputs have other shapes from run to run. So are the bodies of If, Loop
+// and Scan, with what they capture as further inputs.
+//
+// Preparing costs milliseconds, a small graph's evaluation microseconds: bodies and remainders of little work are
+// interpreted always, others where their shapes are met for the first time, unless the work is so much that preparing
+// pays at once. The model itself is always prepared.
+#include <algorithm>
+#include <list>
+#include <map>
+#include <mutex>
+
+#include "base/error.h"
+#include "engine/partition.h"
+#include "engine/passes/pipeline.h"
+#include "engine/program.h"
+#include "engine/session.h"
+#include "model/evaluate.h"
+#include "model/infer.h"
+#include "model/op.h"
+
+namespace slipway {
+namespace {
+
+/// Operations and bytes: below, evaluation is done before a plan would be made.
+constexpr double kLittleWork = 2e5;
+/// Above, a plan pays at first sight.
+constexpr double kMuchWork = 2e7;
+
+/// Types and shapes of a program's inputs.
+struct Signature {
+  std::vector<DType> dtypes;
+  std::vector<Dims> dims;
+  bool operator==(const Signature&) const = default;
+};
+
+Signature signature_of(std::span<const Tensor> inputs) {
+  Signature s;
+  for (const Tensor& t : inputs) {
+    s.dtypes.push_back(t.dtype());
+    s.dims.push_back(t.dims());
+  }
+  return s;
+}
+
+double work_of(const Graph& graph) {
+  double work = 0;
+  for (NodeId id : graph.topological_order()) {
+    const Cost cost = cost_of(graph, graph.node(id));
+    work += cost.flops + cost.bytes;
+    if (const OpSpec* spec = find_op(graph, graph.node(id)); spec != nullptr && spec->has(kHasSubgraph))
+      work += kLittleWork;
+  }
+  return work;
+}
+
+class CompiledProgram;
+
+/// A body of a control-flow node.
+struct Body {
+  const Graph* graph;            ///< the node's attribute
+  std::vector<size_t> captured;  ///< indices into the node's captures of the inputs after its own
+  std::shared_ptr<const CompiledProgram> program;
+};
+
+struct PreparedStage {
+  std::vector<ValueId> reads, makes;
+  std::shared_ptr<const Plan> plan;
+  NodeId node = kNoNode;
+  std::vector<Body> bodies;
+  std::shared_ptr<const CompiledProgram> remainder;
+  std::vector<ValueId> done;  ///< what nothing reads after this stage
+};
+
+/// A model made ready for one combination of input shapes.
+struct Prepared {
+  Signature signature;
+  std::once_flag once;
+  Graph graph;  ///< bound, and optimised where it is cut
+  bool interpreted = false;
+  std::vector<PreparedStage> stages;
+};
+
+class CompiledProgram : public Program, public std::enable_shared_from_this<CompiledProgram> {
+ public:
+  enum class Part { kModel, kInner };
+
+  CompiledProgram(Graph graph, ProgramOptions options, Part part)
+      : graph_(std::move(graph)), options_(std::move(options)), part_(part) {}
+
+  std::unique_ptr<ProgramSession> open() const override;
+  const Graph& graph() const { return graph_; }
+  size_t max_shapes() const { return static_cast<size_t>(std::max<int64_t>(options_.max_shapes, 1)); }
+  bool is_inner() const { return part_ == Part::kInner; }
+
+  /// The entry for these inputs, made ready; null when they are met for the first time and better interpreted.
+  std::shared_ptr<const Prepared> prepared(std::span<const Tensor> inputs) const {
+    const std::shared_ptr<Prepared> entry = entry_for(signature_of(inputs));
+    if (entry == nullptr) return nullptr;
+    std::call_once(entry->once, [&] { prepare(*entry, inputs); });
+    return entry;
+  }
+
+ private:
+  std::shared_ptr<Prepared> entry_for(const Signature& signature) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find_if(entries_.begin(), entries_.end(),
+                                    [&](const auto& entry) { return entry->signature == signature; });
+    if (found != entries_.end()) {
+      entries_.splice(entries_.begin(), entries_, found);
+      return entries_.front();
+    }
+    entries_.push_front(std::make_shared<Prepared>());
+    entries_.front()->signature = signature;
+    if (entries_.size() > max_shapes()) entries_.pop_back();
+    return entries_.front();
+  }
+
+  void prepare(Prepared& entry, std::span<const Tensor> inputs) const {
+    Graph graph = graph_;
+    bind_inputs(graph, inputs);
+    if (is_inner() && work_of(graph) < kLittleWork) {
+      entry.graph = std::move(graph);
+      entry.interpreted = true;
+      return;
+    }
+    if (options_.optimize) run_passes(graph);
+    std::vector<PreparedStage> stages;
+    for (const Stage& stage : cut_into_stages(graph)) stages.push_back(prepare_stage(graph, stage));
+    mark_done(graph, stages);
+    entry.stages = std::move(stages);
+    entry.graph = std::move(graph);
+  }
+
+  PreparedStage prepare_stage(const Graph& graph, const Stage& stage) const {
+    if (stage.kind == Stage::kNode) return prepare_node(graph, stage.nodes[0]);
+    GraphPart part = extract_part(graph, stage.nodes);
+    PreparedStage result{.reads = std::move(part.reads), .makes = std::move(part.makes)};
+    if (result.makes.empty()) return result;  // nobody reads what it would compute
+    if (stage.kind == Stage::kPlan)
+      result.plan = Plan::build_bound(
+          std::move(part.graph),
+          {.threads = options_.threads, .tune = options_.tune, .timing_cache = options_.timing_cache});
+    else
+      result.remainder = std::make_shared<const CompiledProgram>(std::move(part.graph), inner_options(), Part::kInner);
+    return result;
+  }
+
+  PreparedStage prepare_node(const Graph& graph, NodeId id) const {
+    const Node& node = graph.node(id);
+    PreparedStage result{.node = id};
+    for (const auto* list : {&node.inputs, &node.captures})
+      for (ValueId v : *list)
+        if (v != kNoValue && !graph.value(v).is_constant()) result.reads.push_back(v);
+    for (ValueId v : node.outputs)
+      if (v != kNoValue) result.makes.push_back(v);
+    for (const auto& [name, attribute] : node.attributes) {
+      const GraphPtr* body = std::get_if<GraphPtr>(&attribute);
+      if (body == nullptr || *body == nullptr) continue;
+      Body made{.graph = body->get(), .captured = {}, .program = nullptr};
+      Graph alone = standalone_body(graph, node, **body, made.captured);
+      made.program = std::make_shared<const CompiledProgram>(std::move(alone), inner_options(), Part::kInner);
+      result.bodies.push_back(std::move(made));
+    }
+    return result;
+  }
+
+  ProgramOptions inner_options() const {
+    ProgramOptions options = options_;
+    options.tune = false;
+    return options;
+  }
+
+  static void mark_done(const Graph& graph, std::vector<PreparedStage>& stages) {
+    std::map<ValueId, size_t> last;
+    for (size_t s = 0; s < stages.size(); ++s)
+      for (const auto* list : {&stages[s].reads, &stages[s].makes})
+        for (ValueId v : *list) last[v] = s;
+    for (const auto& [value, stage] : last)
+      if (!graph.is_output(value)) stages[stage].done.push_back(value);
+  }
+
+  const Graph graph_;
+  const ProgramOptions options_;
+  const Part part_;
+  mutable std::mutex mutex_;
+  mutable std::list<std::shared_ptr<Prepared>> entries_;  ///< the last used first
+};
+
+class CompiledSession : public ProgramSession {
+ public:
+  explicit CompiledSession(std::shared_ptr<const CompiledProgram> program) : program_(std::move(program)) {}
+
+  std::vector<Tensor> run(std::span<const Tensor> inputs) override {
+    if (!program_->is_inner()) require_inputs_match(program_->graph(), inputs);
+    Opened& opened = open(program_->prepared(inputs));
+    const Prepared& prepared = *opened.prepared;
+    if (prepared.interpreted) return evaluate(prepared.graph, inputs);
+    if (opened.whole != nullptr) return opened.whole->run(inputs);
+    std::vector<Tensor> values(static_cast<size_t>(prepared.graph.value_limit()));
+    for (size_t i = 0; i < inputs.size(); ++i) at(values, prepared.graph.inputs()[i]) = inputs[i];
+    for (size_t s = 0; s < prepared.stages.size(); ++s) run_stage(prepared, s, opened.stages[s], values);
+    std::vector<Tensor> outputs;
+    for (ValueId id : prepared.graph.outputs()) {
+      const Tensor* constant = prepared.graph.constant(id);
+      outputs.push_back(constant != nullptr ? *constant : at(values, id));
+    }
+    return outputs;
+  }
+
+ private:
+  struct OpenedStage {
+    std::unique_ptr<Session> plan;
+    std::unique_ptr<ProgramSession> remainder;
+    std::vector<std::unique_ptr<ProgramSession>> bodies;
+  };
+  struct Opened {
+    std::shared_ptr<const Prepared> prepared;
+    std::vector<OpenedStage> stages;
+    Session* whole = nullptr;  ///< where one plan is all there is
+  };
+
+  static Tensor& at(std::vector<Tensor>& values, ValueId id) { return values[static_cast<size_t>(id)]; }
+
+  Opened& open(std::shared_ptr<const Prepared> prepared) {
+    const auto found =
+        std::find_if(opened_.begin(), opened_.end(), [&](const Opened& o) { return o.prepared == prepared; });
+    if (found != opened_.end()) {
+      opened_.splice(opened_.begin(), opened_, found);
+      return opened_.front();
+    }
+    Opened opened{.prepared = std::move(prepared)};
+    for (const PreparedStage& stage : opened.prepared->stages) {
+      OpenedStage& s = opened.stages.emplace_back();
+      if (stage.plan != nullptr) s.plan = std::make_unique<Session>(stage.plan);
+      if (stage.remainder != nullptr) s.remainder = stage.remainder->open();
+      for (const Body& body : stage.bodies) s.bodies.push_back(body.program->open());
+    }
+    const Graph& graph = opened.prepared->graph;
+    if (opened.stages.size() == 1 && opened.stages[0].plan != nullptr &&
+        opened.prepared->stages[0].reads == graph.inputs() && opened.prepared->stages[0].makes == graph.outputs())
+      opened.whole = opened.stages[0].plan.get();
+    opened_.push_front(std::move(opened));
+    if (opened_.size() > program_->max_shapes()) opened_.pop_back();
+    return opened_.front();
+  }
+
+  void run_stage(const Prepared& prepared, size_t s, OpenedStage& opened, std::vector<Tensor>& values) {
+    const PreparedStage& stage = prepared.stages[s];
+    std::vector<Tensor> results;
+    if (stage.node != kNoNode) {
+      results = run_node(prepared.graph, stage, opened, values);
+    } else if (!stage.makes.empty()) {
+      std::vector<Tensor> inputs;
+      for (ValueId id : stage.reads) inputs.push_back(at(values, id));
+      results = opened.plan != nullptr ? opened.plan->run(inputs) : opened.remainder->run(inputs);
+    }
+    for (size_t i = 0; i < results.size(); ++i) at(values, stage.makes[i]) = std::move(results[i]);
+    for (ValueId id : stage.done) at(values, id) = Tensor();
+  }
+
+  std::vector<Tensor> run_node(const Graph& graph, const PreparedStage& stage, OpenedStage& opened,
+                               std::vector<Tensor>& values) {
+    const Node& node = graph.node(stage.node);
+    const auto tensors = [&](const std::vector<ValueId>& ids) {
+      std::vector<const Tensor*> list;
+      for (ValueId id : ids)
+        list.push_back(id == kNoValue ? nullptr
+                                      : (graph.value(id).is_constant() ? graph.constant(id) : &at(values, id)));
+      return list;
+    };
+    const std::vector<const Tensor*> inputs = tensors(node.inputs), captures = tensors(node.captures);
+    const auto run_body = [&](const Graph& body, std::span<const Tensor> given) {
+      for (size_t b = 0; b < stage.bodies.size(); ++b) {
+        if (stage.bodies[b].graph != &body) continue;
+        std::vector<Tensor> all(given.begin(), given.end());
+        for (size_t i : stage.bodies[b].captured) all.push_back(*captures[i]);
+        return opened.bodies[b]->run(all);
+      }
+      fail(ErrorCode::kInternal, "A subgraph has no program: {}", node.label());
+    };
+    std::vector<Tensor> results = evaluate_node(graph, node, inputs, run_body), made;
+    for (size_t i = 0; i < node.outputs.size(); ++i)
+      if (node.outputs[i] != kNoValue) made.push_back(std::move(results[i]));
+    return made;
+  }
+
+  std::shared_ptr<const CompiledProgram> program_;
+  std::list<Opened> opened_;  ///< the last used first
+};
+
+std::unique_ptr<ProgramSession> CompiledProgram::open() const {
+  return std::make_unique<CompiledSession>(shared_from_this());
+}
+
+std::shared_ptr<const Program> make_compiled(const Graph& graph, const ProgramOptions& options) {
+  return std::make_shared<const CompiledProgram>(graph, options, CompiledProgram::Part::kModel);
+}
+
+}  // namespace
+
+Backend compiled_backend() { return {"slipway", "compiled for this machine", make_compiled}; }
+
+}  // namespace slipway

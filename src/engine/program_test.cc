@@ -1,0 +1,198 @@
+// Programs: any shapes, shapes that follow from the data, bodies that run compiled, axes of length 0. The reference
+// says what is right.
+#include "engine/program.h"
+
+#include <thread>
+
+#include "base/error.h"
+#include "engine/engine_testing.h"
+#include "engine/partition.h"
+
+namespace slipway {
+namespace {
+
+/// Runs the inputs through one session, twice each, against the reference.
+void expect_agreement(const Graph& graph, const std::vector<std::vector<Tensor>>& runs, ProgramOptions options = {}) {
+  const auto program = backend_named("slipway").make(graph, options);
+  const auto session = program->open();
+  for (int pass = 0; pass < 2; ++pass)
+    for (const std::vector<Tensor>& inputs : runs) {
+      const std::vector<Tensor> expected = evaluate(graph, inputs), actual = session->run(inputs);
+      ASSERT_EQ(actual.size(), expected.size());
+      for (size_t i = 0; i < expected.size(); ++i)
+        EXPECT_EQ(difference(actual[i], expected[i]), "") << "pass " << pass << ", output " << i;
+    }
+}
+
+Graph parsed(const std::string& text) {
+  Graph graph = parse_text(text);
+  infer_shapes(graph);
+  return graph;
+}
+
+const char* const kTwoFreeAxes = R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[N,L,8]
+  input %w_m : f32[8,8]
+  %h = MatMul(%x, %w_m)
+  %a = Relu(%h)
+  %t = Transpose(%a) {perm = [0, 2, 1]}
+  %s = MatMul(%a, %t)
+  %p = Softmax(%s) {axis = -1}
+  output %p, %a
+})";
+
+TEST(Program, RunsAtWhateverShapesCome) {
+  Random random(3);
+  const Graph graph = random_graph(kTwoFreeAxes, random);
+  std::vector<std::vector<Tensor>> runs;
+  for (const Dims& dims : {Dims{1, 1, 8}, Dims{2, 7, 8}, Dims{1, 40, 8}, Dims{0, 3, 8}, Dims{2, 0, 8}, Dims{3, 5, 8}})
+    runs.push_back({random_tensor(DType::kFloat32, dims, random)});
+  expect_agreement(graph, runs);
+  expect_agreement(graph, runs, {.max_shapes = 2});
+  expect_agreement(graph, runs, {.optimize = false});
+}
+
+// What follows NonZero has a shape of its own at each run; what comes before it is one plan.
+const char* const kSelecting = R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[R,4]
+  const %zero : f32[] = {0}
+  const %one : i64[1] = {1}
+  %y = Mul(%x, %x)
+  %s = ReduceSum(%y, %one) {keepdims = 0}
+  %big = Greater(%x, %zero)
+  %at = NonZero(%big)
+  %rows = Transpose(%at) {perm = [1, 0]}
+  %picked = GatherND(%x, %rows)
+  %half = Mul(%picked, %picked)
+  %order, %index = Unique(%half) {sorted = 1}
+  %sum = Add(%order, %zero)
+  output %s, %half, %sum
+})";
+
+TEST(Program, GoesOnWhereShapesFollowFromTheData) {
+  Random random(4);
+  const Graph graph = parsed(kSelecting);
+  std::vector<std::vector<Tensor>> runs;
+  for (const int64_t rows : {1, 3, 64})
+    for (int i = 0; i < 3; ++i) runs.push_back({random_tensor(DType::kFloat32, {rows, 4}, random)});
+  runs.push_back({Tensor(DType::kFloat32, {5, 4})});  // nothing is selected
+  expect_agreement(graph, runs);
+}
+
+TEST(Program, IsCutAtTheDataAloneAndIntoFewStages) {
+  Graph graph = parsed(kSelecting);
+  bind_dims(graph, {{"R", 3}});
+  std::vector<Stage::Kind> kinds;
+  for (const Stage& stage : cut_into_stages(graph)) kinds.push_back(stage.kind);
+  EXPECT_EQ(kinds, (std::vector<Stage::Kind>{Stage::kPlan, Stage::kNode, Stage::kRemainder}));
+  Random random(3);
+  Graph whole = random_graph(kTwoFreeAxes, random);
+  bind_dims(whole, {{"N", 2}, {"L", 3}});
+  const std::vector<Stage> one = cut_into_stages(whole);
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_EQ(one[0].kind, Stage::kPlan);
+}
+
+// Bodies that are worth a plan, with a constant and a computed value from around them; the loop's state grows.
+const char* const kBodies = R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[64,64]
+  input %go : bool[]
+  input %trips : i64[]
+  input %w_m : f32[64,64]
+  %v = Relu(%x)
+  %y = If(%go) captures (%v, %w_m) {else_branch = graph "else" {
+    capture 0 %v
+    %n = Neg(%v)
+    output %n
+  }, then_branch = graph "then" {
+    capture 0 %v
+    capture 1 %m
+    const %tenth : f32[] = {0.1}
+    %a = MatMul(%v, %m)
+    %b = MatMul(%a, %m)
+    %c = Mul(%b, %tenth)
+    output %c
+  }}
+  %last, %all = Loop(%trips, _, %y) captures (%w_m) {body = graph "body" {
+    input %i : i64[]
+    input %on : bool[]
+    input %s : f32[R,64]
+    capture 0 %m
+    const %tenth : f32[] = {0.1}
+    %p = MatMul(%s, %m)
+    %q = Mul(%p, %tenth)
+    %r = Concat(%q, %s) {axis = 0}
+    %mean = ReduceMean(%q) {axes = [0, 1], keepdims = 0}
+    output %on, %r, %mean
+  }}
+  output %last, %all
+})";
+
+TEST(Program, RunsBodiesCompiled) {
+  Random random(5);
+  Graph graph = random_graph(kBodies, random);
+  std::vector<std::vector<Tensor>> runs;
+  for (const bool go : {true, false})
+    for (const int64_t trips : {0, 1, 3})
+      runs.push_back({random_tensor(DType::kFloat32, {64, 64}, random), Tensor::scalar(go), Tensor::scalar(trips)});
+  expect_agreement(graph, runs);
+}
+
+TEST(Program, TakesStringsAndBranchesOfDifferentShapes) {
+  const Graph graph = parsed(R"(graph "g" ir 8 opset {"": 17} {
+  input %c : bool[]
+  input %x : f32[2]
+  input %s : string[N]
+  const %k : f32[3] = {1, 2, 3}
+  %y = If(%c) captures (%x, %k) {else_branch = graph "else" {
+    capture 0 %x
+    output %x
+  }, then_branch = graph "then" {
+    capture 1 %k
+    output %k
+  }} "choice"
+  %z = Neg(%y)
+  %t = Identity(%s)
+  output %z, %t, %k, %x
+})");
+  std::vector<std::vector<Tensor>> runs;
+  for (const bool c : {true, false})
+    runs.push_back({Tensor::scalar(c), Tensor::of<float>({2}, {1, -2}), Tensor::of_strings({2}, {"a", ""})});
+  const auto session = backend_named("slipway").make(graph, {})->open();
+  for (const auto& inputs : runs) {
+    const std::vector<Tensor> expected = evaluate(graph, inputs), actual = session->run(inputs);
+    for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(actual.at(i).identical(expected[i])) << i;
+  }
+}
+
+TEST(Program, IsSharedByThreadsThatBringOtherShapes) {
+  Random random(6);
+  const Graph graph = random_graph(kTwoFreeAxes, random);
+  const auto program = backend_named("slipway").make(graph, {.max_shapes = 3});
+  std::vector<Tensor> inputs, expected;
+  for (int64_t i = 0; i < 6; ++i) {
+    inputs.push_back(random_tensor(DType::kFloat32, {1 + i % 2, 1 + i, 8}, random));
+    expected.push_back(evaluate(graph, std::vector<Tensor>{inputs.back()})[0]);
+  }
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      const auto session = program->open();
+      for (size_t i = 0; i < 24; ++i) {
+        const size_t at = (i * (t + 1) + t) % inputs.size();
+        EXPECT_EQ(difference(session->run(std::vector<Tensor>{inputs[at]})[0], expected[at]), "");
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST(Program, RefusesWhatDoesNotFitInOneSentence) {
+  Random random(3);
+  const Graph graph = random_graph(kTwoFreeAxes, random);
+  const auto session = backend_named("slipway").make(graph, {})->open();
+  EXPECT_THROW(session->run(std::vector<Tensor>{Tensor(DType::kFloat32, {1, 2, 7})}), Error);
+  EXPECT_THROW(backend_named("magic"), Error);
+}
+
+}  // namespace
+}  // namespace slipway
