@@ -46,7 +46,12 @@ bool fold_empty(Graph& graph) {
   for (NodeId id : graph.topological_order()) {
     if (!graph.node(id).is("Concat")) continue;
     std::vector<ValueId> kept = graph.node(id).inputs;
-    std::erase_if(kept, [&](ValueId v) { return graph.constant(v) != nullptr && graph.constant(v)->elements() == 0; });
+    const int64_t axis = graph.node(id).integer("axis", 0);
+    std::erase_if(kept, [&](ValueId v) {
+      const Tensor* t = graph.constant(v);
+      const int64_t at = t == nullptr || axis >= 0 ? axis : axis + t->rank();
+      return t != nullptr && at >= 0 && at < t->rank() && t->dims()[static_cast<size_t>(at)] == 0;
+    });
     if (kept.empty() || kept.size() == graph.node(id).inputs.size()) continue;
     graph.set_inputs(id, std::move(kept));
     changed = true;
