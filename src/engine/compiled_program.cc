@@ -4,18 +4,22 @@
 // and Scan, with what they capture as further inputs.
 //
 // Preparing costs milliseconds, a small graph's evaluation microseconds: bodies and remainders of little work are
-// interpreted always, others where their shapes are met for the first time, unless the work is so much that preparing
+// interpreted, so are others where their shapes are met for the first time, unless the work is so much that preparing
 // pays at once. The model itself is always prepared.
 #include <algorithm>
+#include <atomic>
 #include <list>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "base/error.h"
 #include "engine/partition.h"
 #include "engine/passes/pipeline.h"
+#include "engine/plan_impl.h"
 #include "engine/program.h"
 #include "engine/session.h"
+#include "engine/weight_pool.h"
 #include "model/evaluate.h"
 #include "model/infer.h"
 #include "model/op.h"
@@ -73,36 +77,81 @@ struct PreparedStage {
   std::vector<ValueId> done;  ///< what nothing reads after this stage
 };
 
-/// A model made ready for one combination of input shapes.
+/// A model for one combination of input shapes: bound, then made ready. Under the mutex until it is ready.
 struct Prepared {
-  Signature signature;
-  std::once_flag once;
-  Graph graph;  ///< bound, and optimised where it is cut
-  bool interpreted = false;
+  explicit Prepared(Signature s) : signature(std::move(s)) {}
+  const Signature signature;
+  std::mutex mutex;
+  std::shared_ptr<const Graph> bound;  ///< before it is ready, and where it stays interpreted
+  double work = 0;
+  int64_t sights = 0;
+  std::atomic<bool> ready{false};
+  Graph graph;  ///< optimised and cut
   std::vector<PreparedStage> stages;
+};
+
+/// How a run is to be done.
+struct Way {
+  std::shared_ptr<const Graph> interpreted;  ///< by evaluation, where set
+  std::shared_ptr<const Prepared> prepared;
 };
 
 class CompiledProgram : public Program, public std::enable_shared_from_this<CompiledProgram> {
  public:
   enum class Part { kModel, kInner };
 
-  CompiledProgram(Graph graph, ProgramOptions options, Part part)
-      : graph_(std::move(graph)), options_(std::move(options)), part_(part) {}
+  CompiledProgram(Graph graph, ProgramOptions options, Part part, std::shared_ptr<WeightPool> weights)
+      : graph_(std::move(graph)), options_(std::move(options)), part_(part), weights_(std::move(weights)) {}
 
   std::unique_ptr<ProgramSession> open() const override;
+  ProgramInfo info() const override {
+    ProgramInfo info;
+    std::set<const void*> counted;
+    add_info(info, counted);
+    return info;
+  }
   const Graph& graph() const { return graph_; }
   size_t max_shapes() const { return static_cast<size_t>(std::max<int64_t>(options_.max_shapes, 1)); }
   bool is_inner() const { return part_ == Part::kInner; }
 
-  /// The entry for these inputs, made ready; null when they are met for the first time and better interpreted.
-  std::shared_ptr<const Prepared> prepared(std::span<const Tensor> inputs) const {
+  /// Binds and prepares for these inputs where that was not done before, and where it pays.
+  Way way(std::span<const Tensor> inputs) const {
     const std::shared_ptr<Prepared> entry = entry_for(signature_of(inputs));
-    if (entry == nullptr) return nullptr;
-    std::call_once(entry->once, [&] { prepare(*entry, inputs); });
-    return entry;
+    if (entry->ready) return {nullptr, entry};
+    const std::lock_guard lock(entry->mutex);
+    if (entry->ready) return {nullptr, entry};
+    if (entry->bound == nullptr) {
+      auto bound = std::make_shared<Graph>(graph_);
+      bind_inputs(*bound, inputs);
+      entry->work = is_inner() ? work_of(*bound) : kMuchWork;
+      entry->bound = std::move(bound);
+    }
+    const bool first = entry->sights++ == 0;
+    if (entry->work < kLittleWork || (first && entry->work < kMuchWork)) return {entry->bound, nullptr};
+    prepare(*entry);
+    entry->bound = nullptr;
+    entry->ready = true;
+    return {nullptr, entry};
   }
 
  private:
+  void add_info(ProgramInfo& info, std::set<const void*>& counted) const {
+    const std::lock_guard lock(mutex_);
+    for (const auto& entry : entries_) {
+      if (!entry->ready) continue;
+      info.shapes += is_inner() ? 0 : 1;
+      for (const PreparedStage& stage : entry->stages) {
+        if (stage.plan != nullptr) {
+          info.session_bytes += stage.plan->memory().arena_bytes + stage.plan->memory().scratch_bytes;
+          for (const Blob& blob : stage.plan->impl().owned)
+            if (counted.insert(blob.data.get()).second) info.weight_bytes += blob.bytes;
+        }
+        if (stage.remainder != nullptr) stage.remainder->add_info(info, counted);
+        for (const Body& body : stage.bodies) body.program->add_info(info, counted);
+      }
+    }
+  }
+
   std::shared_ptr<Prepared> entry_for(const Signature& signature) const {
     const std::lock_guard lock(mutex_);
     const auto found = std::find_if(entries_.begin(), entries_.end(),
@@ -111,20 +160,13 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
       entries_.splice(entries_.begin(), entries_, found);
       return entries_.front();
     }
-    entries_.push_front(std::make_shared<Prepared>());
-    entries_.front()->signature = signature;
+    entries_.push_front(std::make_shared<Prepared>(signature));
     if (entries_.size() > max_shapes()) entries_.pop_back();
     return entries_.front();
   }
 
-  void prepare(Prepared& entry, std::span<const Tensor> inputs) const {
-    Graph graph = graph_;
-    bind_inputs(graph, inputs);
-    if (is_inner() && work_of(graph) < kLittleWork) {
-      entry.graph = std::move(graph);
-      entry.interpreted = true;
-      return;
-    }
+  void prepare(Prepared& entry) const {
+    Graph graph = *entry.bound;
     if (options_.optimize) run_passes(graph);
     std::vector<PreparedStage> stages;
     for (const Stage& stage : cut_into_stages(graph)) stages.push_back(prepare_stage(graph, stage));
@@ -139,11 +181,13 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
     PreparedStage result{.reads = std::move(part.reads), .makes = std::move(part.makes)};
     if (result.makes.empty()) return result;  // nobody reads what it would compute
     if (stage.kind == Stage::kPlan)
-      result.plan = Plan::build_bound(
-          std::move(part.graph),
-          {.threads = options_.threads, .tune = options_.tune, .timing_cache = options_.timing_cache});
+      result.plan = Plan::build_bound(std::move(part.graph), {.threads = options_.threads,
+                                                              .tune = options_.tune,
+                                                              .timing_cache = options_.timing_cache,
+                                                              .weights = weights_});
     else
-      result.remainder = std::make_shared<const CompiledProgram>(std::move(part.graph), inner_options(), Part::kInner);
+      result.remainder =
+          std::make_shared<const CompiledProgram>(std::move(part.graph), inner_options(), Part::kInner, weights_);
     return result;
   }
 
@@ -160,7 +204,7 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
       if (body == nullptr || *body == nullptr) continue;
       Body made{.graph = body->get(), .captured = {}, .program = nullptr};
       Graph alone = standalone_body(graph, node, **body, made.captured);
-      made.program = std::make_shared<const CompiledProgram>(std::move(alone), inner_options(), Part::kInner);
+      made.program = std::make_shared<const CompiledProgram>(std::move(alone), inner_options(), Part::kInner, weights_);
       result.bodies.push_back(std::move(made));
     }
     return result;
@@ -184,6 +228,7 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
   const Graph graph_;
   const ProgramOptions options_;
   const Part part_;
+  const std::shared_ptr<WeightPool> weights_;
   mutable std::mutex mutex_;
   mutable std::list<std::shared_ptr<Prepared>> entries_;  ///< the last used first
 };
@@ -194,9 +239,10 @@ class CompiledSession : public ProgramSession {
 
   std::vector<Tensor> run(std::span<const Tensor> inputs) override {
     if (!program_->is_inner()) require_inputs_match(program_->graph(), inputs);
-    Opened& opened = open(program_->prepared(inputs));
+    Way way = program_->way(inputs);
+    if (way.interpreted != nullptr) return evaluate(*way.interpreted, inputs);
+    Opened& opened = open(std::move(way.prepared));
     const Prepared& prepared = *opened.prepared;
-    if (prepared.interpreted) return evaluate(prepared.graph, inputs);
     if (opened.whole != nullptr) return opened.whole->run(inputs);
     std::vector<Tensor> values(static_cast<size_t>(prepared.graph.value_limit()));
     for (size_t i = 0; i < inputs.size(); ++i) at(values, prepared.graph.inputs()[i]) = inputs[i];
@@ -295,7 +341,8 @@ std::unique_ptr<ProgramSession> CompiledProgram::open() const {
 }
 
 std::shared_ptr<const Program> make_compiled(const Graph& graph, const ProgramOptions& options) {
-  return std::make_shared<const CompiledProgram>(graph, options, CompiledProgram::Part::kModel);
+  return std::make_shared<const CompiledProgram>(graph, options, CompiledProgram::Part::kModel,
+                                                 std::make_shared<WeightPool>());
 }
 
 }  // namespace

@@ -11,6 +11,8 @@
 
 namespace slipway {
 
+class WeightPool;
+
 struct BuildOptions {
   int64_t batch = 1;                         ///< size of every free first dimension of the inputs
   std::map<std::string, int64_t> dims = {};  ///< other free dimensions by symbol, or by "input.axis"
@@ -22,6 +24,7 @@ struct BuildOptions {
   /// Set: nothing is timed, and chance chooses among the accepted candidates, the reference among them, by this seed.
   /// So tests reach every candidate, in every neighbourhood.
   std::optional<uint64_t> choice_seed = {};
+  std::shared_ptr<WeightPool> weights = {};  ///< where plans keep equal packed weights once; null: each has its own
 };
 
 struct PortInfo {

@@ -19,6 +19,7 @@
 #include "engine/tune/pbqp.h"
 #include "engine/tune/timing.h"
 #include "engine/tune/trial.h"
+#include "engine/weight_pool.h"
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
 #include "model/op.h"
@@ -479,6 +480,7 @@ class Builder {
       if (tactic.pack != nullptr && logical.lowered != nullptr) {
         const LowerContext context{graph_, graph_.node(logical.lowered->id), options_.threads, logical.constant_inputs};
         for (Blob& blob : tactic.pack(context, logical.candidate)) {
+          if (options_.weights != nullptr) options_.weights->share(blob);
           step.blobs.emplace_back(blob.data.get(), blob.bytes);
           impl.memory.weight_bytes += blob.bytes;
           impl.owned.push_back(std::move(blob));

@@ -20,6 +20,7 @@ class ReferenceProgram : public Program {
  public:
   explicit ReferenceProgram(const Graph& graph) : graph_(std::make_shared<const Graph>(graph)) {}
   std::unique_ptr<ProgramSession> open() const override { return std::make_unique<ReferenceSession>(graph_); }
+  ProgramInfo info() const override { return {}; }
 
  private:
   std::shared_ptr<const Graph> graph_;

@@ -28,12 +28,20 @@ class ProgramSession {
   virtual std::vector<Tensor> run(std::span<const Tensor> inputs) = 0;
 };
 
+/// What a program holds at the time.
+struct ProgramInfo {
+  int64_t shapes = 0;          ///< combinations of input shapes that are ready
+  uint64_t weight_bytes = 0;   ///< packed weights, what plans share once
+  uint64_t session_bytes = 0;  ///< arenas and scratchpads of one session that has run all of them
+};
+
 /// A model that is ready to run at every shape that its inputs allow, whoever runs it. Shared by any number of sessions
 /// and threads.
 class Program {
  public:
   virtual ~Program() = default;
   virtual std::unique_ptr<ProgramSession> open() const = 0;
+  virtual ProgramInfo info() const = 0;
 };
 
 /// One row of THE list of what runs models.

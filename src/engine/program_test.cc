@@ -165,6 +165,34 @@ TEST(Program, TakesStringsAndBranchesOfDifferentShapes) {
   }
 }
 
+TEST(Program, KeepsPackedWeightsOnceForAllShapes) {
+  Random random(8);
+  const Graph graph = random_graph(R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[N,64,H,H]
+  input %w_a : f32[128,64,3,3]
+  input %w_t : f32[128,100]
+  %c = Conv(%x, %w_a) {pads = [1, 1, 1, 1]}
+  %r = Relu(%c)
+  %p = GlobalAveragePool(%r)
+  %f = Flatten(%p)
+  %i = ArgMax(%f) {axis = -1, keepdims = 0}
+  %e = Gather(%w_t, %i)
+  output %f, %e
+})",
+                                   random);
+  const auto program = backend_named("slipway").make(graph, {});
+  const auto session = program->open();
+  uint64_t first = 0;
+  for (const int64_t size : {8, 9, 16, 8}) {
+    session->run(std::vector<Tensor>{random_tensor(DType::kFloat32, {1, 64, size, size}, random)});
+    if (first == 0) first = program->info().weight_bytes;
+  }
+  const ProgramInfo info = program->info();
+  EXPECT_EQ(info.shapes, 3);
+  EXPECT_GE(first, (128 * 64 * 9 + 100 * 128) * 4u);
+  EXPECT_LT(info.weight_bytes, first + first / 10) << "three plans, one packing";
+}
+
 TEST(Program, IsSharedByThreadsThatBringOtherShapes) {
   Random random(6);
   const Graph graph = random_graph(kTwoFreeAxes, random);

@@ -79,10 +79,11 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) {
   for (size_t i : {0, 1}) {
     if (!c.is_constant(i)) continue;
     const Dims dims = widened(c.input_dims(i), rank);
-    blobs.push_back(make_blob(layout_bytes(candidate.outputs[0], DType::kFloat32, dims)));
-    if (blobs.back().bytes > 0)
-      convert_layout(Layout::kPlain, c.constant(i).raw(), candidate.outputs[0], blobs.back().data.get(),
-                     DType::kFloat32, dims, 1);
+    const size_t bytes = layout_bytes(candidate.outputs[0], DType::kFloat32, dims);
+    AlignedBytes packed = allocate_aligned(bytes);
+    if (bytes > 0)
+      convert_layout(Layout::kPlain, c.constant(i).raw(), candidate.outputs[0], packed.get(), DType::kFloat32, dims, 1);
+    blobs.push_back({std::move(packed), bytes});
   }
   return blobs;
 }

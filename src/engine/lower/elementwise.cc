@@ -80,7 +80,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
 std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
   std::vector<Blob> blobs;
   for (size_t i : {1, 2})
-    if (is_bound(c, i) && c.is_constant(i)) blobs.push_back(copy_blob(c.constant(i).raw(), c.constant(i).bytes()));
+    if (is_bound(c, i) && c.is_constant(i)) blobs.push_back(share_blob(c.constant(i)));
   return blobs;
 }
 

@@ -206,9 +206,10 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
   std::vector<Blob> blobs;
   const Kind kind = *kind_of(c);
   if (kind == Kind::kLookup) {  // by the code's byte; the operator's table starts at the smallest code
-    blobs.push_back(copy_blob(c.constant(1).raw(), c.constant(1).bytes()));
-    std::byte* table = blobs.back().data.get();
-    if (c.input_dtype(0) == DType::kInt8) std::swap_ranges(table, table + 128, table + 128);
+    const std::byte* codes = c.constant(1).raw();
+    std::vector<std::byte> table(codes, codes + c.constant(1).bytes());
+    if (c.input_dtype(0) == DType::kInt8) std::rotate(table.begin(), table.begin() + 128, table.end());
+    blobs.push_back(copy_blob(table.data(), table.size()));
   }
   if (kind == Kind::kQuantize || kind == Kind::kDequantize) {
     const Affine affine{to_floats(c.constant(1)).at(0), c.has_input(2) ? to_floats(c.constant(2)).at(0) : 0.0f};

@@ -1,6 +1,7 @@
 // THE list of tactics, likely fastest first; the reference ends it.
 #include "engine/lower/lower.h"
 
+#include <cstdint>
 #include <cstring>
 
 #include "base/error.h"
@@ -53,12 +54,16 @@ std::optional<size_t> misplaced_constant(const Tactic& tactic, const LowerContex
   return std::nullopt;
 }
 
-Blob make_blob(size_t bytes) { return {allocate_aligned(bytes), bytes}; }
-
 Blob copy_blob(const void* data, size_t bytes) {
-  Blob blob = make_blob(bytes);
-  if (bytes > 0) std::memcpy(blob.data.get(), data, bytes);
-  return blob;
+  AlignedBytes copy = allocate_aligned(bytes);
+  if (bytes > 0) std::memcpy(copy.get(), data, bytes);
+  return {std::move(copy), bytes};
+}
+
+Blob share_blob(const Tensor& tensor) {
+  if (reinterpret_cast<uintptr_t>(tensor.raw()) % kAlignment != 0) return copy_blob(tensor.raw(), tensor.bytes());
+  const auto owner = std::make_shared<const Tensor>(tensor);
+  return {{owner, owner->raw()}, owner->bytes()};
 }
 
 BlobView require_blob(std::span<const BlobView> blobs, size_t index, size_t bytes) {

@@ -70,8 +70,9 @@ struct Candidate {
   bool view = false;  ///< output 0 is this input's bytes (inplace_input), unchanged
 };
 
+/// Packed weights, 64-byte aligned.
 struct Blob {
-  AlignedBytes data;
+  std::shared_ptr<const std::byte[]> data;
   size_t bytes = 0;
 };
 using BlobView = std::span<const std::byte>;
@@ -96,8 +97,9 @@ std::vector<Candidate> propose_candidates(const LowerContext& context);
 /// The first operand that is a constant and may not be one for this tactic.
 std::optional<size_t> misplaced_constant(const Tactic& tactic, const LowerContext& context);
 
-Blob make_blob(size_t bytes);
 Blob copy_blob(const void* data, size_t bytes);
+/// The tensor's own bytes where they lie well, else a copy.
+Blob share_blob(const Tensor& tensor);
 /// Fails with kInvalidModel unless there is a blob `index` of exactly `bytes`.
 BlobView require_blob(std::span<const BlobView> blobs, size_t index, size_t bytes);
 

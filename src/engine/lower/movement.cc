@@ -414,8 +414,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) {
   if (candidate.variant == "view") return blobs;
   blobs.push_back(encode(*moves_of(c, candidate.outputs[0])));
   for (size_t i = 0; i < c.node.inputs.size(); ++i)
-    if ((i == 0 || c.node.is("Concat")) && c.is_constant(i))
-      blobs.push_back(copy_blob(c.constant(i).raw(), c.constant(i).bytes()));
+    if ((i == 0 || c.node.is("Concat")) && c.is_constant(i)) blobs.push_back(share_blob(c.constant(i)));
   return blobs;
 }
 

@@ -228,12 +228,12 @@ std::string onednn_variant(const std::string& implementation, const dnnl::memory
 }
 
 Blob reorder_blob(const void* plain, const dnnl::memory::desc& from, const dnnl::memory::desc& to) {
-  Blob blob = make_blob(to.get_size());
-  dnnl::memory source(from, onednn_engine(), const_cast<void*>(plain)), target(to, onednn_engine(), blob.data.get());
+  AlignedBytes packed = allocate_aligned(to.get_size());
+  dnnl::memory source(from, onednn_engine(), const_cast<void*>(plain)), target(to, onednn_engine(), packed.get());
   dnnl::stream stream(onednn_engine());
   dnnl::reorder(source, target).execute(stream, source, target);
   stream.wait();
-  return blob;
+  return {std::move(packed), to.get_size()};
 }
 
 void fail_onednn(const dnnl::error& error, const Node& node) {

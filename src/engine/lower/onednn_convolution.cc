@@ -135,7 +135,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
   const PrimitiveDesc pd = find(c, candidate);
   std::vector<Blob> blobs;
   blobs.push_back(reorder_blob(c.constant(1).raw(), onednn_plain(DType::kFloat32, weight_dims(c)), pd.weights_desc()));
-  if (c.has_input(kBias)) blobs.push_back(copy_blob(c.constant(kBias).raw(), c.constant(kBias).bytes()));
+  if (c.has_input(kBias)) blobs.push_back(share_blob(c.constant(kBias)));
   return blobs;
 } catch (const dnnl::error& error) {
   fail_onednn(error, c.node);

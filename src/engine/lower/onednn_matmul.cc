@@ -141,9 +141,9 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate& candidate) try {
   const Operands o = operands(c);
   const PrimitiveDesc pd = find(c, o, candidate);
   std::vector<Blob> blobs;
-  if (c.is_constant(0)) blobs.push_back(copy_blob(c.constant(0).raw(), c.constant(0).bytes()));
+  if (c.is_constant(0)) blobs.push_back(share_blob(c.constant(0)));
   if (c.is_constant(1)) blobs.push_back(reorder_blob(c.constant(1).raw(), o.b_desc, pd.weights_desc()));
-  if (o.has_bias && c.is_constant(2)) blobs.push_back(copy_blob(c.constant(2).raw(), c.constant(2).bytes()));
+  if (o.has_bias && c.is_constant(2)) blobs.push_back(share_blob(c.constant(2)));
   return blobs;
 } catch (const dnnl::error& error) {
   fail_onednn(error, c.node);

@@ -79,7 +79,7 @@ std::vector<Blob> pack(const LowerContext& c, const Candidate&) {
     const Tensor& t = *c.graph.constant(operands[i]);
     if (t.dtype() == DType::kString)
       fail(ErrorCode::kUnsupported, "Strings can't be packed into a plan: {}", c.node.label());
-    blobs.push_back(copy_blob(t.raw(), t.bytes()));
+    blobs.push_back(share_blob(t));
   }
   return blobs;
 }
