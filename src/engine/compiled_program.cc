@@ -142,7 +142,8 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
       info.shapes += is_inner() ? 0 : 1;
       for (const PreparedStage& stage : entry->stages) {
         if (stage.plan != nullptr) {
-          info.session_bytes += stage.plan->memory().arena_bytes + stage.plan->memory().scratch_bytes;
+          info.session_bytes =
+              std::max(info.session_bytes, stage.plan->memory().arena_bytes + stage.plan->memory().scratch_bytes);
           for (const Blob& blob : stage.plan->impl().owned)
             if (counted.insert(blob.data.get()).second) info.weight_bytes += blob.bytes;
         }
@@ -279,7 +280,7 @@ class CompiledSession : public ProgramSession {
     Opened opened{.prepared = std::move(prepared)};
     for (const PreparedStage& stage : opened.prepared->stages) {
       OpenedStage& s = opened.stages.emplace_back();
-      if (stage.plan != nullptr) s.plan = std::make_unique<Session>(stage.plan);
+      if (stage.plan != nullptr) s.plan = std::make_unique<Session>(stage.plan, arena_);
       if (stage.remainder != nullptr) s.remainder = stage.remainder->open();
       for (const Body& body : stage.bodies) s.bodies.push_back(body.program->open());
     }
@@ -333,6 +334,7 @@ class CompiledSession : public ProgramSession {
   }
 
   std::shared_ptr<const CompiledProgram> program_;
+  const std::shared_ptr<Arena> arena_ = std::make_shared<Arena>();
   std::list<Opened> opened_;  ///< the last used first
 };
 

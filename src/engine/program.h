@@ -32,7 +32,7 @@ class ProgramSession {
 struct ProgramInfo {
   int64_t shapes = 0;          ///< combinations of input shapes that are ready
   uint64_t weight_bytes = 0;   ///< packed weights, what plans share once
-  uint64_t session_bytes = 0;  ///< arenas and scratchpads of one session that has run all of them
+  uint64_t session_bytes = 0;  ///< the largest arena and scratchpad that a session needs
 };
 
 /// A model that is ready to run at every shape that its inputs allow, whoever runs it. Shared by any number of sessions

@@ -32,24 +32,22 @@ struct Session::Impl {
     size_t step, operand, port;
   };
 
-  explicit Impl(std::shared_ptr<const Plan> p) : plan(std::move(p)) {
+  Impl(std::shared_ptr<const Plan> p, std::shared_ptr<Arena> a)
+      : plan(std::move(p)), arena(a != nullptr ? std::move(a) : std::make_shared<Arena>()) {
     const Plan::Impl& built = plan->impl();
-    const uint64_t arena_bytes = round_up(built.memory.arena_bytes, kAlignment);
-    arena = allocate_aligned(arena_bytes + built.memory.scratch_bytes);
-    scratch = arena.get() + arena_bytes;
     set_thread_count(built.threads);
     for (size_t s = 0; s < built.steps.size(); ++s) {
       const PlanStep& from = built.steps[s];
       Step step;
       for (size_t i = 0; i < from.inputs.size(); ++i) {
         const Place& place = from.inputs[i];
-        step.inputs.push_back(place.kind == Place::kArena ? arena.get() + place.at : nullptr);
+        step.inputs.push_back(nullptr);
         if (place.kind == Place::kInput) input_patches.push_back({s, i, place.at});
         if (place.kind == Place::kOutput) output_reads.push_back({s, i, place.at});
       }
       for (size_t i = 0; i < from.outputs.size(); ++i) {
         const Place& place = from.outputs[i];
-        step.outputs.push_back(place.kind == Place::kArena ? arena.get() + place.at : nullptr);
+        step.outputs.push_back(nullptr);
         if (place.kind == Place::kOutput) output_patches.push_back({s, i, place.at});
       }
       for (int i : from.guards)
@@ -57,6 +55,23 @@ struct Session::Impl {
                                                               input_dims(from, static_cast<size_t>(i))))});
       step.state = from.kernel->make_state();
       steps.push_back(std::move(step));
+    }
+    place();
+  }
+
+  size_t scratch_at() const { return round_up(plan->impl().memory.arena_bytes, kAlignment); }
+
+  /// Points the steps into the arena, where it lies now.
+  void place() {
+    arena->reserve(scratch_at() + plan->impl().memory.scratch_bytes);
+    if (base == arena->data()) return;
+    base = arena->data();
+    for (size_t s = 0; s < steps.size(); ++s) {
+      const PlanStep& from = plan->impl().steps[s];
+      for (size_t i = 0; i < from.inputs.size(); ++i)
+        if (from.inputs[i].kind == Place::kArena) steps[s].inputs[i] = base + from.inputs[i].at;
+      for (size_t i = 0; i < from.outputs.size(); ++i)
+        if (from.outputs[i].kind == Place::kArena) steps[s].outputs[i] = base + from.outputs[i].at;
     }
   }
 
@@ -66,6 +81,7 @@ struct Session::Impl {
 
   void bind(std::span<const void* const> inputs, std::span<void* const> outputs) {
     SLIPWAY_CHECK(inputs.size() == plan->inputs().size() && outputs.size() == plan->outputs().size());
+    place();
     for (const Patch& p : input_patches) steps[p.step].inputs[p.operand] = inputs[p.port];
     for (const Patch& p : output_reads) steps[p.step].inputs[p.operand] = outputs[p.port];
     for (const Patch& p : output_patches) steps[p.step].outputs[p.operand] = outputs[p.port];
@@ -76,14 +92,14 @@ struct Session::Impl {
     for (const Guard& guard : steps[s].guards)
       special = special || !all_within(static_cast<const float*>(steps[s].inputs[static_cast<size_t>(guard.input)]),
                                        guard.count, kGuardMagnitude, plan->threads());
-    const KernelArgs args{steps[s].inputs.data(), steps[s].outputs.data(), scratch,
+    const KernelArgs args{steps[s].inputs.data(), steps[s].outputs.data(), base + scratch_at(),
                           steps[s].state.get(),   plan->threads(),         special || plan->impl().steps[s].faithful};
     plan->impl().steps[s].kernel->run(args);
   }
 
   std::shared_ptr<const Plan> plan;
-  AlignedBytes arena;
-  std::byte* scratch;
+  std::shared_ptr<Arena> arena;
+  std::byte* base = nullptr;  ///< arena->data() when the steps were placed
   std::vector<Step> steps;
   std::vector<Patch> input_patches, output_reads, output_patches;
   bool special = false;  ///< a guard of this run failed
@@ -110,7 +126,16 @@ std::vector<Tensor> make_outputs(const Plan& plan) {
 
 }  // namespace
 
-Session::Session(std::shared_ptr<const Plan> plan) : impl_(std::make_unique<Impl>(std::move(plan))) {}
+void Arena::reserve(size_t bytes) {
+  if (bytes <= bytes_ && data_ != nullptr) return;
+  data_ = nullptr;  // never both at a time
+  bytes_ = 0;
+  data_ = allocate_aligned(bytes);
+  bytes_ = bytes;
+}
+
+Session::Session(std::shared_ptr<const Plan> plan, std::shared_ptr<Arena> arena)
+    : impl_(std::make_unique<Impl>(std::move(plan), std::move(arena))) {}
 Session::~Session() = default;
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;

@@ -5,15 +5,29 @@
 #include <string>
 #include <vector>
 
+#include "base/memory.h"
 #include "engine/plan.h"
 #include "model/tensor.h"
 
 namespace slipway {
 
+/// Memory for activations that the sessions of one thread share, as large as the largest of them needs.
+class Arena {
+ public:
+  /// Makes room; what was there is lost when it moves.
+  void reserve(size_t bytes);
+  std::byte* data() const { return data_.get(); }
+
+ private:
+  AlignedBytes data_;
+  size_t bytes_ = 0;
+};
+
 /// Runs a Plan. One thread at a time; many Sessions may share one Plan. After the first run our code allocates nothing.
 class Session {
  public:
-  explicit Session(std::shared_ptr<const Plan> plan);
+  /// `arena`: shared with sessions that never run at the same time; null: it has its own.
+  explicit Session(std::shared_ptr<const Plan> plan, std::shared_ptr<Arena> arena = nullptr);
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;

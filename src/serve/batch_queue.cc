@@ -23,14 +23,20 @@ BatchQueue::Batch BatchQueue::take(int64_t now_ns) {
   Batch batch;
   if (waiting_.empty() || due_ns() > now_ns) return batch;
   batch.reason = full_batch() ? CloseReason::kSize : options_.delay_us > 0 ? CloseReason::kDelay : CloseReason::kIdle;
+  const std::vector<int64_t> shape = waiting_.front()->shape;
   size_t count = 0;
-  for (; count < waiting_.size() && (count == 0 || batch.rows + waiting_[count]->rows <= options_.max_rows); ++count)
-    batch.rows += waiting_[count]->rows;
-  batch.requests.reserve(count);
-  for (; count > 0; --count) {
-    batch.requests.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
+  for (const PendingPtr& pending : waiting_) {
+    if (pending->shape != shape) continue;
+    if (count > 0 && batch.rows + pending->rows > options_.max_rows) break;
+    batch.rows += pending->rows;
+    ++count;
   }
+  batch.requests.reserve(count);
+  std::erase_if(waiting_, [&](PendingPtr& pending) {
+    if (batch.requests.size() == count || pending->shape != shape) return false;
+    batch.requests.push_back(std::move(pending));
+    return true;
+  });
   rows_ -= batch.rows;
   return batch;
 }

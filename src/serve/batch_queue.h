@@ -16,6 +16,7 @@ struct PendingRequest {
   Variant variant = Variant::kStable;
   ModelVersion::Answered done;
   int64_t rows = 1;
+  std::vector<int64_t> shape;  ///< of a row, where that may differ; only equal ones share a batch
   int64_t queued_ns = 0;
   std::atomic<bool> answered{false};  ///< whoever sets it answers: the computing thread or the deadline's
 };
@@ -23,9 +24,9 @@ using PendingPtr = std::shared_ptr<PendingRequest>;
 
 enum class CloseReason : uint8_t { kSize, kDelay, kIdle };
 
-/// The waiting requests of one version, first come first served, cut into batches. Pure: time is passed in, nothing is
-/// locked. A batch closes when it is full, when its oldest request has waited `delay_us`, or, without a delay, as soon
-/// as an instance is idle. Where there is no memory (std::bad_alloc) nothing has changed.
+/// The waiting requests of one version, first come first served, cut into batches of one shape. Pure: time is passed
+/// in, nothing is locked. A batch closes when it is full, when its oldest request has waited `delay_us`, or, without a
+/// delay, as soon as an instance is idle. Where there is no memory (std::bad_alloc) nothing has changed.
 class BatchQueue {
  public:
   explicit BatchQueue(BatchingOptions options) : options_(options) {}

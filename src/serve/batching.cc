@@ -54,7 +54,24 @@ double relative_difference(const Tensor& expected, const Tensor& got) {
   return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference / std::max(largest, 1e-30);
 }
 
+bool has_strings(const Graph& graph) {
+  for (const auto* ids : {&graph.inputs(), &graph.outputs()})
+    for (const ValueId id : *ids)
+      if (graph.value(id).dtype == DType::kString) return true;
+  return false;
+}
+
 bool takes_any_rows(const Graph& graph, const std::map<std::string, int64_t>& dims) {
+  if (graph.inputs().empty()) return false;
+  Graph settled = graph;
+  if (!dims.empty()) bind_dims(settled, dims);
+  bool others_free = false;
+  for (const ValueId id : settled.inputs()) {
+    const Shape& shape = settled.value(id).shape;
+    if (!shape.has_rank() || shape.rank() == 0 || shape[0].is_known()) return false;
+    for (size_t axis = 1; axis < shape.rank(); ++axis) others_free |= !shape[axis].is_known();
+  }
+  if (others_free) return true;
   try {
     for (const int64_t rows : {2, 3}) {
       Graph bound = graph;
@@ -71,8 +88,56 @@ bool takes_any_rows(const Graph& graph, const std::map<std::string, int64_t>& di
 }
 
 RowIndependence batching_of(const Graph& graph, const std::map<std::string, int64_t>& dims) {
+  if (has_strings(graph)) return {false, "it has strings"};
   if (!takes_any_rows(graph, dims)) return {false, "the first axes of its inputs are not free and the same"};
   return prove_row_independence(graph);
+}
+
+bool takes_plans(const Graph& graph, const std::map<std::string, int64_t>& dims) {
+  if (has_strings(graph)) return false;
+  Graph settled = graph;
+  if (!dims.empty()) bind_dims(settled, dims);
+  bool first_free = false;
+  for (const ValueId id : settled.inputs()) {
+    const Shape& shape = settled.value(id).shape;
+    if (!shape.has_rank()) return false;
+    for (size_t axis = 0; axis < shape.rank(); ++axis) {
+      if (shape[axis].is_known()) continue;
+      if (axis > 0) return false;
+      first_free = true;
+    }
+  }
+  return !first_free || batching_of(graph, dims).proven;
+}
+
+int64_t padded_rows(int64_t rows, int64_t max_rows) {
+  int64_t size = 1;
+  while (size < rows && size < max_rows) size *= 4;
+  return std::max(rows, std::min(size, max_rows));
+}
+
+void run_once(const Program& program, const Graph& graph) {
+  Random random(1);
+  for (const int64_t free : {8, 64, 1}) {
+    std::vector<Tensor> inputs;
+    for (const ValueId id : graph.inputs()) {
+      const Value& v = graph.value(id);
+      Dims dims;
+      for (size_t axis = 0; v.shape.has_rank() && axis < v.shape.rank(); ++axis)
+        dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : axis == 0 ? 1 : free);
+      Tensor& t = inputs.emplace_back(v.dtype, dims);
+      if (is_float(v.dtype)) {
+        std::vector<double> values(static_cast<size_t>(t.elements()));
+        for (double& value : values) value = random.normal();
+        t = from_doubles(v.dtype, dims, values);
+      }
+    }
+    try {
+      program.open()->run(inputs);
+      return;
+    } catch (const Error&) {  // what made-up values and sizes can't be computed by says nothing
+    }
+  }
 }
 
 std::vector<int64_t> plan_sizes(const Graph& graph, const ModelConfig& config) {

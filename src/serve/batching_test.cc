@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "base/error.h"
 #include "model/evaluate.h"
 #include "serve/serve_testing.h"
@@ -63,12 +65,11 @@ TEST(Batching, WhatIsNotProvenIsComputedAsItIsSent) {
   const Graph graph = mixing();
   const auto version = make_version(graph, "m", 1, {.batching = {.max_rows = 4, .delay_us = 20'000}});
   EXPECT_EQ(version->max_rows(), 0);
-  EXPECT_EQ(version->request_rows(), (std::vector<int64_t>{1, 4}));
   EXPECT_EQ(version->inputs()[0].dims, (Dims{-1, 3}));
   EXPECT_FALSE(version->batching().proven);
   const auto server = make_server({version});
   // Sent together: a batcher would take them as one batch.
-  std::vector<Tensor> inputs = {rows_from(0, 4), rows_from(5, 1), rows_from(9, 4), rows_from(-3, 1)};
+  std::vector<Tensor> inputs = {rows_from(0, 4), rows_from(5, 1), rows_from(9, 3), rows_from(-3, 1)};
   std::vector<Answer> answers(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i)
     server->infer(server->target("m", "", ""), request_of(inputs[i]), answers[i].done());
@@ -77,10 +78,71 @@ TEST(Batching, WhatIsNotProvenIsComputedAsItIsSent) {
     ASSERT_FALSE(response.error) << response.message;
     EXPECT_TRUE(to_tensor(response.outputs[0]).identical(evaluate(graph, std::span(&inputs[i], 1))[0])) << i;
   }
-  const InferResponse refused = infer_and_wait(*server, request_of(rows_from(0, 3)));
-  ASSERT_TRUE(refused.error);
-  EXPECT_EQ(*refused.error, ErrorCode::kInvalidArgument);
-  EXPECT_NE(refused.message.find("send one of [1,4]"), std::string::npos) << refused.message;
+}
+
+TEST(Batching, RequestsOfEqualShapesShareABatch) {
+  const Graph graph = graph_of(R"(
+    input %x : f32[N,L,2]
+    %s = Softmax(%x) {axis = 1}
+    %y = Sub(%x, %s)
+    %z = ReduceMax(%y) {axes = [1], keepdims = 0}
+    output %y
+    output %z)");
+  const auto version = make_version(graph, "m", 1, {.batching = {.max_rows = 6}});
+  EXPECT_TRUE(version->batching().proven) << version->batching().reason;
+  EXPECT_TRUE(version->source().plans.empty());
+  EXPECT_EQ(version->inputs()[0].dims, (Dims{-1, -1, 2}));
+  const auto server = make_server({version});
+  std::vector<Tensor> inputs;
+  std::vector<Answer> answers(9);
+  Gate gate(*server);
+  Answer held;
+  server->infer(server->target("m", "", ""), request_of(Tensor(DType::kFloat32, {1, 1, 2}), "gate"), held.done());
+  gate.await_held();
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const auto length = static_cast<int64_t>(i % 3 + 2), rows = static_cast<int64_t>(i % 2 + 1);
+    std::vector<float> values(static_cast<size_t>(rows * length * 2));
+    for (size_t k = 0; k < values.size(); ++k) values[k] = static_cast<float>((k * k + i) % 11);
+    inputs.push_back(Tensor::of<float>({rows, length, 2}, values));
+    server->infer(server->target("m", "", ""), request_of(inputs.back()), answers[i].done());
+  }
+  gate.open();
+  std::set<int64_t> batches;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const InferResponse& response = answers[i].wait();
+    ASSERT_FALSE(response.error) << response.message;
+    batches.insert(response.batch_rows);
+    const std::vector<Tensor> expected = evaluate(graph, std::span(&inputs[i], 1));
+    for (size_t o = 0; o < expected.size(); ++o)
+      EXPECT_LE(relative_difference(expected[o], to_tensor(response.outputs[o])), 1e-6) << i;
+  }
+  EXPECT_EQ(batches, (std::set<int64_t>{4, 5})) << "of lengths 2 and 4: rows 1 + 2 + 1, of 3: 2 + 1 + 2";
+  EXPECT_GT(version->memory_bytes(), 0u);
+}
+
+TEST(Batching, AModelWithoutABatchIsServedAtAnyShapes) {
+  const Graph graph = graph_of(R"(
+    input %nodes : f32[V,3]
+    input %edges : i64[2,E]
+    const %zero : i64[] = {0}
+    %from = Gather(%edges, %zero) {axis = 0}
+    %y = Gather(%nodes, %from) {axis = 0}
+    output %y)");
+  const auto version = make_version(graph);
+  EXPECT_EQ(version->max_rows(), 0);
+  const auto server = make_server({version});
+  for (const int64_t vertices : {3, 5, 1})
+    for (const int64_t edges : {0, 1, 7}) {
+      std::vector<int64_t> list(static_cast<size_t>(2 * edges));
+      for (size_t k = 0; k < list.size(); ++k) list[k] = static_cast<int64_t>(k * 5) % vertices;
+      const std::vector<Tensor> inputs = {rows_from(1, vertices), Tensor::of<int64_t>({2, edges}, list)};
+      InferRequest request;
+      std::shared_ptr<const void> owners[2];
+      request.inputs = {wire_of("nodes", inputs[0], owners[0]), wire_of("edges", inputs[1], owners[1])};
+      const InferResponse response = infer_and_wait(*server, std::move(request));
+      ASSERT_FALSE(response.error) << response.message;
+      EXPECT_TRUE(to_tensor(response.outputs[0]).identical(evaluate(graph, inputs)[0])) << vertices << " " << edges;
+    }
 }
 
 TEST(Batching, OutputsMayFollowTheRowsInTheirOwnWay) {

@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "engine/session.h"
-#include "model/evaluate.h"
 #include "serve/batching.h"
 
 namespace slipway {
@@ -34,22 +33,6 @@ double best_time_us(const std::shared_ptr<const Plan>& plan) {
   return best_us;
 }
 
-/// Empty strings and zeros, one row; what the model says to them is no matter.
-void evaluate_once(const Graph& graph) {
-  std::vector<Tensor> inputs;
-  for (const ValueId id : graph.inputs()) {
-    const Value& v = graph.value(id);
-    Dims dims;
-    for (size_t axis = 0; v.shape.has_rank() && axis < v.shape.rank(); ++axis)
-      dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : 1);
-    inputs.emplace_back(v.dtype, dims);
-  }
-  try {
-    evaluate(graph, inputs);
-  } catch (const Error&) {
-  }
-}
-
 }  // namespace
 
 RunBuffers::RunBuffers(const Plan& plan) {
@@ -69,22 +52,21 @@ FirstRun make_first_run(VersionSource& source) {
   FirstRun first;
   Preprocess how;
   if (load_preprocess(source.graph, how, first.labels)) first.preprocess = how;
-  if (source.plans.empty()) {
-    first.batching = {false, "it has strings, which only the reference computes"};
-    evaluate_once(source.graph);
-    return first;
-  }
-  first.any_rows = takes_any_rows(source.graph, source.config.dims);
   first.batching = batching_of(source.graph, source.config.dims);
-  if (first.batching.proven)
+  if (first.batching.proven && !source.plans.empty())
     if (std::string why = batching_contradiction(source.plans); !why.empty()) {
       log_warning("{}/{}: its rows are proven independent, yet {}", source.model, source.version, why);
       first.batching = {false, std::move(why)};
+      source.plans.clear();
     }
+  if (source.plans.empty()) {
+    if (source.program == nullptr) source.program = make_program(source);
+    run_once(*source.program, source.graph);
+  }
   for (auto it = source.plans.begin(); it != source.plans.end();) {
     const auto& [rows, plan] = *it;
     const double us = best_time_us(plan);
-    const bool pays = first.time_us.empty() || !first.batching.proven ||
+    const bool pays = first.time_us.empty() ||
                       us / static_cast<double>(rows) < kBatchMustGain * first.time_us.rbegin()->second /
                                                            static_cast<double>(first.time_us.rbegin()->first);
     if (pays) first.time_us[rows] = us;

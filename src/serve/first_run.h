@@ -6,7 +6,7 @@
 
 namespace slipway {
 
-/// Runs each plan of a version (or the graph, where there is none), times it, and finds out whether its requests are
+/// Runs each plan of a version (or its program, where there is none), times it, and finds out whether its requests are
 /// batched. Plans that do not pay are dropped from the source. Fails as Session does.
 FirstRun make_first_run(VersionSource& source);
 

@@ -11,9 +11,9 @@ constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
 }
 
 ModelConfig parse_model_config(const std::string& text, const std::string& path) {
-  const StrictMap top(
-      parse_yaml(text, path), path,
-      {"batching", "instances", "threads", "timeout_ms", "dims", "sticky", "preprocess", "classes", "prepare"});
+  const StrictMap top(parse_yaml(text, path), path,
+                      {"batching", "instances", "threads", "timeout_ms", "dims", "max_shapes", "sticky", "preprocess",
+                       "classes", "prepare"});
   ModelConfig config;
   const StrictMap batching = top.map("batching", {"max_rows", "delay_us", "max_queue"});
   BatchingOptions& b = config.batching;
@@ -30,6 +30,7 @@ ModelConfig parse_model_config(const std::string& text, const std::string& path)
            top.place("dims"));
     config.dims[name] = std::stoll(size);
   }
+  config.max_shapes = top.integer("max_shapes", config.max_shapes, 1, 10'000);
   const StrictMap sticky = top.map("sticky", {"header", "parameter"});
   config.sticky_header = sticky.text("header");
   config.sticky_parameter = sticky.text("parameter");
@@ -68,7 +69,8 @@ timeout_ms: 0        # deadline of requests that bring none (504); 0: none
 prepare:             # a version is built, timed and checked in a process of its own, which may take
   seconds: 600
   memory_mib: 0      # 0: half of what the server's memory limit leaves free
-# dims: {sequence: 128}                # free dimensions but the first
+max_shapes: 32       # of a model with more free dimensions than its batch: how many shapes are kept prepared
+# dims: {sequence: 128}                # fixes free dimensions, so that plans are made and timed beforehand
 # sticky: {header: X-User, parameter: user}   # what keeps a caller on one version during a rollout; else the request's id
 # preprocess: {resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}  # where the ONNX file has none
 # classes: labels.txt                  # or a list

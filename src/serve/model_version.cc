@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/infer.h"
 #include "serve/first_run.h"
 #include "serve/version_engine.h"
 
@@ -54,7 +55,8 @@ void ModelVersion::Engine::start() {
       RunBuffers buffers(*plan);
       instance.sessions.emplace(rows, Session(plan)).first->second.run(buffers.in, buffers.out);
     }
-    if (plans.size() < 2 || !owner_.batching().proven) continue;
+    if (plans.empty()) instance.program = owner_.source_.program->open();
+    if (plans.size() < 2) continue;
     const auto& [rows, plan] = *plans.rbegin();
     for (const PortInfo& port : plan->inputs())
       instance.inputs.push_back(allocate_aligned(bytes_of(port.dtype, element_count(port.dims))));
@@ -74,8 +76,12 @@ ModelVersion::ModelVersion(VersionSource source, std::function<int64_t()> clock)
                                  : "requests are not batched: " + first.batching.reason);
   const bool batches = first.batching.proven;
   if (source_.plans.empty()) {
-    inputs_ = ports_of(source_.graph, source_.graph.inputs());
-    outputs_ = ports_of(source_.graph, source_.graph.outputs());
+    if (source_.program == nullptr) source_.program = make_program(source_);
+    Graph settled = source_.graph;
+    if (!source_.config.dims.empty()) bind_dims(settled, source_.config.dims);
+    inputs_ = ports_of(settled, settled.inputs());
+    outputs_ = ports_of(settled, settled.outputs());
+    source_.graph = Graph();  // the program holds it
   } else {
     const Plan &fewest = *source_.plans.begin()->second, &most = *source_.plans.rbegin()->second;
     inputs_ = ports_of(fewest.inputs(), most.inputs(), batches);
@@ -83,21 +89,31 @@ ModelVersion::ModelVersion(VersionSource source, std::function<int64_t()> clock)
     source_.graph = Graph();  // the plans hold what is needed of it
   }
   max_rows_ = batches ? std::max<int64_t>(source_.config.batching.max_rows, 1) : 0;
-  if (!batches && first.any_rows)
-    for (const auto& [rows, of_rows] : source_.plans) request_rows_.push_back(rows);
   preprocess_ = first.preprocess ? first.preprocess : source_.config.preprocess;
   labels_ = first.labels.empty() ? source_.config.labels : first.labels;
 
   BatchingOptions batching = source_.config.batching;
-  batching.max_rows = batches ? source_.plans.rbegin()->first : 1;
+  if (!batches) batching.max_rows = 1;
+  if (batches && !source_.plans.empty()) batching.max_rows = source_.plans.rbegin()->first;
   engine_ = std::make_unique<Engine>(*this, batching);
   engine_->start();
 }
 
 ModelVersion::~ModelVersion() = default;
 
+std::shared_ptr<const Program> make_program(const VersionSource& source) {
+  Graph graph = source.graph;
+  if (!source.config.dims.empty()) bind_dims(graph, source.config.dims);
+  return backend_named("slipway").make(graph,
+                                       {.threads = source.config.threads, .max_shapes = source.config.max_shapes});
+}
+
 uint64_t memory_bytes(const VersionSource& source) {
   uint64_t bytes = 0;
+  if (source.plans.empty() && source.program != nullptr) {
+    const ProgramInfo info = source.program->info();
+    bytes += info.weight_bytes + info.session_bytes * static_cast<uint64_t>(source.config.instances);
+  }
   for (const auto& [rows, plan] : source.plans) {
     const MemoryInfo m = plan->memory();
     bytes += m.weight_bytes + (m.arena_bytes + m.scratch_bytes) * static_cast<uint64_t>(source.config.instances);

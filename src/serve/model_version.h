@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "data/preprocess.h"
 #include "engine/plan.h"
+#include "engine/program.h"
 #include "model/graph.h"
 #include "model/rows.h"
 #include "serve/metrics.h"
@@ -36,7 +37,8 @@ struct ModelConfig {
   int instances = 1;                     ///< batches computed at the same time
   int threads = 1;                       ///< of one batch
   int64_t timeout_ms = 0;                ///< deadline of requests that bring none; 0: none
-  std::map<std::string, int64_t> dims;   ///< free dimensions but the first, by symbol
+  std::map<std::string, int64_t> dims;   ///< free dimensions but the first, by symbol; what is left out stays free
+  int64_t max_shapes = 32;               ///< combinations of free dimensions kept prepared
   std::string sticky_header;             ///< assignment of the canary; empty: the request's id
   std::string sticky_parameter;          ///< the same, from the request's parameters
   std::optional<Preprocess> preprocess;  ///< where the ONNX file carries none
@@ -64,7 +66,6 @@ const char* to_string(Proof proof);
 /// What a version's graph and the first runs of its plans tell.
 struct FirstRun {
   RowIndependence batching;
-  bool any_rows = false;                 ///< the first axis of every input is free
   std::optional<Preprocess> preprocess;  ///< the model's own
   std::vector<std::string> labels;       ///< the model's own
   std::map<int64_t, double> time_us;     ///< of each plan that pays, by rows
@@ -75,8 +76,9 @@ struct VersionSource {
   std::string model;
   int64_t version = 1;
   Graph graph;                                           ///< without a first run, and where there is no plan
-  std::map<int64_t, std::shared_ptr<const Plan>> plans;  ///< by rows; empty: run by the reference (string tensors)
+  std::map<int64_t, std::shared_ptr<const Plan>> plans;  ///< by rows; empty: run by the program
   std::map<int64_t, std::string> plan_files;             ///< where those lie that lie in a file
+  std::shared_ptr<const Program> program;                ///< of the graph, for shapes that are known as requests come
   std::optional<FirstRun> first_run;                     ///< empty: made when the version is
   ModelConfig config;
   std::string sha256;         ///< of the model (ModelIdentity)
@@ -86,7 +88,10 @@ struct VersionSource {
   std::string proof_reason;  ///< one sentence
 };
 
-/// Weights and buffers of a version's plans and instances.
+/// A program of its graph, with the sizes that the configuration fixes.
+std::shared_ptr<const Program> make_program(const VersionSource& source);
+
+/// Weights and buffers of a version's plans, or of what its program has prepared so far, and of its instances.
 uint64_t memory_bytes(const VersionSource& source);
 
 /// One version of a model, warm: its plans, instances, queue and counters. Immutable but for the last two; shared by
@@ -112,8 +117,6 @@ class ModelVersion {
   int64_t max_rows() const { return max_rows_; }
   /// Whether requests are batched, or why not.
   const RowIndependence& batching() const { return source_.first_run->batching; }
-  /// Rows that a request may have where the first axis is free and requests are computed as they are sent; else empty.
-  const std::vector<int64_t>& request_rows() const { return request_rows_; }
   /// Null when pictures are not what it takes.
   const Preprocess* preprocess() const { return preprocess_ ? &*preprocess_ : nullptr; }
   const std::vector<std::string>& labels() const { return labels_; }
@@ -134,7 +137,6 @@ class ModelVersion {
   VersionSource source_;
   std::vector<Port> inputs_, outputs_;
   int64_t max_rows_ = 0;
-  std::vector<int64_t> request_rows_;
   std::optional<Preprocess> preprocess_;
   std::vector<std::string> labels_;
   mutable VersionMetrics metrics_;

@@ -65,7 +65,6 @@ json prepared_json(const VersionSource& source, const FirstRun& first) {
           {"plans", std::move(plans)},
           {"memory_bytes", memory_bytes(source)},
           {"batching", {{"proven", first.batching.proven}, {"reason", first.batching.reason}}},
-          {"any_rows", first.any_rows},
           {"preprocess", first.preprocess ? json(preprocess_json(*first.preprocess)) : json()},
           {"labels", first.labels}};
 }
@@ -78,9 +77,7 @@ int number_below(const json& j, int end) {
 
 /// The source without its plans.
 VersionSource source_of(const json& j) {
-  FirstRun first{.batching = {j.at("batching").at("proven"), j.at("batching").at("reason")},
-                 .any_rows = j.at("any_rows"),
-                 .labels = j.at("labels")};
+  FirstRun first{.batching = {j.at("batching").at("proven"), j.at("batching").at("reason")}, .labels = j.at("labels")};
   if (!j.at("preprocess").is_null())
     first.preprocess = parse_preprocess_json(j.at("preprocess").get<std::string>(), "the model");
   for (const json& plan : j.at("plans")) first.time_us[plan.at("rows").get<int64_t>()] = plan.at("time_us");

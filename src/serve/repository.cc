@@ -15,7 +15,10 @@
 #include "base/log.h"
 #include "data/npy.h"
 #include "engine/executor.h"
+#include "engine/partition.h"
+#include "engine/passes/pipeline.h"
 #include "engine/session.h"
+#include "model/infer.h"
 #include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
 #include "report/report.h"
@@ -23,13 +26,6 @@
 
 namespace slipway {
 namespace {
-
-bool has_strings(const Graph& graph) {
-  for (const auto* ids : {&graph.inputs(), &graph.outputs()})
-    for (const ValueId id : *ids)
-      if (graph.value(id).dtype == DType::kString) return true;
-  return false;
-}
 
 std::string report_path(const std::string& folder) { return join_path(folder, "report.json"); }
 
@@ -46,21 +42,32 @@ struct ProbeSet {
   double max_variation = 0;
 };
 
-void require_probes(const ProbeSet& probes, const std::shared_ptr<const Plan>& plan, int64_t unit,
-                    const std::string& what) {
-  Session session(plan);
-  const std::vector<Tensor> outputs =
-      run_in_steps(std::span(&probes.input, 1), unit, [&](std::span<const Tensor> part) { return session.run(part); });
+using RunRows = std::function<std::vector<Tensor>(std::span<const Tensor>)>;
+
+void require_probes(const ProbeSet& probes, const RunRows& run, int64_t unit, const std::string& what) {
+  const std::vector<Tensor> outputs = run_in_steps(std::span(&probes.input, 1), unit, run);
   for (size_t i = 0; i < outputs.size(); ++i) {
     const double difference = i < probes.outputs.size() ? relative_difference(probes.outputs[i], outputs[i])
                                                         : std::numeric_limits<double>::infinity();
     if (!(difference <= probes.max_variation))
-      fail(
-          ErrorCode::kVerificationFailed,
-          "The model's plan does not give what was verified; verify it on this machine: {}, output {} is off by {:.2g} "
-          "of its range, {:.2g} is allowed",
-          what, i, difference, probes.max_variation);
+      fail(ErrorCode::kVerificationFailed,
+           "The model does not give what was verified; verify it on this machine: {}, output {} is off by {:.2g} "
+           "of its range, {:.2g} is allowed",
+           what, i, difference, probes.max_variation);
   }
+}
+
+/// Whether nothing in the model depends on the data so that it must be cut.
+bool is_one_plan(const Graph& graph, const std::map<std::string, int64_t>& dims) {
+  Graph bound = graph;
+  bind_batch(bound, plan_batch(graph, 1), dims);
+  const auto is_whole = [&] {
+    const std::vector<Stage> stages = cut_into_stages(bound);
+    return stages.empty() || (stages.size() == 1 && stages[0].kind == Stage::kPlan);
+  };
+  if (is_whole()) return true;
+  run_passes(bound);  // may see what inference alone does not
+  return is_whole();
 }
 
 /// Fails where a plan does not give what was verified.
@@ -216,7 +223,6 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   source.file_bytes = identity.bytes;
   source.report_sha256 = report_digest(folder);
   const std::optional<Report> report = read_proof(folder, source);
-  if (has_strings(source.graph)) return source;
 
   std::optional<ProbeSet> probes;
   if (report && report->probes.count > 0) {
@@ -225,18 +231,28 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
     for (const std::string& output : report->probes.outputs) probes->outputs.push_back(probe_tensor(output));
     probes->max_variation = report->policy.stability.max_variation;
   }
-  PlanSource plans(options, source, folder, scratch);
-  const bool take_published = source.proof == Proof::kPassed && probes;
-  const bool batches = batching_of(source.graph, source.config.dims).proven;
-  for (const int64_t rows : plan_sizes(source.graph, source.config)) {
-    if (probes && !batches && rows > 1) break;  // what was verified are single samples
-    auto [plan, file] = plans.get(rows, take_published, [&](const std::shared_ptr<const Plan>& tried) {
-      if (probes)
-        require_probes(*probes, tried, plan_batch(source.graph, rows),
-                       fmt::format("{}/{} for {} rows", model, version, rows));
-    });
-    source.plans[rows] = std::move(plan);
-    source.plan_files[rows] = std::move(file);
+  if (takes_plans(source.graph, config.dims) && is_one_plan(source.graph, config.dims)) {
+    PlanSource plans(options, source, folder, scratch);
+    const bool take_published = source.proof == Proof::kPassed && probes;
+    for (const int64_t rows : plan_sizes(source.graph, source.config)) {
+      auto [plan, file] = plans.get(rows, take_published, [&](const std::shared_ptr<const Plan>& tried) {
+        if (!probes) return;
+        Session session(tried);
+        require_probes(
+            *probes, [&](std::span<const Tensor> part) { return session.run(part); }, plan_batch(source.graph, rows),
+            fmt::format("{}/{} for {} rows", model, version, rows));
+      });
+      source.plans[rows] = std::move(plan);
+      source.plan_files[rows] = std::move(file);
+    }
+    return source;
+  }
+  source.program = make_program(source);
+  if (probes) {
+    const auto session = source.program->open();
+    require_probes(
+        *probes, [&](std::span<const Tensor> part) { return session->run(part); }, plan_batch(source.graph, 1),
+        fmt::format("{}/{}", model, version));
   }
   return source;
 }

@@ -40,13 +40,13 @@ inline Graph identity_graph(DType dtype, Shape shape) {
   return g;
 }
 
-/// A version with untuned plans; by the reference where the graph has strings.
+/// A version with untuned plans, where it takes any.
 inline std::shared_ptr<ModelVersion> make_version(Graph graph, const std::string& model = "m", int64_t version = 1,
                                                   const ModelConfig& config = {}, Proof proof = Proof::kPassed) {
   VersionSource source{.model = model, .version = version, .graph = std::move(graph), .config = config};
   source.proof = proof;
   source.sha256 = std::to_string(version);
-  if (source.graph.value(source.graph.inputs()[0]).dtype != DType::kString) {
+  if (takes_plans(source.graph, config.dims)) {
     for (const int64_t rows : plan_sizes(source.graph, config))
       source.plans[rows] =
           Plan::build(source.graph, {.batch = plan_batch(source.graph, rows), .dims = config.dims, .tune = false});

@@ -1,7 +1,8 @@
 // A version at work: each instance is a thread with a Session per plan size. It takes batches from the queue, gathers
 // their rows (a request that fills a plan is computed where it lies), and answers each request as soon as its last row
-// is there. Where rows are not proven independent, or a plan contradicts that proof, each request is a batch of its own
-// and needs a plan for exactly its rows. One more thread answers requests whose deadline passes, computed or not.
+// is there. Where not all shapes are known beforehand, or rows are not proven independent, or a plan contradicts that
+// proof, its program computes requests at the shapes that they have: those of equal shapes together, if rows are proven
+// independent. One more thread answers requests whose deadline passes, computed or not.
 //
 // A batch that fails is computed again request by request, those apart that are answered by then, so that only what is
 // wrong by itself stays without its result. Every plan ran when the version became warm: where one fails later, the
@@ -15,7 +16,7 @@
 #include <new>
 
 #include "base/error.h"
-#include "model/evaluate.h"
+#include "serve/batching.h"
 #include "serve/wire.h"
 
 namespace slipway {
@@ -199,6 +200,9 @@ void ModelVersion::Engine::submit(InferRequest&& request, Variant variant, Answe
   bool too_late = false;
   try {
     pending->rows = match_inputs(pending->request, owner_);
+    if (owner_.max_rows_ > 0 && owner_.source_.plans.empty())
+      for (const WireTensor& t : pending->request.inputs)
+        pending->shape.insert(pending->shape.end(), t.dims.begin() + 1, t.dims.end());
     pending->queued_ns = owner_.clock_();
     const std::lock_guard lock(mutex_);
     wait_us = expected_wait_us(pending->rows);
@@ -314,9 +318,7 @@ void ModelVersion::Engine::compute_batch(Instance& instance, Requests requests) 
 }
 
 void ModelVersion::Engine::compute(Instance& instance, Requests requests) {
-  if (!owner_.source_.plans.empty() && owner_.request_rows_.empty()) return compute_together(instance, requests);
-  for (const PendingPtr& pending : requests)
-    owner_.source_.plans.empty() ? compute_by_reference(*pending) : compute_alone(instance, *pending);
+  owner_.source_.plans.empty() ? compute_by_program(instance, requests) : compute_together(instance, requests);
 }
 
 void ModelVersion::Engine::compute_together(Instance& instance, Requests requests) {
@@ -415,58 +417,59 @@ void ModelVersion::Engine::compute_together(Instance& instance, Requests request
   owner_.metrics_.compute_ns.fetch_add(owner_.clock_() - started, std::memory_order_relaxed);
 }
 
-void ModelVersion::Engine::compute_alone(Instance& instance, PendingRequest& pending) {
+// Requests of one shape are stacked, and filled up to one of few sizes, so that few shapes are prepared.
+void ModelVersion::Engine::compute_by_program(Instance& instance, Requests requests) {
   const int64_t started = owner_.clock_();
-  const Plan& plan = *owner_.source_.plans.at(pending.rows);
-  std::vector<const void*> in;
-  for (const WireTensor& t : pending.request.inputs) in.push_back(t.bytes.data());
-  std::vector<size_t> at;
-  size_t bytes = 0;
-  for (const PortInfo& port : plan.outputs()) {
-    at.push_back(bytes);
-    bytes += round_up(bytes_of(port.dtype, element_count(port.dims)), kAlignment);
-  }
-  const std::shared_ptr<std::byte> block(allocate_aligned(bytes).release(), AlignedFree());
-  std::vector<void*> out;
-  for (const size_t a : at) out.push_back(block.get() + a);
-  instance.sessions.at(pending.rows).run(in, out);
-  InferResponse response;
-  response.queue_ns = started - pending.queued_ns;
-  response.compute_ns = owner_.clock_() - started;
-  response.batch_rows = pending.rows;
-  response.owner = block;
-  for (const size_t i : wanted_outputs(pending.request, owner_.outputs_)) {
-    const PortInfo& port = plan.outputs()[i];
-    response.outputs.push_back(
-        {port.name, port.dtype, port.dims, {block.get() + at[i], bytes_of(port.dtype, element_count(port.dims))}});
-  }
-  owner_.metrics_.executions.fetch_add(1, std::memory_order_relaxed);
-  owner_.metrics_.batch_rows.add(pending.rows);
-  owner_.metrics_.compute_ns.fetch_add(response.compute_ns, std::memory_order_relaxed);
-  answer(pending, std::move(response));
-}
-
-void ModelVersion::Engine::compute_by_reference(PendingRequest& pending) {
-  const int64_t started = owner_.clock_();
+  int64_t rows = 0;
+  for (const PendingPtr& pending : requests) rows += pending->rows;
+  const bool stacks = owner_.max_rows_ > 0;
+  const int64_t size = stacks ? padded_rows(rows, owner_.max_rows_) : rows;
   std::vector<Tensor> inputs;
-  for (const WireTensor& wire : pending.request.inputs) inputs.push_back(to_tensor(wire));
-  const std::vector<Tensor> outputs = evaluate(owner_.source_.graph, inputs);
-  const std::vector<size_t> wanted = wanted_outputs(pending.request, owner_.outputs_);
-  const auto results = std::make_shared<std::vector<std::vector<std::byte>>>();
-  results->reserve(wanted.size());
-  InferResponse response;
-  for (const size_t i : wanted) {
-    const auto& bytes = results->emplace_back(wire_bytes(outputs[i]));
-    response.outputs.push_back({owner_.outputs_[i].name, outputs[i].dtype(), outputs[i].dims(), bytes});
+  for (size_t i = 0; i < owner_.inputs_.size(); ++i) {
+    const WireTensor& first = requests[0]->request.inputs[i];
+    if (!stacks || (requests.size() == 1 && size == rows)) {
+      inputs.push_back(to_tensor(first));
+      continue;
+    }
+    Dims dims = first.dims;
+    dims[0] = size;
+    Tensor& t = inputs.emplace_back(first.dtype, dims);
+    const size_t bytes = t.bytes() / static_cast<size_t>(size);
+    std::byte* to = t.mutable_raw();
+    for (const PendingPtr& pending : requests) {
+      const std::span<const std::byte> from = pending->request.inputs[i].bytes;
+      if (!from.empty()) std::memcpy(to, from.data(), from.size());
+      to += from.size();
+    }
+    for (int64_t row = rows; row < size && bytes > 0; ++row, to += bytes) std::memcpy(to, to - bytes, bytes);
   }
-  response.owner = results;
-  response.queue_ns = started - pending.queued_ns;
-  response.compute_ns = owner_.clock_() - started;
-  response.batch_rows = pending.rows;
+  std::vector<Tensor> outputs = instance.program->run(inputs);
   owner_.metrics_.executions.fetch_add(1, std::memory_order_relaxed);
-  owner_.metrics_.batch_rows.add(pending.rows);
-  owner_.metrics_.compute_ns.fetch_add(response.compute_ns, std::memory_order_relaxed);
-  answer(pending, std::move(response));
+  owner_.metrics_.batch_rows.add(rows);
+  const int64_t computed_ns = owner_.clock_() - started;
+  int64_t at = 0;
+  for (const PendingPtr& pending : requests) {
+    InferResponse response;
+    const auto results = std::make_shared<std::vector<std::vector<std::byte>>>();
+    const std::vector<size_t> wanted = wanted_outputs(pending->request, owner_.outputs_);
+    results->reserve(wanted.size());
+    for (const size_t i : wanted) {
+      Tensor part = outputs[i];
+      if (stacks && (requests.size() > 1 || size != rows)) {
+        const int64_t of_a_row = part.dims().at(0) / size;
+        part = rows_of(part, at * of_a_row, pending->rows * of_a_row);
+      }
+      const auto& bytes = results->emplace_back(wire_bytes(part));
+      response.outputs.push_back({owner_.outputs_[i].name, part.dtype(), part.dims(), bytes});
+    }
+    response.owner = results;
+    response.queue_ns = started - pending->queued_ns;
+    response.compute_ns = computed_ns;
+    response.batch_rows = rows;
+    answer(*pending, std::move(response));
+    at += pending->rows;
+  }
+  owner_.metrics_.compute_ns.fetch_add(owner_.clock_() - started, std::memory_order_relaxed);
 }
 
 }  // namespace slipway

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "engine/program.h"
 #include "engine/session.h"
 #include "serve/batch_queue.h"
 
@@ -20,6 +21,7 @@ struct ModelVersion::Engine {
   /// One instance: its sessions and staging buffers, used by one thread.
   struct Instance {
     std::map<int64_t, Session> sessions;
+    std::unique_ptr<ProgramSession> program;  ///< where there is no plan
     std::vector<AlignedBytes> inputs, outputs;
   };
   using Requests = std::span<const PendingPtr>;
@@ -37,8 +39,7 @@ struct ModelVersion::Engine {
   void compute_batch(Instance& instance, Requests requests) noexcept;
   void compute(Instance& instance, Requests requests);
   void compute_together(Instance& instance, Requests requests);
-  void compute_alone(Instance& instance, PendingRequest& pending);
-  void compute_by_reference(PendingRequest& pending);
+  void compute_by_program(Instance& instance, Requests requests);
 
   void answer(PendingRequest& pending, InferResponse&& response);
   /// With the exception that is being handled.

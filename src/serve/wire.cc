@@ -109,8 +109,7 @@ std::vector<std::byte> wire_bytes(const Tensor& tensor) {
 
 int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
   const std::vector<Port>& ports = version.inputs();
-  const std::vector<int64_t>& sizes = version.request_rows();
-  const bool any_rows = version.max_rows() > 0 || !sizes.empty();
+  const bool any_rows = version.max_rows() > 0;
   int64_t rows = any_rows ? -1 : 1;
   std::vector<WireTensor> ordered;
   for (const WireTensor& t : request.inputs)
@@ -140,11 +139,6 @@ int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
   }
   if (request.inputs.size() != ports.size())
     fail(ErrorCode::kInvalidArgument, "An input came twice; the model takes {}.", names_of(ports));
-  if (!sizes.empty() && std::find(sizes.begin(), sizes.end(), rows) == sizes.end())
-    fail(ErrorCode::kInvalidArgument,
-         "A request of this model is computed as it is sent, for its rows are not proven independent, and there is no "
-         "plan for so many; send one of {}: {} rows came",
-         to_string(sizes), rows);
   for (const std::string& name : request.outputs)
     if (std::none_of(version.outputs().begin(), version.outputs().end(), [&](const Port& p) { return p.name == name; }))
       fail(ErrorCode::kInvalidArgument, "The model has no such output; it gives {}: '{}'", names_of(version.outputs()),
