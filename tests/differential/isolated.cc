@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -50,7 +51,25 @@ void bound_this_process() {
 #endif
   const rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
+}
+
+volatile std::sig_atomic_t seconds_left = 0;
+
+void count_second(int) {
+  if (--seconds_left > 0) return;
   ::signal(SIGALRM, SIG_DFL);
+  ::raise(SIGALRM);
+}
+
+/// Ends this process by SIGALRM after so many seconds. Those in which it is stopped count as one.
+void end_after(int seconds) {
+  seconds_left = seconds;
+  struct sigaction action {};
+  action.sa_handler = count_second;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGALRM, &action, nullptr);
+  const itimerval tick{{1, 0}, {1, 0}};
+  ::setitimer(ITIMER_REAL, &tick, nullptr);
 }
 
 void write_all(int fd, const std::string& text) {
@@ -88,7 +107,7 @@ void check_range(uint64_t first, uint64_t end, int seconds, CheckOptions options
   for (uint64_t seed = first; seed < end; ++seed) {
     progress->seed = seed;
     note(progress, "writing");
-    ::alarm(static_cast<unsigned>(seconds));
+    end_after(seconds);
     std::vector<Finding> findings;
     std::set<std::string> operators;
     options.seed = seed;
@@ -189,7 +208,7 @@ std::vector<Finding> check_isolated(const Graph& graph, const std::vector<Tensor
   if (pid == 0) {
     ::close(ends[0]);
     bound_this_process();
-    ::alarm(static_cast<unsigned>(seconds));
+    end_after(seconds);
     CheckOptions watched = options;
     watched.starting = [&](std::string_view way) { note(progress, way); };
     std::vector<Finding> findings;
