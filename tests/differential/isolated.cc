@@ -56,7 +56,8 @@ void bound_this_process() {
 volatile std::sig_atomic_t seconds_left = 0;
 
 void count_second(int) {
-  if (--seconds_left > 0) return;
+  seconds_left = seconds_left - 1;
+  if (seconds_left > 0) return;
   ::signal(SIGALRM, SIG_DFL);
   ::raise(SIGALRM);
 }
