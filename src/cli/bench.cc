@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -13,6 +14,7 @@
 #include "base/interrupt.h"
 #include "cli/cli.h"
 #include "metrics/latency.h"
+#include "model/infer.h"
 #include "verify/measure.h"
 
 namespace slipway {
@@ -30,12 +32,43 @@ struct BenchFlags {
 
 struct Entry {
   std::string model, plan_path;
+  std::map<std::string, int64_t> dims;  ///< of free dimensions besides the batch
   bool temporary = false;
   std::unique_ptr<MeasuredPlan> plan;
   double build_ms = 0;
   std::vector<double> times_ms, round_medians;
   uint64_t peak = 0, peak_over_start = 0;
 };
+
+/// Sizes for the free dimensions besides the batch that the user gives none: the first of some usual ones that the
+/// model can have.
+std::map<std::string, int64_t> settle_dims(const std::string& path, const BenchFlags& o) {
+  constexpr int64_t kPicture = 224, kSequence = 128;
+  const std::map<std::string, int64_t> given = parse_dims(o.dims);
+  const Graph graph = load_model(path);
+  std::map<std::string, int64_t> dims;
+  for (const int64_t shrink : {1, 2, 4, 128}) {
+    dims = given;
+    for (const ValueId id : graph.inputs()) {
+      const Value& v = graph.value(id);
+      for (size_t axis = 1; axis < v.shape.rank(); ++axis) {
+        const Dim& dim = v.shape[axis];
+        const std::string place = fmt::format("{}.{}", v.name, axis);
+        if (dim.is_known() || given.contains(place) || (dim.is_symbol() && given.contains(dim.symbol()))) continue;
+        dims.emplace(dim.is_symbol() ? dim.symbol() : place,
+                     std::max<int64_t>((v.shape.rank() == 4 ? kPicture : kSequence) / shrink, 1));
+      }
+    }
+    try {
+      Graph bound = graph;
+      bind_batch(bound, o.batch, dims);
+      return dims;
+    } catch (const Error&) {
+      if (dims == given) return dims;  // building the plan says it
+    }
+  }
+  return dims;
+}
 
 void prepare(Entry& entry, const BenchFlags& o) {
   entry.plan_path = entry.model;
@@ -44,9 +77,10 @@ void prepare(Entry& entry, const BenchFlags& o) {
   entry.plan_path = join_path(folder ? folder : "/tmp",
                               fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
   entry.temporary = true;
+  entry.dims = settle_dims(entry.model, o);
   entry.build_ms = build_plan_file([&] { return load_model(entry.model); },
                                    {.batch = o.batch,
-                                    .dims = parse_dims(o.dims),
+                                    .dims = entry.dims,
                                     .threads = o.threads,
                                     .tune = !o.no_tune,
                                     .timing_cache = default_timing_cache(),
@@ -60,6 +94,7 @@ json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
             {"precision", e.plan->opened().precision},
             {"threads", o.threads},
             {"batch", o.batch},
+            {"dims", e.dims},
             {"latency_ms_median", median},
             {"latency_ms_p95", quantile(e.times_ms, 0.95)},
             {"latency_ms_p99", p99},
@@ -132,7 +167,13 @@ void run_bench(const BenchFlags& o) {
   fmt::print(
       "\nbatch {}, {} thread{}, {} rounds interleaved over {:g} s each; memory is the peak above the process's start\n",
       o.batch, o.threads, o.threads == 1 ? "" : "s", o.rounds, o.seconds);
+  const size_t given = o.dims.size();
   for (const Entry& e : entries) {
+    if (e.dims.size() > given) {
+      std::string sizes;
+      for (const auto& [name, size] : e.dims) sizes += fmt::format("{}{}={}", sizes.empty() ? "" : ", ", name, size);
+      fmt::print("{} leaves dimensions free; measured at {} (--dim)\n", e.model, sizes);
+    }
     const double cv = summarize(e.round_medians).cv;
     if (cv > 0.025)
       fmt::print("unsteady: {} varies by {:.1f} % between rounds; the machine is busy\n", e.model, 100 * cv);
@@ -155,7 +196,8 @@ void add_bench(Cli& cli) {
   verb->add_option("--threads", o->threads, "Threads a run")->capture_default_str();
   verb->add_option("--seconds", o->seconds, "Seconds to measure each model")->capture_default_str();
   verb->add_option("--rounds", o->rounds, "Rounds that the seconds are cut into")->capture_default_str();
-  verb->add_option("--dim", o->dims, "Size of another free dimension, NAME=SIZE (repeatable)");
+  verb->add_option("--dim", o->dims,
+                   "Size of another free dimension, NAME=SIZE (repeatable); else 224 for pictures, 128 for sequences");
   verb->add_flag("--no-tune", o->no_tune, "Take the likely fastest candidates without timing them");
   verb->callback([=] { run_bench(*o); });
 }

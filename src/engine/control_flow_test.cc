@@ -137,7 +137,7 @@ TEST(ControlFlowPlan, BranchesOfDifferentShapesAreRefusedInOneSentence) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_NE(std::string(error.what()).find("--engine reference"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("slipway run and serve"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find("'choice'"), std::string::npos) << error.what();
   }
   const std::vector<Tensor> inputs = {Tensor::scalar(true), Tensor::of<float>({2}, std::vector<float>{1, 2})};

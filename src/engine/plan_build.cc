@@ -123,13 +123,14 @@ class Builder {
         if (id == kNoValue) continue;
         const Value& v = graph_.value(id);
         if (v.dtype == DType::kUndefined || !v.shape.is_static())
-          fail(ErrorCode::kUnsupported,
-               "A value's shape depends on the data, so no plan can be made; run it with --engine reference: '{}' {} "
-               "of {}",
-               v.name, to_string(v.shape), graph_.node(n).label());
+          fail(
+              ErrorCode::kUnsupported,
+              "One plan is not enough, for a value's shape depends on the data; slipway run and serve prepare it as it "
+              "is known: '{}' {} of {}",
+              v.name, to_string(v.shape), graph_.node(n).label());
         if (v.dtype == DType::kString || bits_of(v.dtype) < 8)
           fail(ErrorCode::kUnsupported,
-               "A plan can't hold values of this type; run it with --engine reference: '{}' ({})", v.name,
+               "A plan can't hold values of this type; slipway run and serve compute it without one: '{}' ({})", v.name,
                to_string(v.dtype));
       }
   }
@@ -218,7 +219,8 @@ class Builder {
       n.times.push_back(us);
     }
     if (n.accepted.empty())
-      fail(ErrorCode::kUnsupported, "No implementation of this operator fits; run it with --engine reference: {}",
+      fail(ErrorCode::kUnsupported,
+           "Nothing implements this operator for these types and shapes; export the model with others: {}",
            context.node.label());
   }
 
