@@ -74,6 +74,9 @@ ModelVersion::ModelVersion(VersionSource source, std::function<int64_t()> clock)
   log_info("{}/{}: {}", source_.model, source_.version,
            first.batching.proven ? "rows are independent, requests are batched"
                                  : "requests are not batched: " + first.batching.reason);
+  if (source_.plans.empty())
+    log_info("{}/{}: shapes are prepared as requests bring them; `dims` in config.yaml fixes free ones beforehand",
+             source_.model, source_.version);
   const bool batches = first.batching.proven;
   if (source_.plans.empty()) {
     if (source_.program == nullptr) source_.program = make_program(source_);

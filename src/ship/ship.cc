@@ -109,7 +109,6 @@ class Ship {
   ShipResult run() {
     const WorkLock lock(work_);
     if (!o_.repository.empty() && o_.url.empty() && !find_server(o_.repository)) require_free_ports(serve_command());
-    settle_dims();
     ShipResult result{.work = work_, .name = name_};
     std::exception_ptr error;
     try {
@@ -155,37 +154,6 @@ class Ship {
          run(&Ship::canary)});
     road.push_back({"promote", {}, run(&Ship::promote), true});
     return road;
-  }
-
-  /// Sizes that the served model needs besides its batch: the configuration's, or, where nothing is published, those of
-  /// the data.
-  void settle_dims() {
-    const Dims sample = data_.input(Split::kTest, 0).dims();
-    const json sizes = in_child("look", [&]() -> json {
-      Graph graph = load_onnx(o_.model);
-      std::map<std::string, int64_t> all;
-      if (graph.inputs().size() != 1) return all;  // the data do not fit, which the first stage says
-      const std::string& input = graph.value(graph.inputs().at(0)).name;
-      for (size_t axis = 0; axis < sample.size(); ++axis) {
-        const Shape& shape = graph.value(graph.inputs()[0]).shape;
-        if (!shape.has_rank() || shape.rank() != sample.size() + 1 || shape[axis + 1].is_known()) continue;
-        const std::string place = fmt::format("{}.{}", input, axis + 1);
-        const std::string name = shape[axis + 1].is_symbol() ? shape[axis + 1].symbol() : place;
-        if (!config_.dims.contains(name) && !config_.dims.contains(place)) all[name] = sample[axis];
-      }
-      return all;
-    });
-    if (sizes.empty()) return;
-    const auto missing = sizes.get<std::map<std::string, int64_t>>();
-    if (o_.repository.empty()) {
-      config_.dims.insert(missing.begin(), missing.end());
-      return;
-    }
-    std::string lines;
-    for (const auto& [name, size] : missing) lines += fmt::format("{}{}: {}", lines.empty() ? "" : ", ", name, size);
-    fail(ErrorCode::kInvalidArgument,
-         "A server needs sizes that the model leaves free; put them into {}, for this data: dims: {{{}}}",
-         model_config_path(o_.repository, name_), lines);
   }
 
   /// What a stage reads must be what its key stands for.
