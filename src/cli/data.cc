@@ -73,8 +73,7 @@ void preview(const PreviewOptions& o) {
   Executor executor(model, {.program = {.threads = o.threads}});
   std::vector<int64_t> predictions;
   for (int64_t i = 0; i < shown; ++i)
-    if (const auto scores =
-            scores_for(executor, data.input(Split::kTest, preview_index(data, Split::kTest, shown, i))))
+    if (const auto scores = scores_for(executor, data.input(Split::kTest, preview_index(data, Split::kTest, shown, i))))
       predictions.push_back(argmax(to_floats(*scores)));
   const bool classifier = !predictions.empty() || shown == 0;
   const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));

@@ -17,6 +17,7 @@
 #include "engine/session.h"
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
+#include "model/run_limits.h"
 
 namespace slipway {
 namespace {
@@ -28,6 +29,7 @@ struct RunFlags {
   std::vector<std::string> inputs, dims;
   double rtol = 1e-3, atol = 1e-5;
   int threads = 1, top = 5;
+  int64_t max_steps = RunLimits().iterations;
   bool json = false, no_optimize = false;
 };
 
@@ -244,7 +246,11 @@ void add_run(Cli& cli) {
   verb->add_option("--threads", o->threads, "Threads")->capture_default_str();
   verb->add_option("--dim", o->dims, "Size of a free dimension, NAME=SIZE (repeatable)");
   verb->add_flag("--no-optimize", o->no_optimize, "Leave the graph passes out");
+  verb->add_option("--max-steps", o->max_steps, "Iterations of one Loop, at most")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   verb->callback([=, &cli] {
+    const ScopedRunLimits limits({.iterations = o->max_steps});
     if (*data)
       cli.exit_code = run_test_data(*o);
     else if (*image)

@@ -23,6 +23,7 @@
 #include "model/evaluate.h"
 #include "model/infer.h"
 #include "model/op.h"
+#include "model/run_limits.h"
 
 namespace slipway {
 namespace {
@@ -46,6 +47,17 @@ Signature signature_of(std::span<const Tensor> inputs) {
     s.dims.push_back(t.dims());
   }
   return s;
+}
+
+void require_within_limits(const Graph& graph) {
+  for (ValueId id = 0; id < graph.value_limit(); ++id) {
+    const Value& v = graph.value(id);
+    if (!v.alive || v.is_constant() || v.dtype == DType::kUndefined || !v.shape.is_static()) continue;
+    if (const uint64_t bytes = bytes_of(v.dtype, element_count(v.shape.to_dims())); bytes > run_limits().value_bytes)
+      fail(ErrorCode::kInvalidArgument,
+           "A value would take more memory than one may; give smaller inputs: '{}' {}{} takes {} MiB, {} are allowed",
+           v.name, to_string(v.dtype), to_string(v.shape), bytes >> 20, run_limits().value_bytes >> 20);
+  }
 }
 
 double work_of(const Graph& graph) {
@@ -123,6 +135,7 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
     if (entry->bound == nullptr) {
       auto bound = std::make_shared<Graph>(graph_);
       bind_inputs(*bound, inputs);
+      require_within_limits(*bound);
       entry->work = is_inner() ? work_of(*bound) : kMuchWork;
       entry->bound = std::move(bound);
     }
@@ -294,6 +307,7 @@ class CompiledSession : public ProgramSession {
   }
 
   void run_stage(const Prepared& prepared, size_t s, OpenedStage& opened, std::vector<Tensor>& values) {
+    throw_if_late();
     const PreparedStage& stage = prepared.stages[s];
     std::vector<Tensor> results;
     if (stage.node != kNoNode) {

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "engine/engine_testing.h"
 #include "engine/partition.h"
+#include "model/run_limits.h"
 
 namespace slipway {
 namespace {
@@ -212,6 +213,28 @@ TEST(Program, IsSharedByThreadsThatBringOtherShapes) {
       }
     });
   for (std::thread& thread : threads) thread.join();
+}
+
+TEST(Program, IsHeldToTheLimitsOfItsThread) {
+  Random random(3);
+  const Graph graph = random_graph(kTwoFreeAxes, random);
+  const auto session = backend_named("slipway").make(graph, {})->open();
+  const Tensor x(DType::kFloat32, {1, 3000, 8});
+  {
+    const ScopedRunLimits limits({.value_bytes = 1 << 20});
+    EXPECT_THROW(session->run(std::span(&x, 1)), Error) << "a product of 3000 x 3000";
+  }
+  {
+    const ScopedRunLimits limits({.deadline_ns = 1});
+    EXPECT_THROW(evaluate(graph, std::span(&x, 1)), Error);
+  }
+  EXPECT_EQ(session->run(std::span(&x, 1))[0].dims(), (Dims{1, 3000, 3000}));
+  Graph loop = random_graph(kBodies, random);
+  const std::vector<Tensor> inputs = {Tensor(DType::kFloat32, {64, 64}), Tensor::scalar(true),
+                                      Tensor::scalar(int64_t{5})};
+  const auto looping = backend_named("slipway").make(loop, {})->open();
+  const ScopedRunLimits limits({.iterations = 4});
+  EXPECT_THROW(looping->run(inputs), Error);
 }
 
 TEST(Program, RefusesWhatDoesNotFitInOneSentence) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "model/op.h"
+#include "model/run_limits.h"
 
 namespace slipway {
 namespace {
@@ -44,6 +45,7 @@ class Evaluation {
     };
     for (NodeId id : graph.topological_order()) {
       const Node& node = graph.node(id);
+      throw_if_late();
       TensorRefs arguments, captured;
       for (ValueId v : node.inputs) arguments.push_back(find(v));
       for (ValueId v : node.captures) captured.push_back(find(v));

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/memory.h"
+#include "model/run_limits.h"
 
 namespace slipway {
 namespace {
@@ -119,6 +120,10 @@ void convert_into(const Tensor& from, To* to) {
 }  // namespace
 
 Tensor::Tensor(DType dtype, Dims dims) : dtype_(dtype), dims_(std::move(dims)), elements_(element_count(dims_)) {
+  if (bytes_of(dtype_, elements_) > run_limits().value_bytes)
+    fail(ErrorCode::kInvalidArgument,
+         "A value would take more memory than one may; give smaller inputs: {}{} takes {} MiB, {} are allowed",
+         to_string(dtype_), to_string(dims_), bytes_of(dtype_, elements_) >> 20, run_limits().value_bytes >> 20);
   if (dtype == DType::kString)
     strings_ = std::make_shared<const std::vector<std::string>>(static_cast<size_t>(elements_));
   else

@@ -145,6 +145,59 @@ TEST(Batching, AModelWithoutABatchIsServedAtAnyShapes) {
     }
 }
 
+TEST(Batching, ValuesThatGrowBeyondBoundsAreTheCallersFault) {
+  const Graph graph = graph_of(R"(
+    input %x : f32[1]
+    input %shape : i64[K]
+    %y = Expand(%x, %shape)
+    output %y)");
+  const auto server = make_server({make_version(graph, "m", 1, {.max_value_mib = 4})});
+  const auto ask = [&](const std::vector<int64_t>& shape) {
+    InferRequest request;
+    std::shared_ptr<const void> owners[2];
+    request.inputs = {wire_of("x", Tensor::of<float>({1}, {3}), owners[0]),
+                      wire_of("shape", Tensor::of<int64_t>({static_cast<int64_t>(shape.size())}, shape), owners[1])};
+    return infer_and_wait(*server, std::move(request));
+  };
+  for (int i = 0; i < 3; ++i) {
+    const InferResponse refused = ask({3000, 3000});
+    EXPECT_EQ(refused.error, ErrorCode::kInvalidArgument);
+    EXPECT_NE(refused.message.find("more memory"), std::string::npos) << refused.message;
+    const InferResponse answered = ask({3, 2});
+    ASSERT_FALSE(answered.error) << answered.message;
+    EXPECT_EQ(answered.outputs[0].dims, (Dims{3, 2}));
+  }
+}
+
+TEST(Batching, ALoopThatARequestMakesLongEndsWithItsDeadline) {
+  const Graph graph = graph_of(R"(
+    input %trips : i64[]
+    input %x : f32[2]
+    %y = Loop(%trips, _, %x) {body = graph "body" {
+      input %i : i64[]
+      input %c : bool[]
+      input %s : f32[2]
+      %a = Add(%s, %s)
+      output %c, %a
+    }}
+    output %y)");
+  const auto server = make_server({make_version(graph)});
+  const auto ask = [&](int64_t trips, int64_t deadline_ns) {
+    InferRequest request;
+    std::shared_ptr<const void> owners[2];
+    request.deadline_ns = deadline_ns;
+    request.inputs = {wire_of("trips", Tensor::scalar(trips), owners[0]),
+                      wire_of("x", Tensor::of<float>({2}, {1, 2}), owners[1])};
+    return infer_and_wait(*server, std::move(request));
+  };
+  EXPECT_EQ(ask(int64_t{1} << 40, now_ns() + 200'000'000).error, ErrorCode::kDeadline);
+  const int64_t start = now_ns();
+  const InferResponse answered = ask(3, 0);
+  ASSERT_FALSE(answered.error) << answered.message;
+  EXPECT_EQ(to_floats(to_tensor(answered.outputs[0])), (std::vector<float>{8, 16}));
+  EXPECT_LT(now_ns() - start, 20'000'000'000) << "the long one holds the only thread";
+}
+
 TEST(Batching, OutputsMayFollowTheRowsInTheirOwnWay) {
   const Graph graph = graph_of(R"(
     input %x : f32[N,3]

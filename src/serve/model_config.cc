@@ -12,8 +12,8 @@ constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
 
 ModelConfig parse_model_config(const std::string& text, const std::string& path) {
   const StrictMap top(parse_yaml(text, path), path,
-                      {"batching", "instances", "threads", "timeout_ms", "dims", "max_shapes", "sticky", "preprocess",
-                       "classes", "prepare"});
+                      {"batching", "instances", "threads", "timeout_ms", "dims", "max_shapes", "max_value_mib",
+                       "sticky", "preprocess", "classes", "prepare"});
   ModelConfig config;
   const StrictMap batching = top.map("batching", {"max_rows", "delay_us", "max_queue"});
   BatchingOptions& b = config.batching;
@@ -31,6 +31,7 @@ ModelConfig parse_model_config(const std::string& text, const std::string& path)
     config.dims[name] = std::stoll(size);
   }
   config.max_shapes = top.integer("max_shapes", config.max_shapes, 1, 10'000);
+  config.max_value_mib = top.integer("max_value_mib", config.max_value_mib, 1, int64_t{1} << 24);
   const StrictMap sticky = top.map("sticky", {"header", "parameter"});
   config.sticky_header = sticky.text("header");
   config.sticky_parameter = sticky.text("parameter");
@@ -70,6 +71,7 @@ prepare:             # a version is built, timed and checked in a process of its
   seconds: 600
   memory_mib: 0      # 0: half of what the server's memory limit leaves free
 max_shapes: 32       # of a model with more free dimensions than its batch: how many shapes are kept prepared
+max_value_mib: 1024  # and how large a value may become whose size follows from the request (400)
 # dims: {sequence: 128}                # fixes free dimensions, so that plans are made and timed beforehand
 # sticky: {header: X-User, parameter: user}   # what keeps a caller on one version during a rollout; else the request's id
 # preprocess: {resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}  # where the ONNX file has none

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <new>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "serve/batching.h"
 #include "serve/wire.h"
@@ -22,6 +23,7 @@
 namespace slipway {
 namespace {
 
+constexpr int64_t kLongestRunNs = 300'000'000'000;
 constexpr auto kMemoryPause = std::chrono::milliseconds(10);
 
 int64_t epoch_ms() {
@@ -318,6 +320,7 @@ void ModelVersion::Engine::compute_batch(Instance& instance, Requests requests) 
 }
 
 void ModelVersion::Engine::compute(Instance& instance, Requests requests) {
+  const ScopedRunLimits limits(limits_of(requests));
   owner_.source_.plans.empty() ? compute_by_program(instance, requests) : compute_together(instance, requests);
 }
 
@@ -415,6 +418,17 @@ void ModelVersion::Engine::compute_together(Instance& instance, Requests request
     }
   }
   owner_.metrics_.compute_ns.fetch_add(owner_.clock_() - started, std::memory_order_relaxed);
+}
+
+/// Until the last of them is late, at most for so long: a loop may turn as often as a request says.
+RunLimits ModelVersion::Engine::limits_of(Requests requests) const {
+  int64_t left_ns = 0;
+  for (const PendingPtr& pending : requests)
+    left_ns = std::max(
+        left_ns, pending->request.deadline_ns == 0 ? kLongestRunNs : pending->request.deadline_ns - owner_.clock_());
+  const bool any_shapes = owner_.source_.plans.empty();
+  return {.value_bytes = any_shapes ? static_cast<uint64_t>(owner_.config().max_value_mib) << 20 : UINT64_MAX,
+          .deadline_ns = now_ns() + std::clamp<int64_t>(left_ns, 0, kLongestRunNs)};
 }
 
 // Requests of one shape are stacked, and filled up to one of few sizes, so that few shapes are prepared.

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "engine/program.h"
 #include "engine/session.h"
+#include "model/run_limits.h"
 #include "serve/batch_queue.h"
 
 namespace slipway {
@@ -40,6 +41,7 @@ struct ModelVersion::Engine {
   void compute(Instance& instance, Requests requests);
   void compute_together(Instance& instance, Requests requests);
   void compute_by_program(Instance& instance, Requests requests);
+  RunLimits limits_of(Requests requests) const;
 
   void answer(PendingRequest& pending, InferResponse&& response);
   /// With the exception that is being handled.

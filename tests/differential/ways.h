@@ -19,8 +19,9 @@ struct Finding {
 };
 
 /// The ways to run a graph, each of which must agree with the reference: as text and as ONNX read back, with every pass
-/// and with each left out, by the engine's default, plain, random and (one seed of four) timed choices, opened from a file,
-/// on two threads, cut into rows, optimised and quantised by the product and read back.
+/// and with each left out, by the engine's default, plain, random and (one seed of four) timed choices, opened from a
+/// file, on two threads, cut into rows, as a program of any shapes, optimised and quantised by the product and read
+/// back.
 std::vector<std::string> all_ways();
 
 struct CheckOptions {

@@ -6,11 +6,10 @@
 #include "model/ops/families.h"
 #include "model/ops/layout.h"
 #include "model/ops/shape_rules.h"
+#include "model/run_limits.h"
 
 namespace slipway {
 namespace {
-
-constexpr int64_t kMaxIterations = int64_t{1} << 24;
 
 const Graph& subgraph(const EvalContext& ctx, std::string_view attribute) {
   const auto it = ctx.node.attributes.find(attribute);
@@ -107,7 +106,8 @@ void eval_loop(EvalContext& ctx) {
   const size_t carried = ctx.input_count() < 2 ? 0 : ctx.input_count() - 2;
   if (body.outputs().size() != ctx.output_count() + 1 || ctx.output_count() < carried)
     ctx.reject("its body does not give as many values as it has outputs");
-  int64_t trips = kMaxIterations + 1;
+  const int64_t most = run_limits().iterations;
+  int64_t trips = most + 1;
   if (ctx.has_input(0)) {
     const std::vector<int64_t> given = to_ints(ctx.input(0));
     if (given.size() != 1) ctx.reject("its trip count is not one number");
@@ -118,7 +118,8 @@ void eval_loop(EvalContext& ctx) {
   for (size_t i = 0; i < carried; ++i) state.push_back(ctx.input(i + 2));
   std::vector<std::vector<Tensor>> scanned(ctx.output_count() - carried);
   for (int64_t trip = 0; go_on && trip < trips; ++trip) {
-    if (trip == kMaxIterations) ctx.reject("it runs for more than 2^24 iterations");
+    throw_if_late();
+    if (trip == most) ctx.reject(fmt::format("it runs for more than {} iterations", most));
     std::vector<Tensor> inputs = {Tensor::scalar(trip), Tensor::scalar(true)};
     inputs.insert(inputs.end(), state.begin(), state.end());
     std::vector<Tensor> results = ctx.run_subgraph(body, inputs);
@@ -190,6 +191,7 @@ void eval_scan(EvalContext& ctx) {
   }
   std::vector<std::vector<Tensor>> slices(ctx.output_count() - states);
   for (int64_t step = 0; step < length; ++step) {
+    throw_if_late();
     std::vector<Tensor> inputs = state;
     for (size_t i = 0; i < scanned; ++i) {
       const Tensor& x = ctx.input(states + i);
