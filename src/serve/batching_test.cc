@@ -118,6 +118,7 @@ TEST(Batching, RequestsOfEqualShapesShareABatch) {
   }
   EXPECT_EQ(batches, (std::set<int64_t>{4, 5})) << "of lengths 2 and 4: rows 1 + 2 + 1, of 3: 2 + 1 + 2";
   EXPECT_GT(version->memory_bytes(), 0u);
+  EXPECT_EQ(version->source().program->info().shapes, 5) << "a first run, the gate, and one of each length";
 }
 
 TEST(Batching, AModelWithoutABatchIsServedAtAnyShapes) {

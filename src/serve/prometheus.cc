@@ -170,6 +170,13 @@ void versions(Text& text, const std::vector<Seen>& all) {
   for (const Seen& s : all) text.sample(s.labels, s.version->metrics().queue_depth.load());
   text.family("slipway_version_memory_bytes", "gauge", "Weights and buffers of a version that is warm.");
   for (const Seen& s : all) text.sample(s.labels, s.version->memory_bytes());
+  text.family("slipway_version_shapes", "gauge",
+              "Combinations of input shapes that are ready: plans, or what a program keeps, at most max_shapes.");
+  for (const Seen& s : all) {
+    const VersionSource& source = s.version->source();
+    text.sample(s.labels,
+                source.program != nullptr ? source.program->info().shapes : static_cast<int64_t>(source.plans.size()));
+  }
   text.family("slipway_version_weight_ratio", "gauge", "Share of the model's traffic that is routed to the version.");
   for (const Seen& s : all) text.sample(s.labels, s.share);
   text.family("slipway_version_verified", "gauge",
