@@ -121,6 +121,89 @@ TEST(Batching, RequestsOfEqualShapesShareABatch) {
   EXPECT_EQ(version->source().program->info().shapes, 5) << "a first run, the gate, and one of each length";
 }
 
+/// The mean of the masked places, and each place less that.
+const char* const kMasked = R"(
+    input %x : f32[N,L]
+    input %mask : i64[N,L]
+    const %one : i64[1] = {1}
+    const %tiny : f32[] = {1e-9}
+    %m = Cast(%mask) {to = 1}
+    %p = Mul(%x, %m)
+    %s = ReduceSum(%p, %one) {keepdims = 1}
+    %n = ReduceSum(%m, %one) {keepdims = 1}
+    %d = Add(%n, %tiny)
+    %mean = Div(%s, %d)
+    %each = Sub(%x, %mean)
+    output %mean
+    output %each)";
+
+TEST(Batching, SequencesOfDifferentLengthsShareABatchWherePaddingIsProven) {
+  const Graph graph = graph_of(kMasked);
+  const ModelConfig config{.batching = {.max_rows = 16},
+                           .padding = {.sizes = {4, 8}, .inputs = {{"x", 7}, {"mask", 0}}, .outputs = {{"each", 1}}}};
+  const auto version = make_version(graph, "m", 1, config);
+  const auto server = make_server({version});
+  std::vector<std::vector<Tensor>> inputs;
+  std::vector<Answer> answers(12);
+  const auto ask = [&](const std::vector<Tensor>& values, const std::string& id, Answer& answer) {
+    InferRequest request;
+    request.id = id;
+    const auto owners = std::make_shared<std::vector<std::shared_ptr<const void>>>(2);
+    request.inputs = {wire_of("x", values[0], (*owners)[0]), wire_of("mask", values[1], (*owners)[1])};
+    request.owner = owners;
+    server->infer(server->target("m", "", ""), std::move(request), answer.done());
+  };
+  const auto sequence = [](int64_t rows, int64_t length) {
+    std::vector<float> x(static_cast<size_t>(rows * length));
+    for (size_t k = 0; k < x.size(); ++k) x[k] = static_cast<float>((k * k + 3) % 13);
+    return std::vector<Tensor>{Tensor::of<float>({rows, length}, x),
+                               Tensor::of<int64_t>({rows, length}, std::vector<int64_t>(x.size(), 1))};
+  };
+  Gate gate(*server);
+  Answer held;
+  ask(sequence(1, 1), "gate", held);
+  gate.await_held();
+  for (size_t i = 0; i < answers.size(); ++i) {
+    inputs.push_back(sequence(static_cast<int64_t>(i % 2 + 1), static_cast<int64_t>(i + 1)));
+    ask(inputs.back(), "", answers[i]);
+  }
+  gate.open();
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const InferResponse& response = answers[i].wait();
+    ASSERT_FALSE(response.error) << response.message;
+    EXPECT_EQ(response.batch_rows, i < 8 ? 6 : static_cast<int64_t>(i % 2 + 1)) << "lengths 1 to 4, 5 to 8, and beyond";
+    const std::vector<Tensor> expected = evaluate(graph, inputs[i]);
+    for (size_t o = 0; o < expected.size(); ++o)
+      EXPECT_LE(relative_difference(expected[o], to_tensor(response.outputs[o])), 1e-6) << i << ", output " << o;
+  }
+}
+
+TEST(Batching, PaddingThatChangesAnswersIsRefused) {
+  const auto refusal = [](const Graph& graph, const Padding& padding) -> std::string {
+    try {
+      make_version(graph, "m", 1, {.padding = padding});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const Padding padding{.sizes = {4, 8}, .inputs = {{"x", 0}, {"mask", 0}}, .outputs = {{"each", 1}}};
+  EXPECT_EQ(refusal(graph_of(kMasked), padding), "");
+  Padding whole = padding;
+  whole.outputs.clear();
+  EXPECT_NE(refusal(graph_of(kMasked), whole).find("'each'"), std::string::npos) << "it is not cut back";
+  Padding odd = padding;
+  odd.inputs["mask"] = 1;
+  EXPECT_NE(refusal(graph_of(kMasked), odd).find("'mean'"), std::string::npos);
+  odd.inputs["ids"] = 0;
+  EXPECT_NE(refusal(graph_of(kMasked), odd).find("'ids'"), std::string::npos);
+  const Padding one{.sizes = {4}, .inputs = {{"x", 0}}};
+  EXPECT_NE(refusal(graph_of("input %x : f32[N,L]\n%y = ReduceMean(%x) {axes = [1], keepdims = 0}\noutput %y"), one)
+                .find("Padding changes"),
+            std::string::npos);
+  EXPECT_NE(refusal(scaling_graph(2), {.sizes = {4}, .inputs = {{"x", 0}}}).find("leave it out"), std::string::npos);
+}
+
 TEST(Batching, AModelWithoutABatchIsServedAtAnyShapes) {
   const Graph graph = graph_of(R"(
     input %nodes : f32[V,3]

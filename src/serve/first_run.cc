@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "engine/session.h"
 #include "serve/batching.h"
+#include "serve/padding.h"
 
 namespace slipway {
 namespace {
@@ -62,6 +63,13 @@ FirstRun make_first_run(VersionSource& source) {
   if (source.plans.empty()) {
     if (source.program == nullptr) source.program = make_program(source);
     run_once(*source.program, source.graph);
+  }
+  if (!source.config.padding.sizes.empty()) {
+    if (!first.batching.proven || source.program == nullptr)
+      fail(ErrorCode::kInvalidArgument,
+           "`pad` in config.yaml is for models with a free length whose requests are batched; leave it out: {}",
+           first.batching.proven ? "its shapes are fixed" : first.batching.reason);
+    require_padding_changes_nothing(*source.program, source.graph, source.config.padding, source.max_variation);
   }
   for (auto it = source.plans.begin(); it != source.plans.end();) {
     const auto& [rows, plan] = *it;

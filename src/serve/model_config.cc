@@ -1,4 +1,9 @@
 // NAME/config.yaml: how to serve a model.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+
 #include "base/error.h"
 #include "base/file.h"
 #include "data/data_file.h"
@@ -8,11 +13,32 @@
 namespace slipway {
 namespace {
 constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
+
+double number(const StrictMap& map, const char* key, const std::string& name, const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !std::isfinite(value))
+    fail(ErrorCode::kInvalidArgument, "A number is wanted: '{}: {}' at {}", name, text, map.place(key));
+  return value;
 }
+
+Padding read_padding(const StrictMap& top) {
+  const StrictMap map = top.map("pad", {"sizes", "axis", "inputs", "outputs"});
+  Padding padding{.sizes = map.integers("sizes", 1, int64_t{1} << 30), .axis = map.integer("axis", 1, 1, 7)};
+  for (const auto& [name, value] : map.pairs("inputs")) padding.inputs[name] = number(map, "inputs", name, value);
+  for (const auto& [name, axis] : map.pairs("outputs"))
+    padding.outputs[name] = static_cast<int64_t>(std::clamp(number(map, "outputs", name, axis), 1.0, 7.0));
+  if (padding.sizes.empty() || padding.sizes.size() > 64 || padding.inputs.empty() ||
+      std::adjacent_find(padding.sizes.begin(), padding.sizes.end(), std::greater_equal<>()) != padding.sizes.end())
+    fail(ErrorCode::kInvalidArgument,
+         "`pad` needs `inputs` with what each is filled up with, and up to 64 ascending `sizes`: {}", top.place("pad"));
+  return padding;
+}
+}  // namespace
 
 ModelConfig parse_model_config(const std::string& text, const std::string& path) {
   const StrictMap top(parse_yaml(text, path), path,
-                      {"batching", "instances", "threads", "timeout_ms", "dims", "max_shapes", "max_value_mib",
+                      {"batching", "instances", "threads", "timeout_ms", "dims", "max_shapes", "max_value_mib", "pad",
                        "sticky", "preprocess", "classes", "prepare"});
   ModelConfig config;
   const StrictMap batching = top.map("batching", {"max_rows", "delay_us", "max_queue"});
@@ -32,6 +58,7 @@ ModelConfig parse_model_config(const std::string& text, const std::string& path)
   }
   config.max_shapes = top.integer("max_shapes", config.max_shapes, 1, 10'000);
   config.max_value_mib = top.integer("max_value_mib", config.max_value_mib, 1, int64_t{1} << 24);
+  if (top.has("pad")) config.padding = read_padding(top);
   const StrictMap sticky = top.map("sticky", {"header", "parameter"});
   config.sticky_header = sticky.text("header");
   config.sticky_parameter = sticky.text("parameter");
@@ -72,6 +99,11 @@ prepare:             # a version is built, timed and checked in a process of its
   memory_mib: 0      # 0: half of what the server's memory limit leaves free
 max_shapes: 32       # of a model with more free dimensions than its batch: how many shapes are kept prepared
 max_value_mib: 1024  # and how large a value may become whose size follows from the request (400)
+# pad:                                 # lets sequences of different lengths share a batch; refused where it changes answers
+#   sizes: [16, 32, 64, 128, 256]      # lengths that they are filled up to
+#   axis: 1                            # of the inputs
+#   inputs: {input_ids: 0, attention_mask: 0}   # what each is filled up with
+#   outputs: {last_hidden_state: 1}    # axis along which an output is cut back
 # dims: {sequence: 128}                # fixes free dimensions, so that plans are made and timed beforehand
 # sticky: {header: X-User, parameter: user}   # what keeps a caller on one version during a rollout; else the request's id
 # preprocess: {resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}  # where the ONNX file has none

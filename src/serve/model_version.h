@@ -31,15 +31,25 @@ struct PrepareOptions {
   bool operator==(const PrepareOptions&) const = default;
 };
 
+/// How sequences of different lengths come to share a batch.
+struct Padding {
+  std::vector<int64_t> sizes;              ///< lengths that they are filled up to, ascending; empty: they are not
+  int64_t axis = 1;                        ///< of the inputs
+  std::map<std::string, double> inputs;    ///< what each is filled up with
+  std::map<std::string, int64_t> outputs;  ///< axis along which each is cut back
+  bool operator==(const Padding&) const = default;
+};
+
 /// How to serve one model: the YAML beside it.
 struct ModelConfig {
   BatchingOptions batching;
-  int instances = 1;                     ///< batches computed at the same time
-  int threads = 1;                       ///< of one batch
-  int64_t timeout_ms = 0;                ///< deadline of requests that bring none; 0: none
-  std::map<std::string, int64_t> dims;   ///< free dimensions but the first, by symbol; what is left out stays free
-  int64_t max_shapes = 32;               ///< combinations of free dimensions kept prepared
-  int64_t max_value_mib = 1024;          ///< of a value whose size follows from the request
+  int instances = 1;                    ///< batches computed at the same time
+  int threads = 1;                      ///< of one batch
+  int64_t timeout_ms = 0;               ///< deadline of requests that bring none; 0: none
+  std::map<std::string, int64_t> dims;  ///< free dimensions but the first, by symbol; what is left out stays free
+  int64_t max_shapes = 32;              ///< combinations of free dimensions kept prepared
+  int64_t max_value_mib = 1024;         ///< of a value whose size follows from the request
+  Padding padding;
   std::string sticky_header;             ///< assignment of the canary; empty: the request's id
   std::string sticky_parameter;          ///< the same, from the request's parameters
   std::optional<Preprocess> preprocess;  ///< where the ONNX file carries none
@@ -85,6 +95,7 @@ struct VersionSource {
   std::string sha256;         ///< of the model (ModelIdentity)
   std::string report_sha256;  ///< of report.json; empty: there is none
   uint64_t file_bytes = 0;
+  double max_variation = 1e-3;  ///< what the policy of its report allows, of an output's range
   Proof proof = Proof::kMissing;
   std::string proof_reason;  ///< one sentence
 };

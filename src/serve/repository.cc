@@ -224,6 +224,7 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   source.report_sha256 = report_digest(folder);
   const std::optional<Report> report = read_proof(folder, source);
 
+  if (report) source.max_variation = report->policy.stability.max_variation;
   std::optional<ProbeSet> probes;
   if (report && report->probes.count > 0) {
     probes.emplace();

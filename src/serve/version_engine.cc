@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "serve/batching.h"
+#include "serve/padding.h"
 #include "serve/wire.h"
 
 namespace slipway {
@@ -202,9 +203,17 @@ void ModelVersion::Engine::submit(InferRequest&& request, Variant variant, Answe
   bool too_late = false;
   try {
     pending->rows = match_inputs(pending->request, owner_);
-    if (owner_.max_rows_ > 0 && owner_.source_.plans.empty())
+    if (owner_.max_rows_ > 0 && owner_.source_.plans.empty()) {
+      const Padding& padding = owner_.config().padding;
+      pending->length = length_of(padding, pending->request);
+      pending->padded = padded_length(padding, pending->length);
       for (const WireTensor& t : pending->request.inputs)
-        pending->shape.insert(pending->shape.end(), t.dims.begin() + 1, t.dims.end());
+        for (size_t axis = 1; axis < t.dims.size(); ++axis)
+          pending->shape.push_back(pending->length > 0 && padding.inputs.contains(t.name) &&
+                                           static_cast<int64_t>(axis) == padding.axis
+                                       ? pending->padded
+                                       : t.dims[axis]);
+    }
     pending->queued_ns = owner_.clock_();
     const std::lock_guard lock(mutex_);
     wait_us = expected_wait_us(pending->rows);
@@ -438,22 +447,28 @@ void ModelVersion::Engine::compute_by_program(Instance& instance, Requests reque
   for (const PendingPtr& pending : requests) rows += pending->rows;
   const bool stacks = owner_.max_rows_ > 0;
   const int64_t size = stacks ? padded_rows(rows, owner_.max_rows_) : rows;
+  const Padding& padding = owner_.config().padding;
   std::vector<Tensor> inputs;
   for (size_t i = 0; i < owner_.inputs_.size(); ++i) {
-    const WireTensor& first = requests[0]->request.inputs[i];
+    std::vector<Tensor> parts;
+    for (const PendingPtr& pending : requests) {
+      parts.push_back(to_tensor(pending->request.inputs[i]));
+      const auto fill = padding.inputs.find(owner_.inputs_[i].name);
+      if (fill != padding.inputs.end() && pending->padded != pending->length)
+        parts.back() = resized(parts.back(), padding.axis, pending->padded, fill->second);
+    }
     if (!stacks || (requests.size() == 1 && size == rows)) {
-      inputs.push_back(to_tensor(first));
+      inputs.push_back(std::move(parts[0]));
       continue;
     }
-    Dims dims = first.dims;
+    Dims dims = parts[0].dims();
     dims[0] = size;
-    Tensor& t = inputs.emplace_back(first.dtype, dims);
+    Tensor& t = inputs.emplace_back(parts[0].dtype(), dims);
     const size_t bytes = t.bytes() / static_cast<size_t>(size);
     std::byte* to = t.mutable_raw();
-    for (const PendingPtr& pending : requests) {
-      const std::span<const std::byte> from = pending->request.inputs[i].bytes;
-      if (!from.empty()) std::memcpy(to, from.data(), from.size());
-      to += from.size();
+    for (const Tensor& part : parts) {
+      if (part.bytes() > 0) std::memcpy(to, part.raw(), part.bytes());
+      to += part.bytes();
     }
     for (int64_t row = rows; row < size && bytes > 0; ++row, to += bytes) std::memcpy(to, to - bytes, bytes);
   }
@@ -473,6 +488,9 @@ void ModelVersion::Engine::compute_by_program(Instance& instance, Requests reque
         const int64_t of_a_row = part.dims().at(0) / size;
         part = rows_of(part, at * of_a_row, pending->rows * of_a_row);
       }
+      const auto cut = padding.outputs.find(owner_.outputs_[i].name);
+      if (cut != padding.outputs.end() && pending->padded != pending->length)
+        part = resized(part, cut->second, pending->length);
       const auto& bytes = results->emplace_back(wire_bytes(part));
       response.outputs.push_back({owner_.outputs_[i].name, part.dtype(), part.dims(), bytes});
     }
