@@ -221,9 +221,9 @@ std::string npy_bytes(const Tensor& tensor) {
   const auto known = [](DType dtype) {
     return std::find_if(kTypes.begin(), kTypes.end(), [&](const NpyType& t) { return t.dtype == dtype; });
   };
-  if (tensor.dtype() == DType::kUint4) return npy_bytes(cast(tensor, DType::kUint8));
-  if (tensor.dtype() == DType::kInt4) return npy_bytes(cast(tensor, DType::kInt8));
-  if (known(tensor.dtype()) == kTypes.end() && is_float(tensor.dtype()))
+  if (is_integer(tensor.dtype()) && bits_of(tensor.dtype()) < 8)
+    return npy_bytes(cast(tensor, to_string(tensor.dtype()).starts_with('u') ? DType::kUint8 : DType::kInt8));
+  if (known(tensor.dtype()) == kTypes.end() && (is_float(tensor.dtype()) || is_small_float(tensor.dtype())))
     return npy_bytes(cast(tensor, DType::kFloat32));
   const auto type = known(tensor.dtype());
   if (type == kTypes.end()) fail(ErrorCode::kUnsupported, "Tensors of {} have no .npy form", to_string(tensor.dtype()));

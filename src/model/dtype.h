@@ -30,10 +30,15 @@ enum class DType : uint8_t {
   kFloat8E5M2FNUZ = 20,
   kUint4 = 21,
   kInt4 = 22,
+  kFloat4E2M1 = 23,
+  kFloat8E8M0 = 24,
+  kUint2 = 25,
+  kInt2 = 26,
 };
-inline constexpr int kDTypeCount = 23;
+inline constexpr int kDTypeCount = 27;
 
-/// Bits an element takes in a tensor's bytes (4-bit types are packed two a byte, low nibble first); 0 for kString.
+/// Bits an element takes in a tensor's bytes (4-bit types are packed two a byte, 2-bit types four, the first in the
+/// lowest bits); 0 for kString.
 int bits_of(DType type);
 /// Bytes of `elements` elements, the last byte padded.
 size_t bytes_of(DType type, int64_t elements);
@@ -41,8 +46,11 @@ size_t bytes_of(DType type, int64_t elements);
 std::string_view to_string(DType type);
 /// kUndefined when there is no such name.
 DType parse_dtype(std::string_view name);
+/// The types that a model computes in: 16, 32 and 64 bits; not those that values are only stored in.
 bool is_float(DType type);
-/// Any of the signed or unsigned integers, 4 to 64 bits; not bool.
+/// The 8-bit and 4-bit floats, which values are only stored in.
+bool is_small_float(DType type);
+/// Any of the signed or unsigned integers, 2 to 64 bits; not bool.
 bool is_integer(DType type);
 
 template <typename T>

@@ -21,26 +21,8 @@ std::shared_ptr<const std::byte> allocate_zeroed(size_t bytes) {
   return {raw, [](const std::byte* p) { AlignedFree()(const_cast<std::byte*>(p)); }};
 }
 
-// The four 8-bit float formats of ONNX differ in exponent bits, bias and special codes.
-float float8_to_float(DType type, uint8_t code) {
-  const bool e4m3 = type == DType::kFloat8E4M3FN || type == DType::kFloat8E4M3FNUZ;
-  const bool unsigned_zero = type == DType::kFloat8E4M3FNUZ || type == DType::kFloat8E5M2FNUZ;
-  const int mantissa_bits = e4m3 ? 3 : 2;
-  const int bias = (e4m3 ? 7 : 15) + (unsigned_zero ? 1 : 0);
-  const int exponent = (code & 0x7f) >> mantissa_bits;
-  const int mantissa = code & ((1 << mantissa_bits) - 1);
-  const float sign = (code & 0x80) ? -1.0f : 1.0f;
-  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-  if (unsigned_zero && code == 0x80) return kNan;
-  if (type == DType::kFloat8E4M3FN && (code & 0x7f) == 0x7f) return kNan;
-  if (type == DType::kFloat8E5M2 && exponent == 31)
-    return mantissa == 0 ? sign * std::numeric_limits<float>::infinity() : kNan;
-  const float fraction = static_cast<float>(mantissa) / static_cast<float>(1 << mantissa_bits);
-  if (exponent == 0) return sign * std::ldexp(fraction, 1 - bias);
-  return sign * std::ldexp(1.0f + fraction, exponent - bias);
-}
-
 int unpack_nibble(const std::byte* raw, int64_t i) { return (static_cast<int>(raw[i / 2]) >> (i % 2 ? 4 : 0)) & 15; }
+int unpack_pair(const std::byte* raw, int64_t i) { return (static_cast<int>(raw[i / 4]) >> (i % 4 * 2)) & 3; }
 
 // Calls f(i, value) with the element in its natural C++ type.
 template <typename F>
@@ -86,11 +68,21 @@ void for_each_element(const Tensor& t, F&& f) {
     case DType::kInt4:
       for (int64_t i = 0; i < n; ++i) f(i, static_cast<int8_t>((unpack_nibble(raw, i) ^ 8) - 8));
       return;
+    case DType::kUint2:
+      for (int64_t i = 0; i < n; ++i) f(i, static_cast<uint8_t>(unpack_pair(raw, i)));
+      return;
+    case DType::kInt2:
+      for (int64_t i = 0; i < n; ++i) f(i, static_cast<int8_t>((unpack_pair(raw, i) ^ 2) - 2));
+      return;
+    case DType::kFloat4E2M1:
+      for (int64_t i = 0; i < n; ++i) f(i, decode_small_float(t.dtype(), static_cast<uint8_t>(unpack_nibble(raw, i))));
+      return;
     case DType::kFloat8E4M3FN:
     case DType::kFloat8E4M3FNUZ:
     case DType::kFloat8E5M2:
     case DType::kFloat8E5M2FNUZ:
-      for (int64_t i = 0; i < n; ++i) f(i, float8_to_float(t.dtype(), static_cast<uint8_t>(raw[i])));
+    case DType::kFloat8E8M0:
+      for (int64_t i = 0; i < n; ++i) f(i, decode_small_float(t.dtype(), static_cast<uint8_t>(raw[i])));
       return;
     default:
       fail(ErrorCode::kUnsupported, "Values of this element type can't be converted to numbers: {}",
@@ -205,7 +197,7 @@ Tensor from_doubles(DType dtype, Dims dims, std::span<const double> values) {
   return dtype == DType::kFloat64 ? wide : cast(wide, dtype);
 }
 
-Tensor cast(const Tensor& from, DType dtype) {
+Tensor cast(const Tensor& from, DType dtype, const SmallFloatRules& rules) {
   if (from.dtype() == dtype) return from;
   Tensor to(dtype, from.dims());
   std::byte* raw = to.mutable_raw();
@@ -256,6 +248,26 @@ Tensor cast(const Tensor& from, DType dtype) {
       for_each_element(from, [&](int64_t i, auto v) {
         const auto nibble = static_cast<unsigned>(convert<int64_t>(v)) & 15u;
         raw[i / 2] |= static_cast<std::byte>(i % 2 ? nibble << 4 : nibble);
+      });
+      break;
+    case DType::kUint2:
+    case DType::kInt2:
+      for_each_element(from, [&](int64_t i, auto v) {
+        raw[i / 4] |= static_cast<std::byte>((static_cast<unsigned>(convert<int64_t>(v)) & 3u) << (i % 4 * 2));
+      });
+      break;
+    case DType::kFloat4E2M1:
+      for_each_element(from, [&](int64_t i, auto v) {
+        raw[i / 2] |= static_cast<std::byte>(encode_small_float(dtype, static_cast<double>(v), rules) << (i % 2 * 4));
+      });
+      break;
+    case DType::kFloat8E4M3FN:
+    case DType::kFloat8E4M3FNUZ:
+    case DType::kFloat8E5M2:
+    case DType::kFloat8E5M2FNUZ:
+    case DType::kFloat8E8M0:
+      for_each_element(from, [&](int64_t i, auto v) {
+        raw[i] = static_cast<std::byte>(encode_small_float(dtype, static_cast<double>(v), rules));
       });
       break;
     default:

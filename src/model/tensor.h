@@ -9,6 +9,7 @@
 
 #include "model/dtype.h"
 #include "model/shape.h"
+#include "model/small_float.h"
 
 namespace slipway {
 
@@ -79,15 +80,15 @@ class Tensor {
   std::shared_ptr<const std::vector<std::string>> strings_;
 };
 
-/// Any numeric or bool dtype (4-bit and 8-bit float included) as float, double or int64, element by element.
+/// Any numeric or bool dtype (2-bit, 4-bit and 8-bit types included) as float, double or int64, element by element.
 /// Integers saturate when narrowed from floats out of range; fails with kUnsupported for strings and complex.
 std::vector<float> to_floats(const Tensor& tensor);
 std::vector<double> to_doubles(const Tensor& tensor);
 std::vector<int64_t> to_ints(const Tensor& tensor);
 /// Values into a tensor of `dtype` with ONNX Cast's rounding (floats to integers truncate, to half nearest even).
 Tensor from_doubles(DType dtype, Dims dims, std::span<const double> values);
-/// ONNX Cast: exact between integers (modulo 2^bits), as above otherwise.
-Tensor cast(const Tensor& tensor, DType dtype);
+/// ONNX Cast: exact between integers (modulo 2^bits), as above otherwise; to small floats by the rules.
+Tensor cast(const Tensor& tensor, DType dtype, const SmallFloatRules& rules = {});
 /// Rows [first, first + count) along axis 0, the last one repeated beyond the end.
 Tensor rows_of(const Tensor& tensor, int64_t first, int64_t count);
 

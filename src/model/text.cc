@@ -153,8 +153,7 @@ class Printer {
 
   std::string payload(const Tensor& t) const {
     const bool number_like = bits_of(t.dtype()) > 0 && t.dtype() != DType::kComplex64 &&
-                             t.dtype() != DType::kComplex128 &&
-                             !(t.dtype() >= DType::kFloat8E4M3FN && t.dtype() <= DType::kFloat8E5M2FNUZ);
+                             t.dtype() != DType::kComplex128 && !is_small_float(t.dtype());
     if (t.elements() > options_.inline_elements && options_.elide) return "...";
     if (t.dtype() == DType::kString || (number_like && t.elements() <= options_.inline_elements))
       return "{" + elements(t) + "}";

@@ -144,11 +144,13 @@ class Parser {
     return numbers<T>(dtype, std::move(dims), [this] { return integer<T>(); });
   }
 
-  Tensor nibbles(DType dtype, Dims dims) {
-    const int64_t low = dtype == DType::kInt4 ? -8 : 0;
+  Tensor packed(DType dtype, Dims dims) {
+    const int64_t count = int64_t{1} << bits_of(dtype);
+    const int64_t low = dtype == DType::kInt4 || dtype == DType::kInt2 ? -count / 2 : 0;
     const Tensor wide = numbers<int64_t>(DType::kInt64, std::move(dims), [&] {
       const auto v = integer<int64_t>();
-      if (v < low || v > low + 15) lexer_.reject("a 4-bit integer before this is out of range");
+      if (v < low || v >= low + count)
+        lexer_.reject(fmt::format("a {}-bit integer before this is out of range", bits_of(dtype)));
       return v;
     });
     return cast(wide, dtype);
@@ -194,7 +196,9 @@ class Parser {
         return integers<int64_t>(dtype, std::move(dims));
       case DType::kUint4:
       case DType::kInt4:
-        return nibbles(dtype, std::move(dims));
+      case DType::kUint2:
+      case DType::kInt2:
+        return packed(dtype, std::move(dims));
       case DType::kString: {
         std::vector<std::string> strings;
         list("}", [&] { strings.push_back(string()); });

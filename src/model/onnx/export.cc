@@ -20,7 +20,9 @@ constexpr int64_t kLowestIrVersion = 4;      // initialisers need not be inputs
 
 // ONNX's version table: the IR version released with each opset.
 int64_t ir_version_for(int64_t opset) {
-  return opset >= 23   ? 11
+  return opset >= 25   ? 13
+         : opset >= 24 ? 12
+         : opset >= 23 ? 11
          : opset >= 21 ? 10
          : opset >= 19 ? 9
          : opset >= 15 ? 8
@@ -31,7 +33,12 @@ int64_t ir_version_for(int64_t opset) {
 }
 
 int64_t ir_version_for(DType dtype) {
-  return dtype >= DType::kUint4 ? 10 : dtype >= DType::kFloat8E4M3FN ? 9 : kLowestIrVersion;
+  return dtype >= DType::kUint2          ? 13
+         : dtype >= DType::kFloat8E8M0   ? 12
+         : dtype >= DType::kFloat4E2M1   ? 11
+         : dtype >= DType::kUint4        ? 10
+         : dtype >= DType::kFloat8E4M3FN ? 9
+                                         : kLowestIrVersion;
 }
 
 // The length of the UTF-8 sequence that the text begins with (RFC 3629, section 4); 0 when it begins with none.

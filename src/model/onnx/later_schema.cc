@@ -1,5 +1,5 @@
 // What ONNX releases after IR version 8 added to the schema. Debian's generated classes keep such fields as unknown
-// fields, which are read here by number (onnx.proto, IR versions 9 to 12).
+// fields, which are read here by number (onnx.proto, IR versions 9 to 13).
 #include <google/protobuf/unknown_field_set.h>
 
 #include "base/error.h"

@@ -28,7 +28,7 @@
 
 namespace slipway {
 
-inline constexpr int64_t kMinOpset = 7, kMaxOpset = 23;
+inline constexpr int64_t kMinOpset = 7, kMaxOpset = 27;
 inline constexpr int64_t kMinIrVersion = 3;
 /// Subgraphs inside subgraphs, and functions that call functions.
 inline constexpr int kMaxDepth = 24;
@@ -42,7 +42,7 @@ std::vector<onnx::AttributeProto> default_attributes(const onnx::FunctionProto& 
 /// FunctionProto.overload and NodeProto.overload: "" when absent.
 std::string overload_of(const onnx::FunctionProto& function);
 std::string overload_of(const onnx::NodeProto& node);
-/// The element type by number, up to INT4; fails with kUnsupported naming `where` for what came later.
+/// The element type by number, up to INT2; fails with kUnsupported naming `where` for what came later.
 DType element_type(int number, const std::string& where);
 
 /// A tensor's external file by its plain name, relative to the model's folder ("a/b", not "./a//b"). Fails with

@@ -73,8 +73,12 @@ Tensor from_typed(const onnx::TensorProto& p, DType dtype, Dims dims, size_t ele
     case DType::kBool:
       return from_list<bool>(p, dtype, std::move(dims), p.int32_data(), elements);
     case DType::kInt4:
-    case DType::kUint4:  // one list element holds two
-      return from_list<uint8_t>(p, dtype, std::move(dims), p.int32_data(), (elements + 1) / 2);
+    case DType::kUint4:
+    case DType::kFloat4E2M1:
+    case DType::kInt2:
+    case DType::kUint2:  // one list element is a byte, which holds several
+      return from_list<uint8_t>(p, dtype, std::move(dims), p.int32_data(),
+                                bytes_of(dtype, static_cast<int64_t>(elements)));
     default:
       return from_list<uint8_t>(p, dtype, std::move(dims), p.int32_data(), elements);
   }
