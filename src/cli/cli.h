@@ -27,6 +27,7 @@ void add_bench(Cli& cli);
 void add_quantize(Cli& cli);
 void add_qat(Cli& cli);
 void add_verify(Cli& cli);
+void add_conform(Cli& cli);
 void add_serve(Cli& cli);
 void add_prepare(Cli& cli);
 void add_load(Cli& cli);

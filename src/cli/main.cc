@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   add_quantize(cli);
   add_qat(cli);
   add_verify(cli);
+  add_conform(cli);
   add_serve(cli);
   add_prepare(cli);
   add_load(cli);

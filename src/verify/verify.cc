@@ -17,36 +17,12 @@
 #include "data/preview.h"
 #include "model/rows.h"
 #include "verify/checks.h"
+#include "verify/temporary_folder.h"
 #include "verify/training.h"
 #include "verify/trial.h"
 
 namespace slipway {
 namespace {
-
-/// A folder for plans, removed with what is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    const char* parent = std::getenv("TMPDIR");
-    path_ = join_path(parent != nullptr ? parent : "/tmp", "slipway-verify-XXXXXX");
-    if (::mkdtemp(path_.data()) == nullptr)
-      fail(ErrorCode::kIo, "A temporary folder can't be made; set TMPDIR to one with space: {}: {}", path_,
-           std::strerror(errno));
-  }
-  ~TemporaryFolder() {
-    try {
-      for (const std::string& name : list_folder(path_)) ::unlink(join_path(path_, name).c_str());
-    } catch (const Error&) {  // someone else removed it
-    }
-    ::rmdir(path_.c_str());
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // The input must be one sample after the other, in the data's shape and type.
 void require_input_fits(const Side& side, const Dataset& data, const Tensor& sample) {

@@ -3,13 +3,13 @@
 // of passed cases has a floor.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <map>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "model/evaluate.h"
 #include "model/infer.h"
+#include "model/onnx/case_folder.h"
 #include "model/onnx/onnx.h"
 #include "model/op.h"
 
@@ -17,7 +17,6 @@ namespace slipway {
 namespace {
 
 const std::string kCases = "/usr/share/libonnx-testdata/data/node";
-constexpr double kRelative = 1e-3, kAbsolute = 1e-7;
 constexpr int kPassedFloor = 744;
 constexpr int kStaticFloor = 843;
 
@@ -49,26 +48,6 @@ struct Outcome {
   std::map<std::string, int> unsupported;  ///< what is missing → cases
 };
 
-bool is_close(double actual, double expected) {
-  if (std::isnan(expected) || std::isnan(actual)) return std::isnan(expected) == std::isnan(actual);
-  if (std::isinf(expected) || std::isinf(actual)) return expected == actual;
-  return std::fabs(actual - expected) <= kAbsolute + kRelative * std::fabs(expected);
-}
-
-// Empty when the tensors agree, else what differs.
-std::string difference(const Tensor& actual, const Tensor& expected, bool values) {
-  if (actual.dtype() != expected.dtype())
-    return fmt::format("type {} instead of {}", to_string(actual.dtype()), to_string(expected.dtype()));
-  if (actual.dims() != expected.dims())
-    return fmt::format("shape {} instead of {}", to_string(actual.dims()), to_string(expected.dims()));
-  if (!values) return "";
-  if (!is_float(expected.dtype())) return actual.identical(expected) ? "" : "other values";
-  const std::vector<double> a = to_doubles(actual), b = to_doubles(expected);
-  for (size_t i = 0; i < a.size(); ++i)
-    if (!is_close(a[i], b[i])) return fmt::format("element {} is {} instead of {}", i, a[i], b[i]);
-  return "";
-}
-
 // Shapes as they follow from the inputs alone (and from the contents of those that hold shapes, indices and the like)
 // must hold the shapes that come out.
 std::string shape_difference(Graph graph, const std::vector<Tensor>& inputs, const std::vector<Tensor>& outputs,
@@ -98,24 +77,6 @@ std::string shape_difference(Graph graph, const std::vector<Tensor>& inputs, con
   return "";
 }
 
-std::vector<Tensor> load_tensors(const std::string& folder, std::string_view kind) {
-  std::vector<Tensor> tensors;
-  for (size_t i = 0;; ++i) {
-    const std::string path = fmt::format("{}/{}_{}.pb", folder, kind, i);
-    if (!file_exists(path)) return tensors;
-    tensors.push_back(load_tensor_pb(path));
-  }
-}
-
-// The cases store bfloat16 as uint16.
-void restore_bfloat16(std::vector<Tensor>& tensors, const Graph& graph, const std::vector<ValueId>& ids) {
-  for (size_t i = 0; i < std::min(tensors.size(), ids.size()); ++i) {
-    if (graph.value(ids[i]).dtype != DType::kBfloat16 || tensors[i].dtype() != DType::kUint16) continue;
-    const auto owner = std::make_shared<const Tensor>(tensors[i]);
-    tensors[i] = Tensor::view(DType::kBfloat16, owner->dims(), owner->raw(), owner);
-  }
-}
-
 // What an unsupported case lacks: the operator, or the first sentence.
 std::string missing_part(const std::string& message) {
   if (!message.starts_with("The operator is not supported")) return message.substr(0, message.find(':'));
@@ -125,22 +86,14 @@ std::string missing_part(const std::string& message) {
 
 std::string run_case(const std::string& folder, Outcome& outcome) {
   const Graph graph = load_onnx(folder + "/model.onnx");
-  bool random = false;
-  for (NodeId id : graph.topological_order()) {
-    const OpSpec& spec = require_op(graph, graph.node(id));
-    random |= spec.has(kNondeterministic);
-  }
-  for (const std::string& name : list_folder(folder)) {
-    if (!name.starts_with("test_data_set_")) continue;
-    std::vector<Tensor> inputs = load_tensors(folder + "/" + name, "input");
-    std::vector<Tensor> expected = load_tensors(folder + "/" + name, "output");
-    restore_bfloat16(inputs, graph, graph.inputs());
-    restore_bfloat16(expected, graph, graph.outputs());
-    const std::vector<Tensor> outputs = evaluate(graph, inputs);
-    if (outputs.size() != expected.size()) return fmt::format("{} outputs", outputs.size());
+  for (NodeId id : graph.topological_order()) require_op(graph, graph.node(id));
+  const bool random = is_random(graph);
+  for (const CaseData& data : load_case_data(folder, graph)) {
+    const std::vector<Tensor> outputs = evaluate(graph, data.inputs);
+    if (outputs.size() != data.outputs.size()) return fmt::format("{} outputs", outputs.size());
     for (size_t i = 0; i < outputs.size(); ++i)
-      if (std::string text = difference(outputs[i], expected[i], !random); !text.empty()) return text;
-    if (std::string text = shape_difference(graph, inputs, outputs, outcome); !text.empty()) return text;
+      if (std::string text = case_difference(outputs[i], data.outputs[i], !random); !text.empty()) return text;
+    if (std::string text = shape_difference(graph, data.inputs, outputs, outcome); !text.empty()) return text;
   }
   return "";
 }
