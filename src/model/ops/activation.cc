@@ -9,11 +9,10 @@
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
 #include "model/ops/row_rules.h"
+#include "model/ops/shape_rules.h"
 
 namespace slipway {
 namespace {
-
-void infer_same(InferContext& ctx) { ctx.set_output(0, ctx.dtype(0), ctx.shape(0)); }
 
 template <typename F>
 void apply(EvalContext& ctx, const F& f) {
@@ -53,6 +52,10 @@ void eval_leaky_relu(EvalContext& ctx) {
 void eval_elu(EvalContext& ctx) {
   const double alpha = ctx.node.real("alpha", 1.0f);
   apply(ctx, [=](double v) { return v < 0 ? alpha * std::expm1(v) : v; });
+}
+void eval_swish(EvalContext& ctx) {
+  const double alpha = ctx.node.real("alpha", 1.0f);
+  apply(ctx, [=](double v) { return v * sigmoid(alpha * v); });
 }
 void eval_selu(EvalContext& ctx) {
   const double alpha = ctx.node.real("alpha", 1.67326319217681884765625f);
@@ -181,7 +184,7 @@ void eval_softmax(EvalContext& ctx) {
 
 void infer_softmax(InferContext& ctx) {
   if (ctx.shape(0).has_rank()) softmax_axis(ctx.node, ctx.opset, static_cast<int64_t>(ctx.shape(0).rank()));
-  infer_same(ctx);
+  infer_same_as_first(ctx);
 }
 
 double per_element(const CostContext& ctx, double flops) {
@@ -190,7 +193,7 @@ double per_element(const CostContext& ctx, double flops) {
 double softmax_flops(const CostContext& ctx) { return per_element(ctx, 5); }
 
 void infer_dropout(InferContext& ctx) {
-  infer_same(ctx);
+  infer_same_as_first(ctx);
   ctx.set_output(1, ctx.opset < 10 ? ctx.dtype(0) : DType::kBool, ctx.shape(0));
 }
 
@@ -209,7 +212,12 @@ void eval_dropout(EvalContext& ctx) {
 }
 
 constexpr OpSpec unary(std::string_view name, void (*eval)(EvalContext&), int since = 1) {
-  return {.name = name, .since = since, .min_inputs = 1, .infer = infer_same, .eval = eval, .traits = kElementwise};
+  return {.name = name,
+          .since = since,
+          .min_inputs = 1,
+          .infer = infer_same_as_first,
+          .eval = eval,
+          .traits = kElementwise};
 }
 // Before opset 13 it goes over the axis and all behind it.
 bool is_softmax_axis(const RowsContext& ctx, size_t rows) {
@@ -244,18 +252,19 @@ std::span<const OpSpec> activation_ops() {
       unary("ThresholdedRelu", eval_thresholded_relu, 10),
       unary("Shrink", eval_shrink, 9),
       unary("Gelu", eval_gelu, 20),
+      unary("Swish", eval_swish, 24),
       unary("Mish", eval_unary<mish>, 18),
       unary("Erf", eval_unary<error_function>, 9),
       {.name = "Clip",
        .min_inputs = 1,
        .max_inputs = 3,
-       .infer = infer_same,
+       .infer = infer_same_as_first,
        .eval = eval_clip,
        .traits = kElementwise},
       {.name = "PRelu",
        .min_inputs = 2,
        .max_inputs = 2,
-       .infer = infer_same,
+       .infer = infer_same_as_first,
        .eval = eval_prelu,
        .traits = kElementwise},
       along_axis("Softmax", eval_softmax<Normalise::kSoftmax>),

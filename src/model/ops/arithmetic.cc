@@ -12,7 +12,7 @@
 namespace slipway {
 namespace {
 
-struct Function {
+struct Operation {
   double (*real)(double, double);
   int64_t (*sint)(int64_t, int64_t);
   uint64_t (*uint)(uint64_t, uint64_t);
@@ -37,7 +37,7 @@ std::vector<T> fold_inputs(const EvalContext& ctx, const Dims& dims, std::vector
   return total;
 }
 
-void eval_function(EvalContext& ctx, const Function& f) {
+void eval_function(EvalContext& ctx, const Operation& f) {
   const DType dtype = ctx.input(0).dtype();
   for (size_t i = 1; i < ctx.input_count(); ++i)
     if (ctx.input(i).dtype() != dtype) ctx.reject("its inputs' element types differ");
@@ -62,22 +62,22 @@ constexpr int64_t wrap(int64_t a, int64_t b, Operation f) {
   return static_cast<int64_t>(f(static_cast<uint64_t>(a), static_cast<uint64_t>(b)));
 }
 
-constexpr Function kAdd = {
+constexpr Operation kAdd = {
     [](double a, double b) { return a + b; },
     [](int64_t a, int64_t b) { return wrap(a, b, [](uint64_t x, uint64_t y) { return x + y; }); },
     [](uint64_t a, uint64_t b) { return a + b; },
 };
-constexpr Function kSub = {
+constexpr Operation kSub = {
     [](double a, double b) { return a - b; },
     [](int64_t a, int64_t b) { return wrap(a, b, [](uint64_t x, uint64_t y) { return x - y; }); },
     [](uint64_t a, uint64_t b) { return a - b; },
 };
-constexpr Function kMul = {
+constexpr Operation kMul = {
     [](double a, double b) { return a * b; },
     [](int64_t a, int64_t b) { return wrap(a, b, [](uint64_t x, uint64_t y) { return x * y; }); },
     [](uint64_t a, uint64_t b) { return a * b; },
 };
-constexpr Function kDiv = {
+constexpr Operation kDiv = {
     [](double a, double b) { return a / b; },
     [](int64_t a, int64_t b) {
       if (b == -1) return static_cast<int64_t>(uint64_t{0} - static_cast<uint64_t>(a));
@@ -85,18 +85,18 @@ constexpr Function kDiv = {
     },
     [](uint64_t a, uint64_t b) { return b == 0 ? uint64_t{0} : a / b; },
 };
-constexpr Function kMax = {
+constexpr Operation kMax = {
     [](double a, double b) { return std::isnan(a) || std::isnan(b) ? a + b : std::max(a, b); },
     [](int64_t a, int64_t b) { return std::max(a, b); },
     [](uint64_t a, uint64_t b) { return std::max(a, b); },
 };
-constexpr Function kMin = {
+constexpr Operation kMin = {
     [](double a, double b) { return std::isnan(a) || std::isnan(b) ? a + b : std::min(a, b); },
     [](int64_t a, int64_t b) { return std::min(a, b); },
     [](uint64_t a, uint64_t b) { return std::min(a, b); },
 };
 // The remainder takes the divisor's sign …
-constexpr Function kModFloor = {
+constexpr Operation kModFloor = {
     [](double a, double b) {
       const double r = std::fmod(a, b);
       return r != 0 && (r < 0) != (b < 0) ? r + b : r;
@@ -108,13 +108,13 @@ constexpr Function kModFloor = {
     [](uint64_t a, uint64_t b) { return b == 0 ? uint64_t{0} : a % b; },
 };
 // … or, with fmod, the dividend's.
-constexpr Function kModTrunc = {
+constexpr Operation kModTrunc = {
     [](double a, double b) { return std::fmod(a, b); },
     [](int64_t a, int64_t b) { return b == 0 || b == -1 ? int64_t{0} : a % b; },
     kModFloor.uint,
 };
 
-template <const Function& kFunction>
+template <const Operation& kFunction>
 void eval_fold(EvalContext& ctx) {
   eval_function(ctx, kFunction);
 }

@@ -1,5 +1,8 @@
 // Functions of one tensor, element by element, and conversions. Floats are computed in double and rounded once.
+#include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstdlib>
 
 #include "base/error.h"
 #include "model/ops/families.h"
@@ -87,8 +90,92 @@ void infer_cast_to(InferContext& ctx, DType target) {
 
 void infer_cast(InferContext& ctx) { infer_cast_to(ctx, cast_target(ctx)); }
 void infer_cast_like(InferContext& ctx) { infer_cast_to(ctx, ctx.dtype(1)); }
-void eval_cast(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), cast_target(ctx))); }
-void eval_cast_like(EvalContext& ctx) { ctx.set_output(0, cast(ctx.input(0), ctx.input(1).dtype())); }
+
+// A number as ONNX writes it: any prefix of blanks, a sign, digits or INF or NAN, in any case.
+double number_in(const EvalContext& ctx, const std::string& text) {
+  const size_t start = std::min(text.find_first_not_of(" \t\n"), text.size());
+  const size_t end = text.find_last_not_of(" \t\n") + 1;
+  char* stop = nullptr;
+  const double value = std::strtod(text.c_str() + start, &stop);
+  if (start >= end || stop != text.c_str() + end) ctx.reject(fmt::format("a string holds no number: '{}'", text));
+  return value;
+}
+
+Tensor from_strings(const EvalContext& ctx, const Tensor& x, DType to, const SmallFloatRules& rules) {
+  if (is_integer(to)) {  // exact where it is an integer that a double can't hold
+    std::vector<int64_t> values;
+    for (const std::string& text : x.strings()) {
+      char* stop = nullptr;
+      errno = 0;
+      const long long whole = std::strtoll(text.c_str(), &stop, 10);
+      const bool exact = errno == 0 && stop != text.c_str() && *stop == 0;
+      values.push_back(exact ? whole : to_ints(Tensor::scalar<double>(number_in(ctx, text)))[0]);
+    }
+    return cast(Tensor::of<int64_t>(x.dims(), values), to);
+  }
+  std::vector<double> values;
+  for (const std::string& text : x.strings()) values.push_back(number_in(ctx, text));
+  return cast(Tensor::of<double>(x.dims(), values), to, rules);
+}
+
+// The shortest digits that give the number back.
+Tensor to_strings(const Tensor& x) {
+  std::vector<std::string> texts;
+  const auto append = [&](const auto& values, auto&& print) {
+    for (const auto& v : values) texts.push_back(print(v));
+  };
+  const auto plain = [](auto v) { return fmt::format("{}", v); };
+  if (x.dtype() == DType::kFloat64)
+    append(to_doubles(x), plain);
+  else if (is_float(x.dtype()) || is_small_float(x.dtype()))
+    append(to_floats(x), plain);
+  else if (x.dtype() == DType::kUint64)
+    append(x.values<uint64_t>(), plain);
+  else if (x.dtype() == DType::kBool)
+    append(to_ints(x), [](int64_t v) { return std::string(v != 0 ? "True" : "False"); });
+  else
+    append(to_ints(x), plain);
+  return Tensor::of_strings(x.dims(), std::move(texts));
+}
+
+void set_cast(EvalContext& ctx, DType to) {
+  const Tensor& x = ctx.input(0);
+  const std::string round = ctx.node.text("round_mode", "up");
+  using Round = SmallFloatRules::Round;
+  if (round != "up" && round != "down" && round != "nearest")
+    ctx.reject(fmt::format("round_mode is unknown: {}", round));
+  const SmallFloatRules rules{.saturate = ctx.node.integer("saturate", 1) != 0,
+                              .round = round == "up"     ? Round::kUp
+                                       : round == "down" ? Round::kDown
+                                                         : Round::kNearest};
+  if (x.dtype() == to) return ctx.set_output(0, x);
+  if (to == DType::kString) return ctx.set_output(0, to_strings(x));
+  if (x.dtype() == DType::kString) return ctx.set_output(0, from_strings(ctx, x, to, rules));
+  ctx.set_output(0, cast(x, to, rules));
+}
+
+void eval_cast(EvalContext& ctx) { set_cast(ctx, cast_target(ctx)); }
+void eval_cast_like(EvalContext& ctx) { set_cast(ctx, ctx.input(1).dtype()); }
+
+template <typename Context>
+DType bit_cast_target(const Context& ctx, DType from) {
+  const DType to = cast_target(ctx);
+  if (from != DType::kUndefined && (bits_of(from) == 0 || bits_of(from) != bits_of(to)))
+    ctx.reject(fmt::format("{} and {} have not the same bits", to_string(from), to_string(to)));
+  return to;
+}
+
+void infer_bit_cast(InferContext& ctx) { ctx.set_output(0, bit_cast_target(ctx, ctx.dtype(0)), ctx.shape(0)); }
+
+// Bytes of a bool may only be 0 or 1.
+void eval_bit_cast(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const DType to = bit_cast_target(ctx, x.dtype());
+  const auto owner = std::make_shared<const Tensor>(x);
+  Tensor y = Tensor::view(to, x.dims(), owner->raw(), owner);
+  if (to == DType::kBool && x.dtype() != DType::kBool) y = cast(cast(x, DType::kInt64), DType::kBool);
+  ctx.set_output(0, std::move(y));
+}
 
 // Of the second input only the type counts.
 void rows_of_cast_like(RowsContext& ctx) { ctx.set(0, ctx.rows(0)); }
@@ -140,6 +227,12 @@ constexpr OpSpec kElementwiseOps[] = {
      .eval = eval_test<test_infinite>,
      .traits = kElementwise},
     {.name = "Cast", .since = 6, .min_inputs = 1, .infer = infer_cast, .eval = eval_cast, .traits = kElementwise},
+    {.name = "BitCast",
+     .since = 26,
+     .min_inputs = 1,
+     .infer = infer_bit_cast,
+     .eval = eval_bit_cast,
+     .traits = kElementwise},
     {.name = "CastLike",
      .since = 15,
      .min_inputs = 2,

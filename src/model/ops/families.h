@@ -10,7 +10,10 @@ namespace slipway {
 std::span<const OpSpec> convolution_ops();
 std::span<const OpSpec> pooling_ops();
 std::span<const OpSpec> normalization_ops();
+std::span<const OpSpec> attention_ops();
+std::span<const OpSpec> linear_attention_ops();
 std::span<const OpSpec> activation_ops();
+std::span<const OpSpec> loss_ops();
 std::span<const OpSpec> matmul_ops();
 std::span<const OpSpec> einsum_ops();
 std::span<const OpSpec> quantization_ops();

@@ -124,11 +124,11 @@ Shape product_shape(InferContext& ctx, bool b_rows_are_columns) {
   return Shape(std::move(dims));
 }
 
-void infer_gemm(InferContext& ctx) {
+void infer_fused_gemm(InferContext& ctx) {
   ctx.set_output(0, DType::kFloat32, product_shape(ctx, ctx.node.integer("transB", 0) != 0));
 }
 
-void eval_gemm(EvalContext& ctx) {
+void eval_fused_gemm(EvalContext& ctx) {
   const Tensor& a = ctx.input(0);
   if (a.rank() < 2) ctx.reject("the left side has less than two dimensions");
   Dims dims = a.dims();
@@ -403,18 +403,18 @@ void eval_lookup(EvalContext& ctx) {
 }
 
 // Two per multiplication and addition: elements of the output times the depth of a dot product.
-double conv_flops(const CostContext& ctx) {
+double fused_conv_flops(const CostContext& ctx) {
   const Dims& w = ctx.inputs[1];
   double depth = 1;
   for (size_t i = 1; i < w.size(); ++i) depth *= static_cast<double>(w[i]);
   return 2.0 * depth * static_cast<double>(element_count(ctx.outputs[0]));
 }
 
-double gemm_flops(const CostContext& ctx) {
+double fused_gemm_flops(const CostContext& ctx) {
   return 2.0 * static_cast<double>(ctx.inputs[0].back()) * static_cast<double>(element_count(ctx.outputs[0]));
 }
 
-double pool_flops(const CostContext& ctx) { return static_cast<double>(element_count(ctx.inputs[0])); }
+double fused_pool_flops(const CostContext& ctx) { return static_cast<double>(element_count(ctx.inputs[0])); }
 
 // Weights and bias are shared; the residual, input 3, goes with the rows.
 void rows_of_conv(RowsContext& ctx) {
@@ -427,7 +427,7 @@ void rows_of_conv(RowsContext& ctx) {
   ctx.set_along(0, x.block);
 }
 
-void rows_of_gemm(RowsContext& ctx) {
+void rows_of_fused_gemm(RowsContext& ctx) {
   const RowFacts* x = ctx.only_first();
   if (x == nullptr) return;
   const bool transposed = ctx.node().integer("transA", 0) != 0;
@@ -442,23 +442,23 @@ constexpr OpSpec kFused[] = {
      .max_inputs = 4,
      .infer = infer_fused_conv,
      .eval = eval_fused_conv,
-     .flops = conv_flops,
+     .flops = fused_conv_flops,
      .rows = rows_of_conv,
      .domain = kFusedDomain},
     {.name = "Gemm",
      .min_inputs = 2,
      .max_inputs = 3,
-     .infer = infer_gemm,
-     .eval = eval_gemm,
-     .flops = gemm_flops,
-     .rows = rows_of_gemm,
+     .infer = infer_fused_gemm,
+     .eval = eval_fused_gemm,
+     .flops = fused_gemm_flops,
+     .rows = rows_of_fused_gemm,
      .domain = kFusedDomain},
     {.name = "QConv",
      .min_inputs = 2,
      .max_inputs = 4,
      .infer = infer_qconv,
      .eval = eval_qconv,
-     .flops = conv_flops,
+     .flops = fused_conv_flops,
      .rows = rows_of_conv,
      .domain = kFusedDomain},
     {.name = "QGemm",
@@ -466,8 +466,8 @@ constexpr OpSpec kFused[] = {
      .max_inputs = 3,
      .infer = infer_qgemm,
      .eval = eval_qgemm,
-     .flops = gemm_flops,
-     .rows = rows_of_gemm,
+     .flops = fused_gemm_flops,
+     .rows = rows_of_fused_gemm,
      .domain = kFusedDomain},
     {.name = "QAdd",
      .min_inputs = 2,
@@ -481,7 +481,7 @@ constexpr OpSpec kFused[] = {
      .max_inputs = 1,
      .infer = infer_qpool,
      .eval = eval_qpool,
-     .flops = pool_flops,
+     .flops = fused_pool_flops,
      .rows = rows_first_axis,
      .domain = kFusedDomain},
     {.name = "QLookup",

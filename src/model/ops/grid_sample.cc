@@ -19,7 +19,7 @@ struct Sampler {
   bool align;
 };
 
-struct Tap {
+struct SampleTap {
   int64_t index;  ///< -1 reads zero
   double weight;
 };
@@ -63,7 +63,7 @@ double cubic_weight(double distance) {
   return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
 }
 
-std::vector<Tap> taps_of(const Sampler& s, double place, int64_t size) {
+std::vector<SampleTap> taps_of(const Sampler& s, double place, int64_t size) {
   constexpr double kFar = 1e9;
   if (std::isnan(place)) place = -kFar;
   place = std::clamp(place, -kFar, kFar);
@@ -77,7 +77,7 @@ std::vector<Tap> taps_of(const Sampler& s, double place, int64_t size) {
   if (s.mode == "nearest") return {{resolve(std::nearbyint(x)), 1.0}};
   const double base = std::floor(x);
   if (s.mode == "linear") return {{resolve(base), 1 - (x - base)}, {resolve(base + 1), x - base}};
-  std::vector<Tap> taps;
+  std::vector<SampleTap> taps;
   for (double at = base - 1; at <= base + 2; ++at) taps.push_back({resolve(at), cubic_weight(x - at)});
   return taps;
 }
@@ -96,10 +96,10 @@ void infer_grid_sample(InferContext& ctx) {
 }
 
 // The weighted sum over all combinations of the axes' taps.
-double sample(const double* plane, const std::vector<std::vector<Tap>>& taps, const Dims& strides, size_t axis) {
+double sample(const double* plane, const std::vector<std::vector<SampleTap>>& taps, const Dims& strides, size_t axis) {
   if (axis == taps.size()) return *plane;
   double total = 0;
-  for (const Tap& tap : taps[axis])
+  for (const SampleTap& tap : taps[axis])
     if (tap.index >= 0 && tap.weight != 0)
       total += tap.weight * sample(plane + tap.index * strides[axis], taps, strides, axis + 1);
   return total;
@@ -122,7 +122,7 @@ void eval_grid_sample(EvalContext& ctx) {
   const std::vector<double> values = to_doubles(x), places = to_doubles(grid);
   std::vector<double> out(static_cast<size_t>(element_count(dims)));
   const Dims strides = strides_of(space);
-  std::vector<std::vector<Tap>> taps(axes);
+  std::vector<std::vector<SampleTap>> taps(axes);
   for (int64_t point = 0; point < dims[0] * points; ++point) {
     for (size_t axis = 0; axis < axes; ++axis)
       taps[axis] = taps_of(sampler, places[static_cast<size_t>(point) * axes + axes - 1 - axis], space[axis]);

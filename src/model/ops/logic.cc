@@ -163,8 +163,8 @@ void eval_where(EvalContext& ctx) {
   ctx.set_output(0, pick(pools, dims, sources));
 }
 
-constexpr OpSpec binary(std::string_view name, int since, void (*infer)(InferContext&), void (*eval)(EvalContext&),
-                        uint32_t traits = 0) {
+constexpr OpSpec logical_binary(std::string_view name, int since, void (*infer)(InferContext&),
+                                void (*eval)(EvalContext&), uint32_t traits = 0) {
   return {.name = name,
           .since = since,
           .min_inputs = 2,
@@ -174,7 +174,7 @@ constexpr OpSpec binary(std::string_view name, int since, void (*infer)(InferCon
           .traits = kElementwise | traits};
 }
 
-constexpr OpSpec unary(std::string_view name, int since, void (*eval)(EvalContext&)) {
+constexpr OpSpec logical_unary(std::string_view name, int since, void (*eval)(EvalContext&)) {
   return {.name = name,
           .since = since,
           .min_inputs = 1,
@@ -184,23 +184,26 @@ constexpr OpSpec unary(std::string_view name, int since, void (*eval)(EvalContex
 }
 
 constexpr OpSpec kLogicOps[] = {
-    binary("And", 7, infer_broadcast_bool, eval_boolean<[](int64_t a, int64_t b) { return a != 0 && b != 0; }>,
-           kCommutative),
-    binary("Or", 7, infer_broadcast_bool, eval_boolean<[](int64_t a, int64_t b) { return a != 0 || b != 0; }>,
-           kCommutative),
-    binary("Xor", 7, infer_broadcast_bool, eval_boolean<[](int64_t a, int64_t b) { return (a != 0) != (b != 0); }>,
-           kCommutative),
-    unary("Not", 1, eval_not),
-    binary("Equal", 7, infer_equal, eval_comparison<std::equal_to>, kCommutative),
-    binary("Greater", 7, infer_broadcast_bool, eval_comparison<std::greater>),
-    binary("Less", 7, infer_broadcast_bool, eval_comparison<std::less>),
-    binary("GreaterOrEqual", 12, infer_broadcast_bool, eval_comparison<std::greater_equal>),
-    binary("LessOrEqual", 12, infer_broadcast_bool, eval_comparison<std::less_equal>),
-    binary("BitShift", 11, infer_broadcast, eval_bit_shift),
-    binary("BitwiseAnd", 18, infer_broadcast, eval_bitwise<[](uint64_t a, uint64_t b) { return a & b; }>, kCommutative),
-    binary("BitwiseOr", 18, infer_broadcast, eval_bitwise<[](uint64_t a, uint64_t b) { return a | b; }>, kCommutative),
-    binary("BitwiseXor", 18, infer_broadcast, eval_bitwise<[](uint64_t a, uint64_t b) { return a ^ b; }>, kCommutative),
-    unary("BitwiseNot", 18, eval_bit_not),
+    logical_binary("And", 7, infer_broadcast_bool, eval_boolean<[](int64_t a, int64_t b) { return a != 0 && b != 0; }>,
+                   kCommutative),
+    logical_binary("Or", 7, infer_broadcast_bool, eval_boolean<[](int64_t a, int64_t b) { return a != 0 || b != 0; }>,
+                   kCommutative),
+    logical_binary("Xor", 7, infer_broadcast_bool,
+                   eval_boolean<[](int64_t a, int64_t b) { return (a != 0) != (b != 0); }>, kCommutative),
+    logical_unary("Not", 1, eval_not),
+    logical_binary("Equal", 7, infer_equal, eval_comparison<std::equal_to>, kCommutative),
+    logical_binary("Greater", 7, infer_broadcast_bool, eval_comparison<std::greater>),
+    logical_binary("Less", 7, infer_broadcast_bool, eval_comparison<std::less>),
+    logical_binary("GreaterOrEqual", 12, infer_broadcast_bool, eval_comparison<std::greater_equal>),
+    logical_binary("LessOrEqual", 12, infer_broadcast_bool, eval_comparison<std::less_equal>),
+    logical_binary("BitShift", 11, infer_broadcast, eval_bit_shift),
+    logical_binary("BitwiseAnd", 18, infer_broadcast, eval_bitwise<[](uint64_t a, uint64_t b) { return a & b; }>,
+                   kCommutative),
+    logical_binary("BitwiseOr", 18, infer_broadcast, eval_bitwise<[](uint64_t a, uint64_t b) { return a | b; }>,
+                   kCommutative),
+    logical_binary("BitwiseXor", 18, infer_broadcast, eval_bitwise<[](uint64_t a, uint64_t b) { return a ^ b; }>,
+                   kCommutative),
+    logical_unary("BitwiseNot", 18, eval_bit_not),
     {.name = "Where",
      .since = 9,
      .min_inputs = 3,

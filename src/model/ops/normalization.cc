@@ -7,6 +7,7 @@
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
 #include "model/ops/row_rules.h"
+#include "model/ops/shape_rules.h"
 
 namespace slipway {
 namespace {
@@ -24,8 +25,6 @@ Moments moments_of(std::span<const double> values) {
   m.variance /= count;
   return m;
 }
-
-void infer_same(InferContext& ctx) { ctx.set_output(0, ctx.dtype(0), ctx.shape(0)); }
 
 // One value a channel (or a group, or an element).
 std::vector<double> parameters(const EvalContext& ctx, size_t index, int64_t count) {
@@ -143,7 +142,7 @@ void eval_group_normalization(EvalContext& ctx) {
 DType stash_type(int64_t type) { return type == 0 || type == 1 ? DType::kFloat32 : static_cast<DType>(type); }
 
 void infer_layer_normalization(InferContext& ctx) {
-  infer_same(ctx);
+  infer_same_as_first(ctx);
   const Shape& x = ctx.shape(0);
   const int64_t type = ctx.node.integer("stash_type", 1);
   if (type < 0 || type >= kDTypeCount || !is_float(stash_type(type))) ctx.reject("stash_type is no float type");
@@ -298,7 +297,7 @@ std::span<const OpSpec> normalization_ops() {
       {.name = "InstanceNormalization",
        .min_inputs = 3,
        .max_inputs = 3,
-       .infer = infer_same,
+       .infer = infer_same_as_first,
        .eval = eval_instance_normalization,
        .flops = flops_each<7>,
        .rows = rows_first_axis},
@@ -306,7 +305,7 @@ std::span<const OpSpec> normalization_ops() {
        .since = 18,
        .min_inputs = 3,
        .max_inputs = 3,
-       .infer = infer_same,
+       .infer = infer_same_as_first,
        .eval = eval_group_normalization,
        .flops = flops_each<7>,
        .rows = rows_first_axis},
@@ -329,20 +328,20 @@ std::span<const OpSpec> normalization_ops() {
        .rows = rows_of_layer_normalization},
       {.name = "LRN",
        .min_inputs = 1,
-       .infer = infer_same,
+       .infer = infer_same_as_first,
        .eval = eval_lrn,
        .flops = lrn_flops,
        .rows = [](RowsContext& ctx) { rows_unless(ctx, [](const RowsContext&, size_t axis) { return axis == 1; }); }},
       {.name = "LpNormalization",
        .min_inputs = 1,
-       .infer = infer_same,
+       .infer = infer_same_as_first,
        .eval = eval_lp_normalization,
        .flops = flops_each<3>,
        .rows = [](RowsContext& ctx) { rows_unless(ctx, lp_normalizes); }},
       {.name = "MeanVarianceNormalization",
        .since = 9,
        .min_inputs = 1,
-       .infer = infer_same,
+       .infer = infer_same_as_first,
        .eval = eval_mean_variance_normalization,
        .flops = flops_each<5>,
        .rows = [](RowsContext& ctx) { rows_unless(ctx, variance_normalizes); }},

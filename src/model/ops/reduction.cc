@@ -1,4 +1,4 @@
-// Reductions over axes: Reduce*, ArgMax, ArgMin, CumSum. Floats accumulate in double, integers in 64 bits.
+// Reductions over axes: Reduce*, ArgMax, ArgMin, CumSum, CumProd. Floats accumulate in double, integers in 64 bits.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,7 +13,7 @@
 namespace slipway {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kBeyondAll = std::numeric_limits<double>::infinity();
 
 double keep(double total, double) { return total; }
 int64_t wrapping_add(int64_t a, int64_t b) {
@@ -39,8 +39,8 @@ constexpr Reducer kReducers[] = {
     {"ReduceSum", 0, [](double a, double v) { return a + v; }, keep, wrapping_add},
     {"ReduceMean", 0, [](double a, double v) { return a + v; }, [](double a, double n) { return a / n; }, nullptr},
     {"ReduceProd", 1, [](double a, double v) { return a * v; }, keep, wrapping_multiply},
-    {"ReduceMax", -kInfinity, larger, keep, larger_int},
-    {"ReduceMin", kInfinity, smaller, keep, smaller_int},
+    {"ReduceMax", -kBeyondAll, larger, keep, larger_int},
+    {"ReduceMin", kBeyondAll, smaller, keep, smaller_int},
     {"ReduceL1", 0, [](double a, double v) { return a + std::fabs(v); }, keep, nullptr},
     {"ReduceL2", 0, [](double a, double v) { return a + v * v; }, [](double a, double) { return std::sqrt(a); },
      nullptr},
@@ -149,7 +149,7 @@ void eval_reduce(EvalContext& ctx) {
   std::vector<double> totals(count, reducer.start);
   std::vector<double> peaks;
   if (reducer.name == "ReduceLogSumExp") {
-    peaks.assign(count, -kInfinity);
+    peaks.assign(count, -kBeyondAll);
     accumulate(x.dims(), strides, values, peaks, larger);
     for (double& peak : peaks)
       if (!std::isfinite(peak)) peak = 0;
@@ -222,34 +222,35 @@ void eval_arg(EvalContext& ctx) {
 }
 
 template <typename T>
-std::vector<T> running_sums(const EvalContext& ctx, const Dims& dims, const std::vector<T>& values) {
+std::vector<T> running_totals(const EvalContext& ctx, const Dims& dims, const std::vector<T>& values) {
   const std::vector<int64_t> given = to_ints(ctx.input(1));
   if (given.size() != 1) ctx.reject("its axis is not one number");
   const auto axis = static_cast<size_t>(normalize_axis(given[0], static_cast<int64_t>(dims.size()), ctx.node.label()));
   const bool exclusive = ctx.node.integer("exclusive", 0) != 0, reverse = ctx.node.integer("reverse", 0) != 0;
+  const bool product = ctx.node.op_type == "CumProd";
   const int64_t size = dims[axis], inner = element_count(std::span(dims).subspan(axis + 1));
   std::vector<T> sums(values.size());
   const int64_t lines = size == 0 ? 0 : static_cast<int64_t>(values.size()) / size;
   for (int64_t line = 0; line < lines; ++line) {
-    T total = 0;
+    T total = product ? 1 : 0;
     for (int64_t i = 0; i < size; ++i) {
       const int64_t at = reverse ? size - 1 - i : i;
       const auto index = static_cast<size_t>((line / inner * size + at) * inner + line % inner);
       if (exclusive) sums[index] = total;
-      total += values[index];
+      total = product ? total * values[index] : total + values[index];
       if (!exclusive) sums[index] = total;
     }
   }
   return sums;
 }
 
-void eval_cum_sum(EvalContext& ctx) {
+void eval_cumulative(EvalContext& ctx) {
   const Tensor& x = ctx.input(0);
   if (is_float(x.dtype()))
-    return ctx.set_output(0, from_doubles(x.dtype(), x.dims(), running_sums(ctx, x.dims(), to_doubles(x))));
+    return ctx.set_output(0, from_doubles(x.dtype(), x.dims(), running_totals(ctx, x.dims(), to_doubles(x))));
   const std::vector<int64_t> values = to_ints(x);
   const std::vector<uint64_t> bits(values.begin(), values.end());
-  ctx.set_output(0, cast(Tensor::of<uint64_t>(x.dims(), running_sums(ctx, x.dims(), bits)), x.dtype()));
+  ctx.set_output(0, cast(Tensor::of<uint64_t>(x.dims(), running_totals(ctx, x.dims(), bits)), x.dtype()));
 }
 
 // The axes that go take their places with them.
@@ -323,7 +324,15 @@ constexpr OpSpec kReductionOps[] = {
      .min_inputs = 2,
      .max_inputs = 2,
      .infer = infer_same_as_first,
-     .eval = eval_cum_sum,
+     .eval = eval_cumulative,
+     .flops = reduce_flops,
+     .rows = [](RowsContext& ctx) { rows_unless(ctx, sums_along); }},
+    {.name = "CumProd",
+     .since = 26,
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_same_as_first,
+     .eval = eval_cumulative,
      .flops = reduce_flops,
      .rows = [](RowsContext& ctx) { rows_unless(ctx, sums_along); }},
 };

@@ -21,12 +21,12 @@ struct AxisPlan {
   bool touched = false;
 };
 
-struct Tap {
+struct ResizeTap {
   int64_t index;
   double weight;
 };
 struct Taps {
-  std::vector<Tap> taps;
+  std::vector<ResizeTap> taps;
   bool outside = false;  ///< beyond the cropped part: takes the extrapolation value
 };
 
@@ -234,7 +234,7 @@ std::vector<Taps> taps_of(const EvalContext& ctx, const Settings& s, const AxisP
       total += weight;
     }
     if ((s.exclude_outside || s.antialias) && total != 0)
-      for (Tap& tap : taps.taps) tap.weight /= total;
+      for (ResizeTap& tap : taps.taps) tap.weight /= total;
   }
   return result;
 }
@@ -245,7 +245,7 @@ std::vector<double> resized_axis(const std::vector<double>& values, int64_t oute
   double* to = result.data();
   for (int64_t o = 0; o < outer; ++o)
     for (const Taps& at : taps) {
-      for (const Tap& tap : at.taps) {
+      for (const ResizeTap& tap : at.taps) {
         const double* row = values.data() + (o * from + tap.index) * inner;
         for (int64_t k = 0; k < inner; ++k) to[k] += tap.weight * row[k];
       }
