@@ -71,7 +71,7 @@ uint8_t encode_small_float(DType type, double value, const SmallFloatRules& rule
   const auto signed_code = [&](int magnitude) {
     return static_cast<uint8_t>(magnitude == 0 && !f.negative_zero ? 0 : magnitude | sign);
   };
-  if (std::isnan(value)) return f.nan < 0 ? f.largest : f.negative_zero ? signed_code(f.nan) : uint8_t(f.nan);
+  if (std::isnan(value)) return f.nan < 0 ? f.sign : f.negative_zero ? signed_code(f.nan) : uint8_t(f.nan);
   const double size = std::fabs(value);
   int code = f.largest + 1;
   if (size < 2.0 * decode_small_float(type, f.largest)) {

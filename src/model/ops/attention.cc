@@ -2,13 +2,15 @@
 // values. Operands come as [batch, heads, length, size] or with the heads packed into the last axis, as [batch, length,
 // heads · size]; both are unpacked to the first form. Every sum is in double, whatever softmax_precision asks for.
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
 #include "model/ops/expand.h"
 #include "model/ops/families.h"
+#include "model/ops/layout.h"
 #include "model/ops/shape_rules.h"
 
 namespace slipway {
@@ -328,13 +330,10 @@ void eval_tensor_scatter(EvalContext& ctx) {
   if (ctx.has_input(2)) starts = to_ints(ctx.input(2));
   if (static_cast<int64_t>(starts.size()) != batch)
     ctx.reject(fmt::format("{} write indices for a batch of {}", starts.size(), batch));
-  if (cache.dtype() == DType::kString || bits_of(cache.dtype()) < 8)
-    fail(ErrorCode::kUnsupported, "A cache holds numbers of at least 8 bits here: {}", ctx.node.label());
   const int64_t blocks = element_count(std::span(cache.dims()).subspan(1, axis - 1));
-  const auto slice =
-      static_cast<size_t>(element_count(std::span(cache.dims()).subspan(axis + 1))) * bytes_of(cache.dtype(), 1);
-  Tensor y = cache;
-  std::byte* to = y.mutable_raw();
+  const int64_t slice = element_count(std::span(cache.dims()).subspan(axis + 1));
+  std::vector<int64_t> sources(static_cast<size_t>(cache.elements()));
+  std::iota(sources.begin(), sources.end(), int64_t{0});
   for (int64_t b = 0; b < batch; ++b) {
     int64_t start = starts[static_cast<size_t>(b)];
     if (mode == "circular" && size > 0) start = (start % size + size) % size;
@@ -342,10 +341,12 @@ void eval_tensor_scatter(EvalContext& ctx) {
       ctx.reject(fmt::format("write index {} leaves no room for {} of {}", start, count, size));
     for (int64_t block = b * blocks; block < (b + 1) * blocks; ++block)
       for (int64_t i = 0; i < count; ++i)
-        std::memcpy(to + static_cast<size_t>(block * size + (start + i) % size) * slice,
-                    update.raw() + static_cast<size_t>(block * count + i) * slice, slice);
+        for (int64_t k = 0; k < slice; ++k)
+          sources[static_cast<size_t>((block * size + (start + i) % size) * slice + k)] =
+              source_of(1, (block * count + i) * slice + k);
   }
-  ctx.set_output(0, std::move(y));
+  const std::array<const Tensor*, 2> pools = {&cache, &update};
+  ctx.set_output(0, pick(pools, cache.dims(), sources));
 }
 
 constexpr OpSpec kAttentionOps[] = {

@@ -8,7 +8,10 @@ std::vector<std::span<const OpSpec>> op_families() {
   // clang-format off
   return {
       convolution_ops(),
+      deform_conv_ops(),
       pooling_ops(),
+      unfold_ops(),
+      region_ops(),
       normalization_ops(),
       attention_ops(),
       linear_attention_ops(),
@@ -30,6 +33,9 @@ std::vector<std::span<const OpSpec>> op_families() {
       grid_sample_ops(),
       reduction_ops(),
       generator_ops(),
+      signal_ops(),
+      string_ops(),
+      vectorizer_ops(),
       control_flow_ops(),
       fused_ops(),
   };

@@ -8,7 +8,10 @@ namespace slipway {
 
 /// One function a family, in its file; THE list is op_families().
 std::span<const OpSpec> convolution_ops();
+std::span<const OpSpec> deform_conv_ops();
 std::span<const OpSpec> pooling_ops();
+std::span<const OpSpec> unfold_ops();
+std::span<const OpSpec> region_ops();
 std::span<const OpSpec> normalization_ops();
 std::span<const OpSpec> attention_ops();
 std::span<const OpSpec> linear_attention_ops();
@@ -30,6 +33,9 @@ std::span<const OpSpec> resize_ops();
 std::span<const OpSpec> grid_sample_ops();
 std::span<const OpSpec> reduction_ops();
 std::span<const OpSpec> generator_ops();
+std::span<const OpSpec> signal_ops();
+std::span<const OpSpec> string_ops();
+std::span<const OpSpec> vectorizer_ops();
 std::span<const OpSpec> control_flow_ops();
 std::span<const OpSpec> fused_ops();
 

@@ -141,12 +141,12 @@ void eval_eye_like(EvalContext& ctx) {
 }
 
 // Generalised cosine windows: a0 - a1 cos(2πi/N) + a2 cos(4πi/N).
-struct Window {
+struct WindowShape {
   double a0, a1, a2;
 };
-constexpr Window kHann = {0.5, 0.5, 0.0};
-constexpr Window kHamming = {25.0 / 46.0, 21.0 / 46.0, 0.0};
-constexpr Window kBlackman = {0.42, 0.5, 0.08};
+constexpr WindowShape kHann = {0.5, 0.5, 0.0};
+constexpr WindowShape kHamming = {25.0 / 46.0, 21.0 / 46.0, 0.0};
+constexpr WindowShape kBlackman = {0.42, 0.5, 0.08};
 
 void infer_window(InferContext& ctx) {
   const auto size = contents(ctx, 0);
@@ -154,7 +154,7 @@ void infer_window(InferContext& ctx) {
                  size && size->size() == 1 ? Shape({(*size)[0]}) : Shape::with_rank(1));
 }
 
-template <const Window& kWindow>
+template <const WindowShape& kWindow>
 void eval_window(EvalContext& ctx) {
   const std::vector<int64_t> sizes = to_ints(ctx.input(0));
   if (sizes.size() != 1) ctx.reject("its size is not one number");

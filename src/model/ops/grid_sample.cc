@@ -144,7 +144,71 @@ void rows_of_grid_sample(RowsContext& ctx) {
   ctx.set_along(0, ctx.rows(0).block);
 }
 
+// The sizes of AffineGrid's output in space, from the picture's [N, C, …, H, W].
+std::vector<Dim> affine_space(const Node& node, std::span<const Dim> size, const Shape& theta) {
+  if (size.size() != 4 && size.size() != 5) reject(node, fmt::format("size has {} entries, not 4 or 5", size.size()));
+  const auto axes = static_cast<int64_t>(size.size() - 2);
+  const bool fits = !theta.has_rank() || (theta.rank() == 3 && (!theta[1].is_known() || theta[1] == Dim(axes)) &&
+                                          (!theta[2].is_known() || theta[2] == Dim(axes + 1)));
+  if (!fits) reject(node, fmt::format("theta {} is no matrix of {} axes", to_string(theta), axes));
+  return {size.begin() + 2, size.end()};
+}
+
+void infer_affine_grid(InferContext& ctx) {
+  const auto size = ctx.dims(1);
+  const Shape& theta = ctx.shape(0);
+  ctx.set_output(0, ctx.dtype(0), Shape());
+  if (!size) return;
+  std::vector<Dim> dims = affine_space(ctx.node, *size, theta);
+  const auto axes = static_cast<int64_t>(dims.size());
+  dims.insert(dims.begin(), theta.rank() == 3 && theta[0].is_known() ? theta[0] : (*size)[0]);
+  dims.emplace_back(axes);
+  ctx.set_output(0, ctx.dtype(0), Shape(std::move(dims)));
+}
+
+// Evenly from −1 to 1: between the middles of the outer elements, or between their edges.
+double affine_place(int64_t i, int64_t size, bool align_corners) {
+  if (align_corners) return size == 1 ? 0 : -1 + 2 * static_cast<double>(i) / static_cast<double>(size - 1);
+  return (2 * static_cast<double>(i) + 1) / static_cast<double>(size) - 1;
+}
+
+void eval_affine_grid(EvalContext& ctx) {
+  const Tensor& theta = ctx.input(0);
+  const Dims size = to_ints(ctx.input(1));
+  const Dims space = Shape(affine_space(ctx.node, Shape::of(size).dims(), Shape::of(theta.dims()))).to_dims();
+  const size_t axes = space.size();
+  if (theta.dims()[0] != size[0]) ctx.reject(fmt::format("{} matrices for {} pictures", theta.dims()[0], size[0]));
+  Dims dims = space;
+  dims.insert(dims.begin(), size[0]);
+  dims.push_back(static_cast<int64_t>(axes));
+  std::vector<double> out(static_cast<size_t>(bounded_count(dims)));
+  const std::vector<double> matrices = to_doubles(theta);
+  const bool align_corners = ctx.node.integer("align_corners", 0) != 0;
+  const int64_t points = element_count(space);
+  const Dims strides = strides_of(space);
+  size_t to = 0;
+  for (int64_t n = 0; n < size[0]; ++n)
+    for (int64_t point = 0; point < points; ++point)
+      for (size_t row = 0; row < axes; ++row) {
+        const double* factors = matrices.data() + (static_cast<size_t>(n) * axes + row) * (axes + 1);
+        double sum = factors[axes];
+        for (size_t k = 0; k < axes; ++k) {  // x comes first, and lies along the last axis
+          const size_t axis = axes - 1 - k;
+          sum += factors[k] * affine_place(point / strides[axis] % space[axis], space[axis], align_corners);
+        }
+        out[to++] = sum;
+      }
+  ctx.set_output(0, from_doubles(theta.dtype(), dims, out));
+}
+
 constexpr OpSpec kGridSampleOps[] = {
+    {.name = "AffineGrid",
+     .since = 20,
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_affine_grid,
+     .eval = eval_affine_grid,
+     .flops = flops_each<6>},
     {.name = "GridSample",
      .since = 16,
      .min_inputs = 2,

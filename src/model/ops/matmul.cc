@@ -275,6 +275,48 @@ void rows_of_qlinear_matmul(RowsContext& ctx) {
                             are_numbers(ctx, 1, 2) && are_numbers(ctx, 6, 7) && (per_column || are_numbers(ctx, 4, 5)));
 }
 
+// Gauss's elimination with the largest pivot of each column.
+double determinant(std::span<double> m, size_t n) {
+  double product = 1;
+  for (size_t column = 0; column < n; ++column) {
+    size_t pivot = column;
+    for (size_t row = column + 1; row < n; ++row)
+      if (std::fabs(m[row * n + column]) > std::fabs(m[pivot * n + column])) pivot = row;
+    if (m[pivot * n + column] == 0) return 0;
+    if (pivot != column) product = -product;
+    for (size_t k = 0; k < n && pivot != column; ++k) std::swap(m[pivot * n + k], m[column * n + k]);
+    product *= m[column * n + column];
+    for (size_t row = column + 1; row < n; ++row) {
+      const double factor = m[row * n + column] / m[column * n + column];
+      for (size_t k = column; k < n; ++k) m[row * n + k] -= factor * m[column * n + k];
+    }
+  }
+  return product;
+}
+
+void eval_det(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const Dims& d = x.dims();
+  if (d.size() < 2 || d[d.size() - 1] != d[d.size() - 2])
+    ctx.reject(fmt::format("{} holds no square matrices", to_string(d)));
+  const Dims dims(d.begin(), d.end() - 2);
+  const auto n = static_cast<size_t>(d.back());
+  std::vector<double> values = to_doubles(x), y(static_cast<size_t>(element_count(dims)));
+  for (size_t i = 0; i < y.size(); ++i) y[i] = determinant(std::span(values).subspan(i * n * n, n * n), n);
+  ctx.set_output(0, from_doubles(x.dtype(), dims, y));
+}
+
+void infer_det(InferContext& ctx) {
+  const Shape& x = ctx.shape(0);
+  if (x.has_rank() && x.rank() < 2) ctx.reject(fmt::format("{} holds no square matrices", to_string(x)));
+  ctx.set_output(0, ctx.dtype(0), x.has_rank() ? Shape({x.dims().begin(), x.dims().end() - 2}) : Shape());
+}
+
+double det_flops(const CostContext& ctx) {
+  const Dims& x = ctx.inputs[0];
+  return x.empty() ? 0 : static_cast<double>(x.back()) * static_cast<double>(element_count(x)) * 2 / 3;
+}
+
 }  // namespace
 
 std::span<const OpSpec> matmul_ops() {
@@ -294,6 +336,7 @@ std::span<const OpSpec> matmul_ops() {
        .eval = eval_gemm,
        .flops = gemm_flops,
        .rows = rows_of_gemm},
+      {.name = "Det", .since = 11, .min_inputs = 1, .infer = infer_det, .eval = eval_det, .flops = det_flops},
       {.name = "MatMulInteger",
        .since = 10,
        .min_inputs = 2,

@@ -1,4 +1,4 @@
-// Pad: each axis maps an output index to an input index, or to the constant; the axes then combine.
+// Pad and CenterCropPad: each axis maps an output index to an input index, or to the constant; the axes then combine.
 #include <algorithm>
 #include <array>
 
@@ -11,9 +11,11 @@
 namespace slipway {
 namespace {
 
-// begin and end of every axis; nullopt when not known yet.
+using AxisPads = std::vector<std::pair<int64_t, int64_t>>;  // begin and end of every axis
+
+// nullopt when not known yet.
 template <typename Context>
-std::optional<std::vector<std::pair<int64_t, int64_t>>> pads_of(const Context& ctx, int64_t rank) {
+std::optional<AxisPads> pads_of(const Context& ctx, int64_t rank) {
   const Axes pads = axes_of(ctx, "pads", 1);
   Axes axes = ctx.opset >= 18 ? axes_of(ctx, "axes", 3) : Axes();
   if (!pads.given) ctx.reject("its pads are missing");
@@ -22,7 +24,7 @@ std::optional<std::vector<std::pair<int64_t, int64_t>>> pads_of(const Context& c
     for (int64_t i = 0; i < rank; ++i) axes.values.push_back(i);
   const std::vector<int64_t> order = normalize_axes(axes.values, rank, ctx.node);
   if (pads.values.size() != 2 * order.size()) ctx.reject("it takes a begin and an end per axis");
-  std::vector<std::pair<int64_t, int64_t>> result(static_cast<size_t>(rank));
+  AxisPads result(static_cast<size_t>(rank));
   constexpr int64_t kFar = int64_t{1} << 40;
   for (size_t i = 0; i < order.size(); ++i) {
     const int64_t begin = pads.values[i], end = pads.values[i + order.size()];
@@ -79,25 +81,16 @@ Mode mode_of(const EvalContext& ctx) {
   ctx.reject(fmt::format("attribute 'mode' is constant, reflect, edge or wrap, not '{}'", name));
 }
 
-void eval_pad(EvalContext& ctx) {
-  const Tensor& x = ctx.input(0);
-  const Mode mode = mode_of(ctx);
-  const auto pads = *pads_of(ctx, x.rank());
+// The tensor between its pads; `fill` is one element.
+Tensor padded(const EvalContext& ctx, const Tensor& x, const AxisPads& pads, Mode mode, const Tensor& fill) {
   Dims dims = x.dims();
   for (size_t i = 0; i < dims.size(); ++i) {
     dims[i] += pads[i].first + pads[i].second;
     if (dims[i] < 0) ctx.reject("it crops more than there is");
     if (mode != Mode::kConstant && x.dims()[i] == 0 && dims[i] > 0) ctx.reject("it pads an empty axis with its values");
   }
-  Tensor fill(x.dtype(), {1});
-  if (ctx.opset < 11 && is_float(x.dtype()))
-    fill = from_doubles(x.dtype(), {1}, std::array{static_cast<double>(ctx.node.real("value", 0.0f))});
-  if (ctx.has_input(2) && ctx.input(2).elements() > 0) {
-    if (ctx.input(2).elements() != 1 || ctx.input(2).dtype() != x.dtype()) ctx.reject("its constant is not one value");
-    fill = ctx.input(2);
-  }
   const int64_t count = bounded_count(dims);
-  if (count == 0) return ctx.set_output(0, Tensor(x.dtype(), dims));
+  if (count == 0) return Tensor(x.dtype(), dims);
   std::vector<int64_t> sources(static_cast<size_t>(count), 0);
   const Dims own = strides_of(x.dims());
   int64_t inner = count;
@@ -115,7 +108,58 @@ void eval_pad(EvalContext& ctx) {
   for (int64_t& s : sources)
     if (s < 0) s = source_of(1, 0);
   const std::array<const Tensor*, 2> pools = {&x, &fill};
-  ctx.set_output(0, pick(pools, dims, sources));
+  return pick(pools, dims, sources);
+}
+
+void eval_pad(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const Mode mode = mode_of(ctx);
+  const auto pads = *pads_of(ctx, x.rank());
+  Tensor fill(x.dtype(), {1});
+  if (ctx.opset < 11 && is_float(x.dtype()))
+    fill = from_doubles(x.dtype(), {1}, std::array{static_cast<double>(ctx.node.real("value", 0.0f))});
+  if (ctx.has_input(2) && ctx.input(2).elements() > 0) {
+    if (ctx.input(2).elements() != 1 || ctx.input(2).dtype() != x.dtype()) ctx.reject("its constant is not one value");
+    fill = ctx.input(2);
+  }
+  ctx.set_output(0, padded(ctx, x, pads, mode, fill));
+}
+
+std::vector<int64_t> cropped_axes(const Node& node, size_t sizes, int64_t rank) {
+  std::vector<int64_t> axes = node.integers("axes");
+  if (!node.has("axes"))
+    for (int64_t i = 0; i < rank; ++i) axes.push_back(i);
+  axes = normalize_axes(axes, rank, node);
+  if (axes.size() != sizes) reject(node, fmt::format("{} sizes for {} axes", sizes, axes.size()));
+  return axes;
+}
+
+void infer_center_crop_pad(InferContext& ctx) {
+  Shape shape = ctx.shape(0);
+  const auto sizes = ctx.dims(1);
+  if (shape.has_rank() && !sizes && !ctx.node.has("axes")) shape = Shape::with_rank(shape.rank());
+  if (shape.has_rank() && !sizes && ctx.node.has("axes"))
+    for (int64_t axis : normalize_axes(ctx.node.integers("axes"), static_cast<int64_t>(shape.rank()), ctx.node))
+      shape[static_cast<size_t>(axis)] = Dim();
+  if (shape.has_rank() && sizes) {
+    const std::vector<int64_t> axes = cropped_axes(ctx.node, sizes->size(), static_cast<int64_t>(shape.rank()));
+    for (size_t i = 0; i < axes.size(); ++i) shape[static_cast<size_t>(axes[i])] = (*sizes)[i];
+  }
+  ctx.set_output(0, ctx.dtype(0), shape);
+}
+
+// What is odd goes to the end when it pads, and comes off the end when it crops.
+void eval_center_crop_pad(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  const std::vector<int64_t> sizes = to_ints(ctx.input(1)), axes = cropped_axes(ctx.node, sizes.size(), x.rank());
+  AxisPads pads(x.dims().size());
+  for (size_t i = 0; i < axes.size(); ++i) {
+    if (sizes[i] < 0) ctx.reject(fmt::format("a size is negative: {}", sizes[i]));
+    const int64_t more = sizes[i] - x.dims()[static_cast<size_t>(axes[i])];
+    const int64_t before = more / 2;
+    pads[static_cast<size_t>(axes[i])] = {before, more - before};
+  }
+  ctx.set_output(0, padded(ctx, x, pads, Mode::kConstant, Tensor(x.dtype(), {1})));
 }
 
 bool pads_rows(const RowsContext& ctx, size_t axis) {
@@ -132,6 +176,12 @@ constexpr OpSpec kPaddingOps[] = {
      .eval = eval_pad,
      .rows = [](RowsContext& ctx) { rows_unless(ctx, pads_rows); },
      .traits = kMovesOnly},
+    {.name = "CenterCropPad",
+     .since = 18,
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_center_crop_pad,
+     .eval = eval_center_crop_pad},
 };
 
 }  // namespace

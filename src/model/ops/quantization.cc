@@ -63,10 +63,20 @@ DType asked_type(const Context& ctx) {
 }
 
 void require_codes(const EvalContext& ctx, DType type) {
-  if (!is_integer(type) || bits_of(type) > 32)
+  if (!is_small_float(type) && (!is_integer(type) || bits_of(type) > 32))
     fail(ErrorCode::kUnsupported,
-         "Quantisation to this element type is not supported; use integers of up to 32 bits: {} at {}", to_string(type),
-         ctx.node.label());
+         "Quantisation to this element type is not supported; use integers of up to 32 bits or small floats: {} at {}",
+         to_string(type), ctx.node.label());
+}
+
+void quantize_to_floats(EvalContext& ctx, const Grid& grid, DType type) {
+  const Tensor& x = ctx.input(0);
+  std::vector<float> y = to_floats(x);
+  const std::vector<float> scales = to_floats(ctx.input(1));
+  const std::vector<float> zeros = ctx.has_input(2) ? to_floats(ctx.input(2)) : std::vector<float>(scales.size(), 0.0f);
+  for (size_t i = 0; i < y.size(); ++i) y[i] = y[i] / scales[grid.parameter(i)] + zeros[grid.parameter(i)];
+  const bool saturate = ctx.opset < 19 || ctx.node.integer("saturate", 1) != 0;
+  ctx.set_output(0, cast(Tensor::of<float>(x.dims(), y), type, {.saturate = saturate}));
 }
 
 void eval_quantize(EvalContext& ctx) {
@@ -74,6 +84,7 @@ void eval_quantize(EvalContext& ctx) {
   const Grid grid = grid_of(ctx);
   const DType type = ctx.has_input(2) ? ctx.input(2).dtype() : asked_type(ctx);
   require_codes(ctx, type);
+  if (is_small_float(type)) return quantize_to_floats(ctx, grid, type);
   const IntegerRange range = integer_range(type);
   const std::vector<float> values = to_floats(x), scales = to_floats(ctx.input(1));
   const std::vector<int64_t> zeros = ctx.has_input(2) ? to_ints(ctx.input(2)) : std::vector<int64_t>(scales.size(), 0);

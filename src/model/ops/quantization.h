@@ -13,7 +13,7 @@ struct IntegerRange {
 };
 inline IntegerRange integer_range(DType type) {
   const int bits = std::min(bits_of(type), 32);
-  const bool is_signed = type == DType::kInt4 || type == DType::kInt8 || type == DType::kInt16 || type == DType::kInt32;
+  const bool is_signed = !to_string(type).starts_with('u');
   if (is_signed) return {-(int64_t{1} << (bits - 1)), (int64_t{1} << (bits - 1)) - 1};
   return {0, (int64_t{1} << bits) - 1};
 }

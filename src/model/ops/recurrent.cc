@@ -16,7 +16,7 @@ enum class Cell { kRnn, kGru, kLstm };
 constexpr size_t gates_of(Cell cell) { return cell == Cell::kRnn ? 1 : cell == Cell::kGru ? 3 : 4; }
 constexpr size_t states_of(Cell cell) { return cell == Cell::kLstm ? 2 : 1; }
 
-struct Activation {
+struct GateFunction {
   double (*function)(double x, double alpha, double beta) = nullptr;
   double alpha = 0, beta = 0;
   double operator()(double x) const { return function(x, alpha, beta); }
@@ -51,7 +51,7 @@ constexpr ActivationRow kActivations[] = {
 };
 
 // activation_alpha and activation_beta are consumed in order by the functions that take them.
-std::vector<Activation> read_activations(const EvalContext& ctx, std::vector<std::string> names) {
+std::vector<GateFunction> read_activations(const EvalContext& ctx, std::vector<std::string> names) {
   const size_t wanted = names.size();
   const auto it = ctx.node.attributes.find("activations");
   if (it != ctx.node.attributes.end())
@@ -59,13 +59,13 @@ std::vector<Activation> read_activations(const EvalContext& ctx, std::vector<std
   if (names.size() != wanted) ctx.reject(fmt::format("{} activations are given, not {}", names.size(), wanted));
   const std::vector<float> alphas = ctx.node.reals("activation_alpha"), betas = ctx.node.reals("activation_beta");
   size_t alpha = 0, beta = 0;
-  std::vector<Activation> activations;
+  std::vector<GateFunction> activations;
   for (std::string& name : names) {
     for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     const auto* row = std::find_if(std::begin(kActivations), std::end(kActivations),
                                    [&](const ActivationRow& r) { return r.name == name; });
     if (row == std::end(kActivations)) ctx.reject(fmt::format("the activation is unknown: '{}'", name));
-    Activation a{row->function, row->alpha, row->beta};
+    GateFunction a{row->function, row->alpha, row->beta};
     if (row->parameters >= 1 && alpha < alphas.size()) a.alpha = alphas[alpha++];
     if (row->parameters >= 2 && beta < betas.size()) a.beta = betas[beta++];
     activations.push_back(a);
@@ -87,7 +87,7 @@ struct Layer {
   const double *w, *r;            ///< [gates·hidden, inputs], [gates·hidden, hidden]
   const double *w_bias, *r_bias;  ///< [gates·hidden]
   const double* peephole;         ///< [3·hidden]: input, output, forget
-  std::span<const Activation> f;
+  std::span<const GateFunction> f;
   double clip;  ///< infinite for none
   bool linear_before_reset, input_forget;
 
@@ -98,7 +98,7 @@ struct Layer {
   }
   double from_input(size_t row, const double* x) const { return dot(w + row * inputs, x, inputs) + w_bias[row]; }
   double from_state(size_t row, const double* h) const { return dot(r + row * hidden, h, hidden) + r_bias[row]; }
-  double activate(const Activation& a, double x) const { return a(std::clamp(x, -clip, clip)); }
+  double activate(const GateFunction& a, double x) const { return a(std::clamp(x, -clip, clip)); }
 
   void step(const double* x, std::vector<double>& h, std::vector<double>& c) const {
     if (cell == Cell::kRnn) return step_rnn(x, h);
@@ -178,7 +178,7 @@ void eval_recurrent(EvalContext& ctx) {
     names.push_back("Tanh");
     if (kCell == Cell::kLstm) names.push_back("Tanh");
   }
-  const std::vector<Activation> activations = read_activations(ctx, names);
+  const std::vector<GateFunction> activations = read_activations(ctx, names);
   const double clip = ctx.node.has("clip") ? ctx.node.real("clip", 0) : HUGE_VAL;
   if (!(clip > 0)) ctx.reject("clip is not positive");
 
