@@ -84,7 +84,7 @@ interrupted() {
 
 works "--help" --help
 works "--version" --version
-for verb in inspect optimize build run bench quantize qat verify "data init" "data preview" "policy init"; do
+for verb in inspect optimize build run bench quantize qat verify conform "data init" "data preview" "policy init"; do
   # shellcheck disable=SC2086
   works "$verb --help" $verb --help
   says "$verb --help shows an example" "Example"
@@ -137,6 +137,16 @@ works "bench --json" bench "$model" --seconds 0.3 --json
 json "bench --json" "all(k in j for k in ('latency_ms_median', 'latency_ms_p99', 'throughput_per_s', 'first_result_ms', 'peak_rss_bytes', 'peak_rss_over_start_bytes', 'threads', 'batch', 'precision')) and 0 < j['latency_ms_median'] <= j['latency_ms_p99']"
 works "bench side by side" bench "$model" model.plan --seconds 0.2 --rounds 2 --no-tune
 says "bench side by side" "speed-up"
+
+cases=/usr/share/libonnx-testdata/data/node
+works "conform" conform $cases/test_relu $cases/test_concat_1d_axis_0
+says "conform counts each way" "plan: 2 of 2 cases passed, 0 wrong, 0 unsupported"
+works "conform --json" conform $cases/test_relu --way engine --json
+json "conform's verdict" 'j["cases"] == 1 and j["ways"] == {"engine": {"passed": 1, "wrong": 0, "unsupported": 0}}'
+cp -r $cases/test_relu wrong_case && cp $cases/test_abs/test_data_set_0/output_0.pb wrong_case/test_data_set_0
+"$slipway" conform wrong_case --json >out 2>err
+if [ $? -eq 1 ]; then pass "conform: other outputs"; else miss "conform: other outputs" "not exit 1"; fi
+json "conform says what is wrong" 'len(j["failures"]) == 3 and all(f["class"] == "wrong" for f in j["failures"])'
 
 mkdir parts
 "$python" - "$model" <<'P' || { echo "FAIL python3-onnx is needed"; exit 1; }
@@ -261,6 +271,9 @@ refuses "build: another target" "trtexec" build "$model" -o gone.plan --target c
 refuses "build: a fixed size that is none" "NAME=SIZE" build "$model" -o gone.plan --dim batch=x
 refuses "build: batch 0" "batch" build "$model" -o gone.plan --batch 0
 refuses "build: no threads" "threads" build "$model" -o gone.plan --threads 0
+mkdir empty
+refuses "conform: no case" "There is no case here" conform empty
+refuses "conform: another way" "--way" conform $cases/test_relu --way guess
 refuses "run: unknown input" "$input" run "$model" --input nothing=x.npy
 refuses "run: missing input" "--input" run "$model"
 refuses "run: wrong shape" "$input" run "$model" --input "$input=wrong.npy"

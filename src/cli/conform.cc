@@ -145,6 +145,7 @@ void add_conform(Cli& cli) {
       o->json);
   verb->add_option("folders", o->folders, "Cases, or folders of cases")->required();
   verb->add_option("--way", o->options.ways, "reference, engine or plan (repeatable; default: all)")
+      ->allow_extra_args(false)
       ->check(CLI::IsMember({"reference", "engine", "plan"}));
   verb->add_option("--rtol", o->options.tolerance.relative, "Relative tolerance of floats")->capture_default_str();
   verb->add_option("--atol", o->options.tolerance.absolute, "Absolute tolerance of floats")->capture_default_str();

@@ -97,7 +97,7 @@ const OpSpec* find_op(const Graph& graph, const Node& node) {
 const OpSpec& require_op(const Graph& graph, const Node& node) {
   if (const OpSpec* spec = find_op(graph, node)) return *spec;
   fail(ErrorCode::kUnsupported,
-       "The operator is not supported; export the model with other operators or an opset from 7 to 27: {} in domain "
+       "The operator is not supported; export the model with other operators or an opset of up to 27: {} in domain "
        "'{}' at opset {}",
        node.label(), node.domain.empty() ? "ai.onnx" : node.domain, graph.opset(node.domain));
 }

@@ -16,6 +16,7 @@
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
 #include "model/op.h"
+#include "model/ops/layout.h"
 
 namespace slipway {
 namespace {
@@ -350,11 +351,12 @@ std::vector<Tensor> rows_of(const std::vector<Tensor>& tensors, const std::vecto
   std::vector<Tensor> parts;
   for (const Tensor& t : tensors) {
     Dims dims = t.dims();
-    const size_t bytes = t.bytes() / static_cast<size_t>(dims[0]);
+    const int64_t each = t.elements() / dims[0];
     dims[0] = static_cast<int64_t>(order.size());
-    Tensor& part = parts.emplace_back(t.dtype(), dims);
-    for (size_t i = 0; i < order.size() && bytes > 0; ++i)
-      std::memcpy(part.mutable_raw() + i * bytes, t.raw() + static_cast<size_t>(order[i]) * bytes, bytes);
+    std::vector<int64_t> sources;
+    for (int64_t row : order)
+      for (int64_t i = 0; i < each; ++i) sources.push_back(row * each + i);
+    parts.push_back(pick(t, dims, sources));
   }
   return parts;
 }

@@ -20,6 +20,8 @@ namespace {
 
 constexpr int kStreamBlockBytes = 256 * 1024;
 constexpr int kRecursionLimit = 100;  // of protobuf messages inside messages
+/// Of a model that imports other domains' operators alone; what passes add to it is written in this one.
+constexpr int64_t kAssumedOpset = 17;
 
 Shape shape_of(const onnx::TensorShapeProto& proto, const std::string& name) {
   std::vector<Dim> dims;
@@ -296,13 +298,18 @@ void check_versions(const Graph& graph) {
   const int64_t opset = graph.opset();
   if (graph.opsets.empty())
     fail(ErrorCode::kInvalidModel, "The model imports no version of the ONNX operators; export it again");
-  if (opset == 0)
+  if (!graph.opsets.contains(""))
     fail(ErrorCode::kUnsupported, "The model does not import the standard ONNX operators; export it with them: only {}",
          graph.opsets.begin()->first);
   if (opset < kMinOpset || opset > kMaxOpset)
     fail(ErrorCode::kUnsupported,
          "The model's opset is outside {} to {}; export with opset_version=17 or use onnx.version_converter: opset {}",
          kMinOpset, kMaxOpset, opset);
+}
+
+bool has_standard_nodes(const onnx::ModelProto& proto) {
+  const auto& nodes = proto.graph().node();
+  return std::any_of(nodes.begin(), nodes.end(), [](const auto& n) { return canonical_domain(n.domain()).empty(); });
 }
 
 bool parse(google::protobuf::io::ZeroCopyInputStream& stream, onnx::ModelProto& model) {
@@ -358,6 +365,7 @@ Graph import_model(onnx::ModelProto& proto, ExternalData external) {
   graph.ir_version = proto.ir_version();
   for (const auto& import : proto.opset_import()) graph.opsets[canonical_domain(import.domain())] = import.version();
   for (const auto& entry : proto.metadata_props()) graph.metadata[entry.key()] = entry.value();
+  if (!graph.opsets.empty() && !has_standard_nodes(proto)) graph.opsets.emplace("", kAssumedOpset);
   check_versions(graph);
   inline_functions(proto);
   for (const auto& import : proto.opset_import())

@@ -206,13 +206,15 @@ TEST(OnnxImport, ConstantNodesBecomeConstants) {
 
 TEST(OnnxImport, RejectsVersionsOutsideItsRange) {
   ModelProto m = small_model();
-  m.mutable_opset_import(0)->set_version(6);
-  expect_rejected(m, ErrorCode::kUnsupported, "opset 6");
-  m.mutable_opset_import(0)->set_version(24);
-  expect_rejected(m, ErrorCode::kUnsupported, "version_converter: opset 24");
+  m.mutable_opset_import(0)->set_version(-1);
+  expect_rejected(m, ErrorCode::kUnsupported, "opset -1");
+  m.mutable_opset_import(0)->set_version(28);
+  expect_rejected(m, ErrorCode::kUnsupported, "version_converter: opset 28");
+  m.mutable_opset_import(0)->set_version(6);  // Add broadcast otherwise then
+  expect_rejected(m, ErrorCode::kUnsupported, "at opset 6");
   m.mutable_opset_import(0)->set_version(7);
   EXPECT_NO_THROW(parse(m));
-  m.mutable_opset_import(0)->set_version(23);
+  m.mutable_opset_import(0)->set_version(27);
   EXPECT_NO_THROW(parse(m));
   m.set_ir_version(2);
   expect_rejected(m, ErrorCode::kUnsupported, "IR version");
@@ -221,6 +223,12 @@ TEST(OnnxImport, RejectsVersionsOutsideItsRange) {
   expect_rejected(m, ErrorCode::kInvalidModel, "imports no version");
   m.add_opset_import()->set_domain("ai.onnx.preview.training");
   expect_rejected(m, ErrorCode::kUnsupported, "only ai.onnx.preview.training");
+  m.mutable_opset_import(0)->set_domain("ai.onnx.ml");  // enough where no node is of another
+  m.mutable_opset_import(0)->set_version(1);
+  m.mutable_graph()->mutable_node(0)->mutable_input()->RemoveLast();
+  m.mutable_graph()->mutable_node(0)->set_op_type("Binarizer");
+  m.mutable_graph()->mutable_node(0)->set_domain("ai.onnx.ml");
+  EXPECT_EQ(parse(m).opset(), 17);
 }
 
 TEST(OnnxImport, NamesTheUnknownOperatorAndItsNode) {

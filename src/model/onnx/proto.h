@@ -28,7 +28,7 @@
 
 namespace slipway {
 
-inline constexpr int64_t kMinOpset = 7, kMaxOpset = 27;
+inline constexpr int64_t kMinOpset = 1, kMaxOpset = 27;
 inline constexpr int64_t kMinIrVersion = 3;
 /// Subgraphs inside subgraphs, and functions that call functions.
 inline constexpr int kMaxDepth = 24;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <random>
 
 #include "base/error.h"
 #include "model/ops/expand.h"
@@ -197,14 +198,40 @@ void infer_dropout(InferContext& ctx) {
   ctx.set_output(1, ctx.opset < 10 ? ctx.dtype(0) : DType::kBool, ctx.shape(0));
 }
 
+// Training, with a seed: an element stays where a number of [0, 1) is at least the ratio, and is scaled. The numbers
+// are those of the Mersenne Twister with 53 bits, so that a seed means what it means to numpy.
+void drop_out(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  if (!ctx.node.has("seed"))
+    fail(ErrorCode::kUnsupported,
+         "Dropout in training mode is not run without a seed; export the model in evaluation mode: {}",
+         ctx.node.label());
+  const double ratio = ctx.has_input(1) ? to_doubles(ctx.input(1))[0] : 0.5;
+  if (!(ratio >= 0 && ratio < 1)) ctx.reject(fmt::format("its ratio is outside [0, 1): {}", ratio));
+  std::mt19937 random(static_cast<uint32_t>(ctx.node.integer("seed", 0)));
+  std::vector<double> values = to_doubles(x), mask(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double high = static_cast<double>(random() >> 5), low = static_cast<double>(random() >> 6);
+    mask[i] = (high * 0x1p26 + low) * 0x1p-53 >= ratio;
+    values[i] = mask[i] * values[i] / (1 - ratio);
+  }
+  ctx.set_output(0, from_doubles(x.dtype(), x.dims(), values));
+  ctx.set_output(1, from_doubles(DType::kBool, x.dims(), mask));
+}
+
+void rows_of_dropout(RowsContext& ctx) {
+  const auto training = ctx.in.ints(2);
+  if (ctx.in.has_input(2) && (!training || training->empty() || training->front() != 0))
+    return ctx.mixes("what it drops depends on the place");
+  rows_stay(ctx);
+}
+
 // Inference: the identity, with a mask of ones.
 void eval_dropout(EvalContext& ctx) {
   const Tensor& x = ctx.input(0);
   const bool training = ctx.has_input(2) && ctx.input(2).elements() == 1 && to_ints(ctx.input(2))[0] != 0;
   const bool drops = !ctx.has_input(1) || ctx.input(1).elements() != 1 || to_doubles(ctx.input(1))[0] != 0;
-  if (training && drops)
-    fail(ErrorCode::kUnsupported, "Dropout in training mode is not run; export the model in evaluation mode: {}",
-         ctx.node.label());
+  if (training && drops) return drop_out(ctx);
   ctx.set_output(0, x);
   if (!ctx.wants_output(1)) return;
   const std::vector<double> ones(static_cast<size_t>(x.elements()), 1.0);
@@ -238,15 +265,15 @@ constexpr OpSpec along_axis(std::string_view name, void (*eval)(EvalContext&)) {
 
 std::span<const OpSpec> activation_ops() {
   static constexpr OpSpec kActivationOps[] = {
-      unary("Relu", eval_relu),
-      unary("LeakyRelu", eval_leaky_relu),
-      unary("Elu", eval_elu),
-      unary("Selu", eval_selu),
+      unary("Relu", eval_relu, 6),
+      unary("LeakyRelu", eval_leaky_relu, 6),
+      unary("Elu", eval_elu, 6),
+      unary("Selu", eval_selu, 6),
       unary("Celu", eval_celu, 12),
-      unary("Sigmoid", eval_unary<sigmoid>),
-      unary("HardSigmoid", eval_hard_sigmoid),
+      unary("Sigmoid", eval_unary<sigmoid>, 6),
+      unary("HardSigmoid", eval_hard_sigmoid, 6),
       unary("HardSwish", eval_unary<hard_swish>, 14),
-      unary("Tanh", eval_unary<hyperbolic_tangent>),
+      unary("Tanh", eval_unary<hyperbolic_tangent>, 6),
       unary("Softplus", eval_unary<softplus>),
       unary("Softsign", eval_unary<softsign>),
       unary("ThresholdedRelu", eval_thresholded_relu, 10),
@@ -256,12 +283,14 @@ std::span<const OpSpec> activation_ops() {
       unary("Mish", eval_unary<mish>, 18),
       unary("Erf", eval_unary<error_function>, 9),
       {.name = "Clip",
+       .since = 6,
        .min_inputs = 1,
        .max_inputs = 3,
        .infer = infer_same_as_first,
        .eval = eval_clip,
        .traits = kElementwise},
       {.name = "PRelu",
+       .since = 7,
        .min_inputs = 2,
        .max_inputs = 2,
        .infer = infer_same_as_first,
@@ -271,13 +300,22 @@ std::span<const OpSpec> activation_ops() {
       along_axis("LogSoftmax", eval_softmax<Normalise::kLogSoftmax>),
       along_axis("Hardmax", eval_softmax<Normalise::kHardmax>),
       {.name = "Dropout",
+       .since = 7,
+       .until = 11,
        .min_inputs = 1,
-       .max_inputs = 3,
        .max_outputs = 2,
        .infer = infer_dropout,
        .eval = eval_dropout,
        .rows = rows_stay,
        .traits = kElementwise | kMovesOnly},
+      {.name = "Dropout",
+       .since = 12,
+       .min_inputs = 1,
+       .max_inputs = 3,
+       .max_outputs = 2,
+       .infer = infer_dropout,
+       .eval = eval_dropout,
+       .rows = rows_of_dropout},
   };
   return kActivationOps;
 }

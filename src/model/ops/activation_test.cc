@@ -96,5 +96,24 @@ TEST(Activation, DropoutIsTheIdentity) {
   EXPECT_THROW((OpCall{.op = "Dropout", .opset = 12}.run({x, Tensor::scalar(0.5f), yes})), Error);
 }
 
+TEST(Activation, DropoutWithASeedDropsTheSame) {
+  const OpCall seeded{.op = "Dropout", .opset = 13, .attributes = {{"seed", int64_t{0}}}, .outputs = 2};
+  const Tensor ratio = Tensor::scalar(0.75f), yes = Tensor::scalar(true);
+  // numpy.random.seed(0); numpy.random.uniform(size=5): 0.549, 0.715, 0.603, 0.545, 0.424
+  const Tensor x = counting({5});
+  expect_near(seeded.run({x, Tensor::scalar(0.6f), yes})[0], {5}, {0, 5, 7.5, 0, 0}, 1e-5);
+  EXPECT_TRUE(seeded.run({x, ratio, yes})[1].identical(Tensor(DType::kBool, {5})));
+  EXPECT_THROW(seeded.run({x, Tensor::scalar(1.0f), yes}), Error);
+  const auto y = seeded.run({Tensor::of<float>({10000}, std::vector<float>(10000, 1.0f)), ratio, yes});
+  EXPECT_NEAR(to_doubles(OpCall{.op = "ReduceMean"}.run({y[0]})[0])[0], 1, 0.1);
+}
+
+TEST(Activation, SwishHasItsSlope) {
+  const Tensor x = Tensor::of<float>({3}, {-2, 0, 2});
+  const double s = 1 / (1 + std::exp(-1.0));
+  expect_near(OpCall{.op = "Swish", .opset = 24, .attributes = {{"alpha", 0.5f}}}.run({x})[0], {3},
+              {-2 * (1 - s), 0, 2 * s});
+}
+
 }  // namespace
 }  // namespace slipway

@@ -111,5 +111,32 @@ TEST(Logic, WhereTakesAnyType) {
   EXPECT_THROW(OpCall{.op = "Where"}.run({yes, yes, no}), Error);
 }
 
+TEST(Cast, SmallFloatsFollowTheirRules) {
+  const auto cast_to = [](double v, DType to, const std::string& round, int64_t saturate) {
+    const OpCall call{.op = "Cast",
+                      .opset = 25,
+                      .attributes = {{"to", static_cast<int64_t>(to)}, {"round_mode", round}, {"saturate", saturate}}};
+    return to_doubles(call.run({Tensor::scalar(static_cast<float>(v))})[0])[0];
+  };
+  EXPECT_EQ(cast_to(300, DType::kFloat8E4M3FNUZ, "up", 1), 240);
+  EXPECT_TRUE(std::isnan(cast_to(300, DType::kFloat8E4M3FNUZ, "up", 0)));
+  EXPECT_EQ(cast_to(5, DType::kFloat8E8M0, "up", 1), 8);
+  EXPECT_EQ(cast_to(5, DType::kFloat8E8M0, "down", 1), 4);
+  EXPECT_EQ(cast_to(5, DType::kFloat8E8M0, "nearest", 1), 4);
+  EXPECT_THROW(cast_to(5, DType::kFloat8E8M0, "sideways", 1), Error);
+}
+
+TEST(BitCast, KeepsBits) {
+  const auto bits = [](const Tensor& x, DType to) {
+    return OpCall{.op = "BitCast", .opset = 26, .attributes = {{"to", static_cast<int64_t>(to)}}}.run({x})[0];
+  };
+  EXPECT_EQ(to_ints(bits(Tensor::of<float>({2}, {1, -0.0f}), DType::kInt32)),
+            (std::vector<int64_t>{0x3f800000, std::numeric_limits<int32_t>::min()}));
+  EXPECT_TRUE(bits(bits(counting({3}), DType::kUint32), DType::kFloat32).identical(counting({3})));
+  EXPECT_EQ(to_ints(bits(Tensor::of<uint8_t>({2}, {0, 7}), DType::kBool)), (std::vector<int64_t>{0, 1}));
+  EXPECT_THROW(bits(counting({3}), DType::kInt64), Error);
+  EXPECT_THROW(bits(Tensor::of_strings({1}, {"a"}), DType::kInt64), Error);
+}
+
 }  // namespace
 }  // namespace slipway

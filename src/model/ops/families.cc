@@ -36,6 +36,8 @@ std::vector<std::span<const OpSpec>> op_families() {
       signal_ops(),
       string_ops(),
       vectorizer_ops(),
+      label_ops(),
+      tree_ensemble_ops(),
       control_flow_ops(),
       fused_ops(),
   };

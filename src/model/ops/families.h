@@ -36,6 +36,8 @@ std::span<const OpSpec> generator_ops();
 std::span<const OpSpec> signal_ops();
 std::span<const OpSpec> string_ops();
 std::span<const OpSpec> vectorizer_ops();
+std::span<const OpSpec> label_ops();
+std::span<const OpSpec> tree_ensemble_ops();
 std::span<const OpSpec> control_flow_ops();
 std::span<const OpSpec> fused_ops();
 

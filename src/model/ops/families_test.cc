@@ -34,18 +34,60 @@ Tensor some_tensor(Random& random) {
 }
 
 Attributes some_attributes(Random& random) {
-  static const std::vector<std::string> kNumbers = {
-      "axis",   "keepdims",  "k",           "blocksize",  "to",        "dtype",           "group",
-      "fmod",   "allowzero", "num_outputs", "batch_dims", "largest",   "storage_order",   "ceil_mode",
-      "start",  "end",       "upper",       "exclusive",  "time_axis", "antialias",       "align_corners",
-      "transA", "transB",    "block_size",  "p",          "size",      "exclude_outside", "noop_with_empty_axes"};
-  static const std::vector<std::string> kLists = {"axes",         "perm",  "split",          "starts",
-                                                  "ends",         "pads",  "strides",        "dilations",
-                                                  "kernel_shape", "shape", "output_padding", "output_shape"};
+  static const std::vector<std::string> kNumbers = {"axis",
+                                                    "keepdims",
+                                                    "k",
+                                                    "blocksize",
+                                                    "to",
+                                                    "dtype",
+                                                    "group",
+                                                    "fmod",
+                                                    "allowzero",
+                                                    "num_outputs",
+                                                    "batch_dims",
+                                                    "largest",
+                                                    "storage_order",
+                                                    "ceil_mode",
+                                                    "start",
+                                                    "end",
+                                                    "upper",
+                                                    "exclusive",
+                                                    "time_axis",
+                                                    "antialias",
+                                                    "align_corners",
+                                                    "transA",
+                                                    "transB",
+                                                    "block_size",
+                                                    "p",
+                                                    "size",
+                                                    "exclude_outside",
+                                                    "noop_with_empty_axes",
+                                                    "q_num_heads",
+                                                    "kv_num_heads",
+                                                    "num_heads",
+                                                    "is_causal",
+                                                    "qk_matmul_output_mode",
+                                                    "rotary_embedding_dim",
+                                                    "interleaved",
+                                                    "onesided",
+                                                    "inverse",
+                                                    "ignore_index",
+                                                    "output_height",
+                                                    "output_width",
+                                                    "sampling_ratio",
+                                                    "offset_group",
+                                                    "saturate",
+                                                    "output_dtype",
+                                                    "seed"};
+  static const std::vector<std::string> kLists = {
+      "axes",      "perm",         "split", "starts",         "ends",         "pads",        "strides",
+      "dilations", "kernel_shape", "shape", "output_padding", "output_shape", "pooled_shape"};
   static const std::map<std::string, std::vector<std::string>> kTexts = {
       {"mode", {"linear", "cubic", "reflect", "edge", "wrap", "CRD", "nonsense"}},
       {"direction", {"LEFT", "RIGHT"}},
-      {"reduction", {"add", "max", "mul"}},
+      {"reduction", {"add", "max", "mul", "none", "sum"}},
+      {"update_rule", {"linear", "gated", "delta"}},
+      {"activation", {"silu", "none", "nonsense"}},
       {"auto_pad", {"SAME_UPPER", "VALID"}},
       {"coordinate_transformation_mode", {"align_corners", "asymmetric", "tf_crop_and_resize"}}};
   Attributes attributes;
@@ -98,7 +140,7 @@ TEST(Families, OperatorsAreUniqueAndComplete) {
     EXPECT_NE(spec->infer, nullptr) << spec->name;
     EXPECT_NE(spec->eval, nullptr) << spec->name;
     EXPECT_LE(spec->since, spec->until) << spec->name;
-    for (int opset = spec->since; opset <= std::min(spec->until, 23); ++opset)
+    for (int opset = spec->since; opset <= std::min(spec->until, 27); ++opset)
       EXPECT_EQ(find_op(spec->domain, spec->name, opset), spec) << spec->name << " at " << opset;
   }
 }

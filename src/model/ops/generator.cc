@@ -208,6 +208,45 @@ void eval_bernoulli(EvalContext& ctx) {
   ctx.set_output(0, from_doubles(type_attribute(ctx, "dtype", ctx.input(0).dtype()), ctx.input(0).dims(), values));
 }
 
+template <typename Context>
+int64_t sample_size(const Context& ctx) {
+  const int64_t size = ctx.node.integer("sample_size", 1);
+  if (size < 1) ctx.reject(fmt::format("sample_size is {}", size));
+  return size;
+}
+
+// Each row holds the logarithms of its classes' weights.
+void eval_multinomial(EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  if (x.rank() != 2 || x.dims()[1] < 1) ctx.reject(fmt::format("{} holds no rows of classes", to_string(x.dims())));
+  const DType dtype = type_attribute(ctx, "dtype", DType::kInt32);
+  if (dtype != DType::kInt32 && dtype != DType::kInt64) ctx.reject("its dtype is neither i32 nor i64");
+  const Dims dims = {x.dims()[0], sample_size(ctx)};
+  std::vector<int64_t> chosen;
+  chosen.reserve(static_cast<size_t>(bounded_count(dims)));
+  const std::vector<double> values = to_doubles(x);
+  const auto classes = static_cast<size_t>(x.dims()[1]);
+  std::vector<double> sums(classes);
+  Random random = random_of(ctx.node);
+  for (size_t start = 0; start < values.size(); start += classes) {
+    const double most = *std::max_element(values.begin() + static_cast<std::ptrdiff_t>(start),
+                                          values.begin() + static_cast<std::ptrdiff_t>(start + classes));
+    double total = 0;
+    for (size_t c = 0; c < classes; ++c) sums[c] = total += std::exp(values[start + c] - most);
+    for (int64_t i = 0; i < dims[1]; ++i) {
+      const auto at = std::upper_bound(sums.begin(), sums.end() - 1, random.uniform() * total);
+      chosen.push_back(at - sums.begin());
+    }
+  }
+  ctx.set_output(0, cast(Tensor::of<int64_t>(dims, chosen), dtype));
+}
+
+void infer_multinomial(InferContext& ctx) {
+  const Shape& x = ctx.shape(0);
+  ctx.set_output(0, type_attribute(ctx, "dtype", DType::kInt32),
+                 Shape({x.rank() == 2 ? x[0] : Dim(), Dim(sample_size(ctx))}));
+}
+
 constexpr OpSpec random_op(std::string_view name, int inputs) {
   return {.name = name,
           .min_inputs = inputs,
@@ -243,6 +282,12 @@ constexpr OpSpec kGeneratorOps[] = {
      .min_inputs = 1,
      .infer = infer_bernoulli,
      .eval = eval_bernoulli,
+     .traits = kNondeterministic},
+    {.name = "Multinomial",
+     .since = 7,
+     .min_inputs = 1,
+     .infer = infer_multinomial,
+     .eval = eval_multinomial,
      .traits = kNondeterministic},
 };
 

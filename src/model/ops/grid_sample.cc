@@ -175,6 +175,8 @@ double affine_place(int64_t i, int64_t size, bool align_corners) {
 void eval_affine_grid(EvalContext& ctx) {
   const Tensor& theta = ctx.input(0);
   const Dims size = to_ints(ctx.input(1));
+  for (int64_t s : size)
+    if (s < 0) ctx.reject(fmt::format("a size is negative: {}", s));
   const Dims space = Shape(affine_space(ctx.node, Shape::of(size).dims(), Shape::of(theta.dims()))).to_dims();
   const size_t axes = space.size();
   if (theta.dims()[0] != size[0]) ctx.reject(fmt::format("{} matrices for {} pictures", theta.dims()[0], size[0]));

@@ -56,5 +56,13 @@ TEST(MatMul, Inference) {
   EXPECT_EQ(y[0].shape, Shape({Dim("N"), 10}));
 }
 
+TEST(MatMul, DeterminantsOfStackedMatrices) {
+  const Tensor x = Tensor::of<float>({3, 2, 2}, {0, 2, 3, 4, 1, 2, 2, 4, 5, 0, 0, 7});
+  expect_near(OpCall{"Det"}.run({x})[0], {3}, {-6, 0, 35});
+  expect_near(OpCall{"Det"}.run({Tensor::of<float>({3, 3}, {2, 1, 0, 1, 3, 1, 0, 1, 4})})[0], {}, {18});
+  EXPECT_THROW(OpCall{"Det"}.run({counting({2, 3})}), Error);
+  EXPECT_EQ(OpCall{"Det"}.infer({facts(DType::kFloat32, Shape({Dim("N"), 2, 2}))})[0].shape, Shape({Dim("N")}));
+}
+
 }  // namespace
 }  // namespace slipway

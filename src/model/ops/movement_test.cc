@@ -147,5 +147,20 @@ TEST(Trilu, TakesFarDiagonals) {
   expect_near(OpCall{.op = "Trilu"}.run({x, Tensor::scalar(kLowest)})[0], {2, 2}, {1, 2, 3, 4});
 }
 
+TEST(CenterCropPad, CropsAndPadsAboutTheMiddle) {
+  const auto centred = [](const Tensor& x, const std::vector<int64_t>& sizes, Attributes attributes = {}) {
+    return OpCall{.op = "CenterCropPad", .opset = 18, .attributes = std::move(attributes)}.run({x, int64s(sizes)})[0];
+  };
+  expect_near(centred(counting({5}), {2}), {2}, {2, 3});
+  expect_near(centred(counting({2}), {5}), {5}, {0, 1, 2, 0, 0});
+  expect_near(centred(counting({2, 3}), {4, 1}), {4, 1}, {0, 2, 5, 0});
+  expect_near(centred(counting({2, 3}), {2}, {{"axes", std::vector<int64_t>{-1}}}), {2, 2}, {1, 2, 4, 5});
+  EXPECT_THROW(centred(counting({2, 3}), {2}), Error);
+  EXPECT_THROW(centred(counting({2}), {-1}), Error);
+  const OpCall call{.op = "CenterCropPad", .opset = 18, .attributes = {{"axes", std::vector<int64_t>{1}}}};
+  EXPECT_EQ(call.infer({facts(DType::kInt4, Shape({Dim("N"), 3})), facts(DType::kInt64, Shape({1}))})[0].shape,
+            Shape({Dim("N"), Dim()}));
+}
+
 }  // namespace
 }  // namespace slipway

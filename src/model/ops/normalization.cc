@@ -287,6 +287,7 @@ bool variance_normalizes(const RowsContext& ctx, size_t axis) {
 std::span<const OpSpec> normalization_ops() {
   static constexpr OpSpec kNormalizationOps[] = {
       {.name = "BatchNormalization",
+       .since = 7,
        .min_inputs = 5,
        .max_inputs = 5,
        .max_outputs = 5,
@@ -295,6 +296,7 @@ std::span<const OpSpec> normalization_ops() {
        .flops = flops_each<2>,
        .rows = rows_of_batch_normalization},
       {.name = "InstanceNormalization",
+       .since = 6,
        .min_inputs = 3,
        .max_inputs = 3,
        .infer = infer_same_as_first,

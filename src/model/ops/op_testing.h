@@ -16,17 +16,19 @@ struct OpCall {
   int64_t opset = 17;
   Attributes attributes = {};
   size_t outputs = 1;
+  std::string domain = {};
 
   Node node() const {
     Node n;
     n.op_type = op;
+    n.domain = domain;
     n.attributes = attributes;
     for (size_t i = 0; i < outputs; ++i) n.outputs.push_back(static_cast<ValueId>(i));
     return n;
   }
   /// An undefined tensor stands for an absent input.
   std::vector<Tensor> run(const std::vector<Tensor>& inputs) const {
-    const OpSpec* spec = find_op("", op, opset);
+    const OpSpec* spec = find_op(domain, op, opset);
     if (spec == nullptr) fail(ErrorCode::kNotFound, "No such operator: {}", op);
     std::vector<const Tensor*> pointers;
     for (const Tensor& t : inputs) pointers.push_back(t.defined() ? &t : nullptr);
@@ -40,7 +42,7 @@ struct OpCall {
     for (const ValueFacts& f : inputs) pointers.push_back(&f);
     const Node n = node();
     InferContext ctx(n, opset, pointers, outputs);
-    find_op("", op, opset)->infer(ctx);
+    find_op(domain, op, opset)->infer(ctx);
     return std::move(ctx.results());
   }
 };

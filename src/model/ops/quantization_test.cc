@@ -45,7 +45,7 @@ TEST(Quantization, FourAndSixteenBits) {
   EXPECT_EQ(to_ints(quantize(DType::kUint4)), (std::vector<int64_t>{0, 3, 15}));
   EXPECT_EQ(to_ints(quantize(DType::kInt16)), (std::vector<int64_t>{-9, 3, 32767}));
   EXPECT_EQ(to_ints(quantize(DType::kUint16)), (std::vector<int64_t>{0, 3, 65535}));
-  EXPECT_THROW(quantize(DType::kFloat8E5M2), Error);
+  EXPECT_THROW(quantize(DType::kInt64), Error);
   EXPECT_THROW(quantize(DType::kFloat32), Error);
   expect_near(OpCall{"DequantizeLinear", 21}.run({quantize(DType::kInt4), one})[0], {3}, {-8, 3, 7});
 }
@@ -64,6 +64,19 @@ TEST(Quantization, DynamicRangeHoldsZero) {
   EXPECT_TRUE(y[0].identical(Tensor::of<uint8_t>({3}, {0, 50, 255})));
   const auto flat = OpCall{.op = "DynamicQuantizeLinear", .outputs = 3}.run({Tensor(DType::kFloat32, {2})});
   EXPECT_EQ(to_ints(flat[0]), (std::vector<int64_t>{0, 0}));
+}
+
+TEST(Quantization, SmallFloatsRoundAndSaturate) {
+  const Tensor x = Tensor::of<float>({4}, {-3, 0.4f, 1.7f, 2000}), scale = Tensor::scalar(2.0f);
+  const auto quantized = [&](DType type, int64_t saturate) {
+    return OpCall{.op = "QuantizeLinear", .opset = 25, .attributes = {{"saturate", saturate}}}.run(
+        {x, scale, Tensor(type, {})})[0];
+  };
+  expect_near(quantized(DType::kFloat8E4M3FN, 1), {4}, {-1.5, 0.203125, 0.875, 448});
+  EXPECT_TRUE(std::isnan(to_doubles(quantized(DType::kFloat8E4M3FN, 0))[3]));
+  expect_near(quantized(DType::kFloat4E2M1, 1), {4}, {-1.5, 0, 1, 6});
+  expect_near(quantized(DType::kInt2, 1), {4}, {-2, 0, 1, 1});
+  expect_near(OpCall{"DequantizeLinear", 25}.run({quantized(DType::kFloat4E2M1, 1), scale})[0], {4}, {-3, 0, 2, 12});
 }
 
 }  // namespace

@@ -127,12 +127,39 @@ TEST(Random, RepeatsAndDiffersBySeed) {
   EXPECT_THROW(absurd.run({}), Error);
 }
 
+TEST(Random, MultinomialFollowsTheWeights) {
+  const OpCall draw{.op = "Multinomial", .attributes = {{"sample_size", int64_t{4000}}, {"seed", 1.0f}}};
+  const Tensor logs = Tensor::of<float>({2, 3}, {0, std::log(3.0f), -INFINITY, -INFINITY, 5, -INFINITY});
+  const Tensor y = draw.run({logs})[0];
+  EXPECT_EQ(y.dims(), (Dims{2, 4000}));
+  EXPECT_EQ(y.dtype(), DType::kInt32);
+  const std::vector<int64_t> classes = to_ints(y);
+  int64_t ones = 0;
+  for (size_t i = 0; i < 4000; ++i) ones += classes[i];
+  EXPECT_NEAR(static_cast<double>(ones), 3000, 150);
+  for (size_t i = 4000; i < 8000; ++i) EXPECT_EQ(classes[i], 1);
+  EXPECT_THROW(draw.run({counting({3})}), Error);
+}
+
 TEST(ConstantOfShape, RefusesAbsurdShapes) {
   const OpCall fill{.op = "ConstantOfShape"};
   expect_near(fill.run({int64s({2})})[0], {2}, {0, 0});
   EXPECT_THROW(fill.run({int64s({-1})}), Error);
   EXPECT_THROW(fill.run({int64s({int64_t{1} << 40})}), Error);
   EXPECT_THROW(fill.run({int64s(Ints(1000, 1))}), Error);
+}
+
+TEST(CumProd, BothWaysWithAndWithoutItself) {
+  const auto products = [](int64_t exclusive, int64_t reverse) {
+    return OpCall{.op = "CumProd", .opset = 26, .attributes = {{"exclusive", exclusive}, {"reverse", reverse}}}.run(
+        {counting({3}), Tensor::scalar<int64_t>(0)})[0];
+  };
+  expect_near(products(0, 0), {3}, {1, 2, 6});
+  expect_near(products(1, 0), {3}, {1, 1, 2});
+  expect_near(products(0, 1), {3}, {6, 6, 3});
+  expect_near(products(1, 1), {3}, {6, 3, 1});
+  const Tensor wide = Tensor::of<int32_t>({2}, {1 << 16, 1 << 16});
+  EXPECT_EQ(to_ints(OpCall{"CumProd", 26}.run({wide, Tensor::scalar<int64_t>(0)})[0])[1], 0);
 }
 
 }  // namespace

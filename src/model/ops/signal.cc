@@ -144,6 +144,7 @@ void infer_dft(InferContext& ctx) {
   const Shape& x = ctx.shape(0);
   ctx.set_output(0, ctx.dtype(0), Shape());
   if (!x.has_rank()) return;
+  if (x.rank() < 2) ctx.reject(fmt::format("its input {} has rank {}, less than 2", to_string(x), x.rank()));
   const bool inverse = ctx.node.integer("inverse", 0) != 0, onesided = is_onesided(ctx.node, 0);
   Shape y = Shape::with_rank(x.rank());
   const auto given = ctx.opset < 20     ? std::optional(std::vector{ctx.node.integer("axis", 1)})

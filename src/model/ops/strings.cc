@@ -182,6 +182,8 @@ void eval_string_normalizer(EvalContext& ctx) {
 
 void infer_string_normalizer(InferContext& ctx) {
   const Shape& x = ctx.shape(0);
+  if (x.has_rank() && x.rank() != 1 && x.rank() != 2)
+    ctx.reject(fmt::format("it takes [C] or [1,C], not {}", to_string(x)));
   Shape y = x.rank() == 2 ? Shape({Dim(1), Dim()}) : x.has_rank() ? Shape::with_rank(1) : Shape();
   if (x.has_rank() && !ctx.node.has("stopwords") && x[x.rank() - 1].is_known() && x[x.rank() - 1].value() > 0)
     y[x.rank() - 1] = x[x.rank() - 1];
