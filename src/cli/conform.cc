@@ -20,12 +20,17 @@ struct ConformFlags {
 };
 
 struct Tally {
-  int passed = 0, wrong = 0, unsupported = 0;
+  int passed = 0, wrong = 0, unsupported = 0, no_plan = 0;
   void add(CaseVerdict verdict) {
-    ++(verdict == CaseVerdict::kPassed ? passed : verdict == CaseVerdict::kWrong ? wrong : unsupported);
+    ++(verdict == CaseVerdict::kPassed   ? passed
+       : verdict == CaseVerdict::kWrong  ? wrong
+       : verdict == CaseVerdict::kNoPlan ? no_plan
+                                         : unsupported);
   }
   int total() const { return passed + wrong + unsupported; }
-  json to_json() const { return {{"passed", passed}, {"wrong", wrong}, {"unsupported", unsupported}}; }
+  json to_json() const {
+    return {{"passed", passed}, {"wrong", wrong}, {"unsupported", unsupported}, {"no_plan", no_plan}};
+  }
 };
 
 using Tallies = std::map<std::string, Tally>;  // way → its cases
@@ -34,12 +39,16 @@ const char* word(CaseVerdict verdict) {
   return verdict == CaseVerdict::kPassed ? "passed" : verdict == CaseVerdict::kWrong ? "wrong" : "unsupported";
 }
 
+bool is_failure(const WayResult& way) {
+  return way.verdict == CaseVerdict::kWrong || way.verdict == CaseVerdict::kUnsupported;
+}
+
 // One line for each reason that the case has, with the ways that it holds for.
 void print_failures(const CaseResult& result) {
   std::vector<bool> told(result.ways.size(), false);
   for (size_t i = 0; i < result.ways.size(); ++i) {
     const WayResult& first = result.ways[i];
-    if (told[i] || first.verdict == CaseVerdict::kPassed) continue;
+    if (told[i] || !is_failure(first)) continue;
     std::string ways;
     for (size_t k = i; k < result.ways.size(); ++k) {
       const WayResult& other = result.ways[k];
@@ -97,7 +106,7 @@ bool run_conform(const ConformFlags& o) {
       for (const WayResult& way : result.ways) {
         totals[way.way].add(way.verdict);
         operators[result.op.empty() ? "unreadable" : result.op][way.way].add(way.verdict);
-        if (way.verdict != CaseVerdict::kPassed)
+        if (is_failure(way))
           failures.push_back(
               {{"case", result.name}, {"way", way.way}, {"class", word(way.verdict)}, {"reason", way.reason}});
       }
@@ -123,8 +132,8 @@ bool run_conform(const ConformFlags& o) {
   print_reasons(reasons);
   for (const std::string& way : o.options.ways) {
     const Tally& t = totals[way];
-    fmt::print("{}: {} of {} cases passed, {} wrong, {} unsupported\n", way, t.passed, t.total(), t.wrong,
-               t.unsupported);
+    fmt::print("{}: {} of {} cases passed, {} wrong, {} unsupported{}\n", way, t.passed, t.total(), t.wrong,
+               t.unsupported, t.no_plan > 0 ? fmt::format("; {} can't be one plan", t.no_plan) : "");
   }
   return failures.empty();
 }
@@ -141,7 +150,8 @@ void add_conform(Cli& cli) {
       "process of its own, three ways: by the reference, compiled for the shapes that come (engine), and from a plan\n"
       "that was built, saved and opened (plan). A case is wrong when it gives other outputs, an error or a crash, and\n"
       "unsupported when it is refused with what is missing. Of operators of chance, types and shapes are compared.\n"
-      "Exit status 1 unless all cases passed.",
+      "What can't be one plan (a shape that follows from the data, say) is no failure of that way.\n"
+      "Exit status 1 where a case failed.",
       o->json);
   verb->add_option("folders", o->folders, "Cases, or folders of cases")->required();
   verb->add_option("--way", o->options.ways, "reference, engine or plan (repeatable; default: all)")

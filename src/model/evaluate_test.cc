@@ -87,6 +87,34 @@ TEST(Evaluate, LoopCarriesStateAndStacksWhatItScans) {
   EXPECT_EQ(none[1].dims()[0], 0);
 }
 
+TEST(Evaluate, ScanOfOpset8TakesABatchOfSequences) {
+  Graph g;
+  g.opsets[""] = 8;
+  auto body = std::make_shared<Graph>();
+  body->opsets = g.opsets;
+  const ValueId sum = body->add_input("sum", DType::kFloat32, Shape());
+  const ValueId next = body->add_input("next", DType::kFloat32, Shape());
+  const ValueId total = body->add_node({.op_type = "Add", .inputs = {sum, next}}, "total");
+  body->add_output(total);
+  body->add_output(body->add_node({.op_type = "Identity", .inputs = {total}}, "running"));
+  const ValueId lengths = g.add_input("lengths", DType::kInt64, Shape({Dim("B")}));
+  const ValueId start = g.add_input("start", DType::kFloat32, Shape({Dim("B"), 1}));
+  const ValueId x = g.add_input("x", DType::kFloat32, Shape({Dim("B"), Dim("L"), 1}));
+  const Attributes attributes = {
+      {"body", GraphPtr(body)}, {"num_scan_inputs", int64_t{1}}, {"directions", std::vector<int64_t>{1}}};
+  const NodeId scan = g.add_node({.op_type = "Scan", .inputs = {lengths, start, x}, .attributes = attributes},
+                                 std::vector<std::string>{"sums", "running_sums"});
+  for (ValueId id : g.node(scan).outputs) g.add_output(id);
+  infer_shapes(g);
+  EXPECT_EQ(g.value(g.outputs()[0]).shape, Shape({Dim("B"), 1}));
+  EXPECT_EQ(g.value(g.outputs()[1]).shape, Shape({Dim("B"), Dim("L"), 1}));
+  const Tensor values = Tensor::of<float>({2, 3, 1}, {1, 2, 3, 4, 5, 6}), zeros = Tensor::of<float>({2, 1}, {0, 100});
+  const auto y = evaluate(g, std::vector<Tensor>{Tensor::of<int64_t>({2}, {3, 2}), zeros, values});
+  EXPECT_TRUE(y[0].identical(Tensor::of<float>({2, 1}, {6, 109})));
+  EXPECT_TRUE(y[1].identical(Tensor::of<float>({2, 3, 1}, {3, 5, 6, 105, 109, 0})));
+  EXPECT_THROW(evaluate(g, std::vector<Tensor>{Tensor::of<int64_t>({2}, {3, 4}), zeros, values}), Error);
+}
+
 TEST(Evaluate, NestsOnlySoDeep) {
   Graph g;
   g.opsets[""] = 17;

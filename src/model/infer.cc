@@ -37,7 +37,7 @@ std::vector<GraphPtr> subgraphs_of(const Node& node) {
 
 // What a body's inputs are: Loop hands on the types of its carried values (their shapes may change from one iteration
 // to the next), Scan the states whole and the scanned inputs one slice at a time.
-std::vector<ValueFacts> seeds_for(const Node& node, const FactRefs& inputs) {
+std::vector<ValueFacts> seeds_for(const Node& node, int64_t opset, const FactRefs& inputs) {
   std::vector<ValueFacts> seeds;
   if (node.is("Loop")) {
     for (const DType dtype : {DType::kInt64, DType::kBool}) {
@@ -46,6 +46,17 @@ std::vector<ValueFacts> seeds_for(const Node& node, const FactRefs& inputs) {
     }
     for (size_t i = 2; i < inputs.size(); ++i)
       seeds.emplace_back().dtype = inputs[i] == nullptr ? DType::kUndefined : inputs[i]->dtype;
+  } else if (node.is("Scan") && opset < 9) {  // behind the lengths of the sequences, all with a batch in front
+    const auto scanned = static_cast<size_t>(std::max<int64_t>(0, node.integer("num_scan_inputs", 0)));
+    for (size_t i = 1; i < inputs.size(); ++i) {
+      seeds.emplace_back();
+      if (inputs[i] == nullptr) continue;
+      seeds.back().dtype = inputs[i]->dtype;
+      const Shape& shape = inputs[i]->shape;
+      const size_t outer = i + scanned >= inputs.size() ? 2 : 1;
+      if (shape.has_rank() && shape.rank() >= outer)
+        seeds.back().shape = Shape({shape.dims().begin() + static_cast<std::ptrdiff_t>(outer), shape.dims().end()});
+    }
   } else if (node.is("Scan")) {
     const auto scanned = static_cast<size_t>(std::max<int64_t>(0, node.integer("num_scan_inputs", 0)));
     const size_t states = inputs.size() - std::min(inputs.size(), scanned);
@@ -102,7 +113,7 @@ class Inference {
     const int64_t opset = node.domain == kFusedDomain ? 1 : owner.opset(node.domain);
     InferContext ctx(node, opset, inputs, node.outputs.size());
     for (const GraphPtr& subgraph : subgraphs_of(node))
-      ctx.subgraph_facts.push_back(infer_subgraph(*subgraph, node, inputs, captures, depth));
+      ctx.subgraph_facts.push_back(infer_subgraph(*subgraph, node, opset, inputs, captures, depth));
     if (spec.infer != nullptr) spec.infer(ctx);
     for (ValueFacts& result : ctx.results()) settle(result);
     fold(owner, node, spec, inputs, ctx.results());
@@ -111,10 +122,10 @@ class Inference {
       if (node.outputs[i] != kNoValue) learn(graph, node.outputs[i], facts, ctx.results()[i]);
   }
 
-  std::vector<ValueFacts> infer_subgraph(Graph& subgraph, const Node& node, const FactRefs& inputs,
+  std::vector<ValueFacts> infer_subgraph(Graph& subgraph, const Node& node, int64_t opset, const FactRefs& inputs,
                                          const FactRefs& captures, int depth) {
     try {
-      return run(subgraph, seeds_for(node, inputs), captures, depth + 1);
+      return run(subgraph, seeds_for(node, opset, inputs), captures, depth + 1);
     } catch (const Error& error) {
       // Exporters write branches that are impossible for the shapes at hand (Squeeze or Identity, say).
       if (!node.is("If") || error.code() != ErrorCode::kInvalidModel) throw;

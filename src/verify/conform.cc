@@ -26,6 +26,19 @@ namespace {
 
 using nlohmann::json;
 
+struct NoPlan {
+  std::string why;
+};
+
+std::shared_ptr<const Plan> build_plan(const Graph& graph, const BuildOptions& options) {
+  try {
+    return Plan::build(graph, options);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kUnsupported) throw NoPlan{error.what()};
+    throw;
+  }
+}
+
 std::vector<Tensor> run_saved_plan(const Graph& graph, const std::vector<Tensor>& inputs,
                                    const ConformOptions& options) {
   require_inputs_match(graph, inputs);
@@ -42,7 +55,7 @@ std::vector<Tensor> run_saved_plan(const Graph& graph, const std::vector<Tensor>
   bind_dims(bound, dims);
   const TemporaryFolder folder;
   const std::string path = join_path(folder.path(), "case.plan");
-  Plan::build(bound, {.batch = std::max<int64_t>(batch, 1), .threads = options.threads, .tune = false})->save(path);
+  build_plan(bound, {.batch = std::max<int64_t>(batch, 1), .threads = options.threads, .tune = false})->save(path);
   Session session(Plan::open(path));
   return session.run(inputs);
 }
@@ -73,6 +86,8 @@ WayResult judge_way(const std::string& way, const std::function<std::string()>& 
   try {
     std::string text = run();
     return {way, text.empty() ? CaseVerdict::kPassed : CaseVerdict::kWrong, std::move(text)};
+  } catch (const NoPlan& none) {
+    return {way, CaseVerdict::kNoPlan, none.why};
   } catch (const Error& error) {
     const bool refused = error.code() == ErrorCode::kUnsupported;
     return {way, refused ? CaseVerdict::kUnsupported : CaseVerdict::kWrong, error.what()};

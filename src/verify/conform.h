@@ -11,6 +11,7 @@ enum class CaseVerdict {
   kPassed,
   kWrong,        ///< other outputs, an error that the case does not deserve, a crash, no end in time
   kUnsupported,  ///< refused with a sentence that says what is missing
+  kNoPlan,       ///< no single plan can hold it: a shape follows from the data, or a plan has no such type
 };
 
 struct WayResult {
@@ -34,8 +35,7 @@ struct ConformOptions {
 };
 
 /// Runs one case (model/onnx/case_folder.h) in a process of its own: what crashes there ends nothing else. Where it
-/// dies, each way is tried in a process for itself. Values of operators of chance are not compared. A plan needs one
-/// shape for every value: where none can be built that is unsupported.
+/// dies, each way is tried in a process for itself. Values of operators of chance are not compared.
 CaseResult run_conformance_case(const std::string& folder, const ConformOptions& options);
 
 /// What a reason comes down to, for counting: the operator that is missing, or its sentence without the place.

@@ -212,6 +212,91 @@ void eval_scan(EvalContext& ctx) {
   }
 }
 
+// Opset 8: the lengths of the sequences come first, and everything else has a batch in front.
+template <typename Context>
+size_t batch_scan_states(const Context& ctx) {
+  const int64_t scanned = ctx.node.integer("num_scan_inputs", 0);
+  if (scanned < 1 || scanned >= static_cast<int64_t>(ctx.input_count()))
+    ctx.reject("its number of scanned inputs is wrong");
+  const size_t states = ctx.input_count() - 1 - static_cast<size_t>(scanned);
+  if (states > ctx.output_count()) ctx.reject("it has fewer outputs than states");
+  return states;
+}
+
+void infer_batch_scan(InferContext& ctx) {
+  const size_t states = batch_scan_states(ctx);
+  if (ctx.subgraph_facts.size() != 1 || ctx.subgraph_facts[0].size() != ctx.output_count())
+    ctx.reject("its body does not give as many values as it has outputs");
+  const Shape& scanned = ctx.shape(states + 1);
+  const Dim batch = scanned.rank() >= 2 ? scanned[0] : Dim(), length = scanned.rank() >= 2 ? scanned[1] : Dim();
+  for (size_t i = 0; i < ctx.output_count(); ++i) {
+    const ValueFacts& body = ctx.subgraph_facts[0][i];
+    std::vector<Dim> dims = body.shape.dims();
+    if (i >= states) dims.insert(dims.begin(), length);
+    dims.insert(dims.begin(), batch);
+    ctx.set_output(i, body.dtype, body.shape.has_rank() ? Shape(std::move(dims)) : Shape());
+  }
+}
+
+Tensor row_of(const Tensor& t, int64_t row) {
+  Dims dims = t.dims(), strides = strides_of(t.dims());
+  const int64_t base = row * strides[0];
+  dims.erase(dims.begin());
+  strides.erase(strides.begin());
+  return copy_strided(t, dims, dims, strides, base);
+}
+
+// Zeros behind the last row, up to `rows`.
+Tensor lengthened(const Tensor& t, int64_t rows) {
+  Dims dims = t.dims();
+  dims[0] = rows;
+  Tensor longer(t.dtype(), dims);
+  if (t.bytes() > 0) std::memcpy(longer.mutable_raw(), t.raw(), t.bytes());
+  return longer;
+}
+
+void eval_batch_scan(EvalContext& ctx) {
+  const Graph& body = subgraph(ctx, "body");
+  const size_t states = batch_scan_states(ctx), scanned = ctx.input_count() - 1 - states;
+  if (body.outputs().size() != ctx.output_count())
+    ctx.reject("its body does not give as many values as it has outputs");
+  const Dims& first = ctx.input(states + 1).dims();
+  for (size_t i = 0; i < states + scanned; ++i) {
+    const Dims& dims = ctx.input(i + 1).dims();
+    const bool fits = !first.empty() && !dims.empty() && dims[0] == first[0] &&
+                      (i < states || (dims.size() >= 2 && dims[1] == first[1]));
+    if (!fits) ctx.reject(fmt::format("input {} {} has not the others' batch and length", i + 1, to_string(dims)));
+  }
+  const int64_t batch = first[0], longest = first[1];
+  std::vector<int64_t> lengths(static_cast<size_t>(batch), longest);
+  if (ctx.has_input(0)) lengths = to_ints(ctx.input(0));
+  if (static_cast<int64_t>(lengths.size()) != batch) ctx.reject("its lengths are not one a sequence");
+  const auto backward = ctx.node.integers("directions");
+  std::vector<std::vector<Tensor>> results(ctx.output_count());
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t length = lengths[static_cast<size_t>(b)];
+    if (length < 0 || length > longest) ctx.reject(fmt::format("a sequence has length {} of {}", length, longest));
+    std::vector<Tensor> state, rows;
+    for (size_t i = 0; i < states; ++i) state.push_back(row_of(ctx.input(i + 1), b));
+    for (size_t i = 0; i < scanned; ++i) rows.push_back(row_of(ctx.input(states + 1 + i), b));
+    std::vector<std::vector<Tensor>> slices(ctx.output_count() - states);
+    for (int64_t step = 0; step < length; ++step) {
+      std::vector<Tensor> inputs = state;
+      for (size_t i = 0; i < scanned; ++i)
+        inputs.push_back(row_of(rows[i], entry(backward, i) != 0 ? length - 1 - step : step));
+      std::vector<Tensor> given = ctx.run_subgraph(body, inputs);
+      for (size_t i = 0; i < states; ++i) state[i] = std::move(given[i]);
+      for (size_t i = 0; i < slices.size(); ++i) slices[i].push_back(std::move(given[states + i]));
+    }
+    for (size_t i = 0; i < states; ++i) results[i].push_back(std::move(state[i]));
+    for (size_t i = 0; i < slices.size(); ++i)
+      results[states + i].push_back(
+          lengthened(stack(ctx, slices[i], 0, body.value(body.outputs()[states + i])), longest));
+  }
+  for (size_t i = 0; i < results.size(); ++i)
+    ctx.set_output(i, stack(ctx, results[i], 0, body.value(body.outputs()[i])));
+}
+
 constexpr OpSpec kControlFlowOps[] = {
     {.name = "If",
      .min_inputs = 1,
@@ -226,6 +311,15 @@ constexpr OpSpec kControlFlowOps[] = {
      .max_outputs = -1,
      .infer = infer_loop,
      .eval = eval_loop,
+     .traits = kHasSubgraph},
+    {.name = "Scan",
+     .since = 8,
+     .until = 8,
+     .min_inputs = 0,  // the lengths need not be there
+     .max_inputs = -1,
+     .max_outputs = -1,
+     .infer = infer_batch_scan,
+     .eval = eval_batch_scan,
      .traits = kHasSubgraph},
     {.name = "Scan",
      .since = 9,
