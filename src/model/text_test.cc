@@ -45,10 +45,13 @@ TEST(Text, KeepsEverythingThatAGraphHolds) {
   const %s : string[2] = {"", "\x00%"}
   const %b : bool[2] = {true, false}
   const %q : i4[3] = {-8, 7, 1}
+  const %q2 : i2[5] = {-2, 1, 0, -1, 1}
+  const %u2 : u2[2] = {3, 0}
   const %u : u4[1] = {15}
   const %e : f32[0,2] = {}
   const %c : c64[1] = base64 "AACAPwAAAEA="
   const %f8 : f8e4m3fn[2] = base64 "OH8="
+  const %f4 : f4e2m1[2] = base64 "IQ=="
   %y, _, %z : f32* = slipway.Conv(%x:0, _, %rank) {activation = "Relu", alpha = 1.0, axes = ints[], f = floats[], g = graphs[], s = strings[], t = tensors[]}
   _ = "a b"."op.with.dots"(%y)
   %v : f32[1] = Sum(%y, %y) {ints = [1, -2], list = ["a", "b"], tensor = i8[2] {-128, 127}, tensors = [f32[] {1}, u8[1] {255}]} "sum" origins ["sum_1", "sum"]
@@ -142,6 +145,7 @@ TEST(Text, SaysWhatIsWrongAndWhere) {
       {"graph \"g\" { const %x : f32[N] = {1} }", "full type"},
       {"graph \"g\" { const %x : u8[1] = {256} }", "in range"},
       {"graph \"g\" { const %x : i4[1] = {8} }", "4-bit"},
+      {"graph \"g\" { const %x : i2[1] = {2} }", "2-bit"},
       {"graph \"g\" { const %x : f32[1] = {1e999} }", "in range"},
       {"graph \"g\" { const %x : f32[1] = base64 \"AAA\" }", "base64"},
       {"graph \"g\" { const %x : f32[1] = base64 \"AAAA!A==\" }", "base64"},

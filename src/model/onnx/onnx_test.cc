@@ -623,8 +623,8 @@ TEST(OnnxExport, RoundTrips) {
 }
 
 TEST(OnnxExport, WritesTheIrVersionThatTheOpsetNeeds) {
-  const std::pair<int, int> released[] = {{7, 4},  {9, 4},  {10, 5},  {11, 6}, {13, 7},
-                                          {17, 8}, {19, 9}, {21, 10}, {23, 11}};
+  const std::pair<int, int> released[] = {{7, 4},  {9, 4},   {10, 5},  {11, 6},  {13, 7},  {17, 8},
+                                          {19, 9}, {21, 10}, {23, 11}, {24, 12}, {25, 13}, {27, 13}};
   for (const auto& [opset, ir] : released) {
     Graph g = parse(small_model());
     g.ir_version = 3;
@@ -637,6 +637,32 @@ TEST(OnnxExport, WritesTheIrVersionThatTheOpsetNeeds) {
     const auto more = serialize_onnx(g);
     ASSERT_TRUE(m.ParseFromArray(more.data(), static_cast<int>(more.size())));
     EXPECT_EQ(m.ir_version(), std::max(ir, 10)) << opset;
+  }
+}
+
+TEST(OnnxExport, WritesTheIrVersionThatATypeNeedsAndReadsItBack) {
+  const std::pair<DType, int> released[] = {{DType::kFloat8E5M2, 9},
+                                            {DType::kUint4, 10},
+                                            {DType::kFloat4E2M1, 11},
+                                            {DType::kFloat8E8M0, 12},
+                                            {DType::kInt2, 13}};
+  for (const auto& [type, ir] : released) {
+    Graph g = parse(small_model());
+    g.ir_version = 3;
+    const Tensor t = from_doubles(type, {5}, std::vector<double>{1, 0, 1, 1, 1});
+    g.add_constant("c", t);
+    const auto bytes = serialize_onnx(g);
+    ModelProto m;
+    ASSERT_TRUE(m.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+    EXPECT_EQ(m.ir_version(), ir) << to_string(type);
+    const Graph read = parse(m);
+    ASSERT_NE(read.constant(read.find("c")), nullptr);
+    EXPECT_TRUE(read.constant(read.find("c"))->identical(t)) << to_string(type);
+    auto& typed = *m.mutable_graph()->mutable_initializer(1);
+    const std::string raw = typed.raw_data();
+    typed.clear_raw_data();
+    for (char byte : raw) typed.add_int32_data(static_cast<unsigned char>(byte));  // the other way to write it
+    EXPECT_TRUE(parse(m).constant(read.find("c"))->identical(t)) << to_string(type);
   }
 }
 
