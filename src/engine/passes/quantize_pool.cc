@@ -6,12 +6,12 @@
 namespace slipway {
 namespace {
 
-// A sum over the whole picture must fit int32.
+// A sum over the whole picture must be one, and fit int32.
 bool sums_fit(const Shape& shape) {
   double pixels = 1;
   for (size_t i = 2; i < shape.rank(); ++i)
     if (shape[i].is_known()) pixels *= static_cast<double>(shape[i].value());
-  return pixels * 511.0 <= 2147483647.0;
+  return pixels > 0 && pixels * 511.0 <= 2147483647.0;
 }
 
 }  // namespace
