@@ -78,11 +78,28 @@ double of_operator(const Graph& graph, const Node& node, std::span<const double>
     return std::find(names.begin(), names.end(), op) != names.end();
   };
   const double largest = *std::max_element(in.begin(), in.end());
-  if (is_one_of({"Relu",      "Abs",          "Neg",         "Identity",    "Dropout",       "Reshape",
-                 "Flatten",   "Squeeze",      "Unsqueeze",   "Transpose",   "Slice",         "Split",
-                 "Gather",    "Expand",       "Tile",        "AveragePool", "GlobalMaxPool", "GlobalAveragePool",
-                 "HardSwish", "DepthToSpace", "SpaceToDepth"}))
+  if (is_one_of({"Relu",
+                 "Abs",
+                 "Neg",
+                 "Identity",
+                 "Reshape",
+                 "Flatten",
+                 "Squeeze",
+                 "Unsqueeze",
+                 "Transpose",
+                 "Slice",
+                 "Split",
+                 "Gather",
+                 "Expand",
+                 "Tile",
+                 "AveragePool",
+                 "GlobalMaxPool",
+                 "GlobalAveragePool",
+                 "HardSwish",
+                 "DepthToSpace",
+                 "SpaceToDepth"}))
     return in[0];
+  if (op == "Dropout") return node.has_input(2) ? kUnknown : in[0];  // training scales what it keeps
   if (op == "MaxPool") return may_have_empty_windows(node) ? kUnknown : in[0];
   if (is_one_of({"Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Erf", "Sin", "Cos", "Softsign"})) return 1;
   if (is_one_of({"Concat", "Max", "Min"})) return largest;

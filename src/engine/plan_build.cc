@@ -118,6 +118,7 @@ class Builder {
   }
 
   void require_static_shapes() const {
+    for (ValueId id : graph_.inputs()) require_holdable(graph_.value(id));
     for (NodeId n : graph_.topological_order())
       for (ValueId id : graph_.node(n).outputs) {
         if (id == kNoValue) continue;
@@ -128,11 +129,15 @@ class Builder {
               "One plan is not enough, for a value's shape depends on the data; slipway run and serve prepare it as it "
               "is known: '{}' {} of {}",
               v.name, to_string(v.shape), graph_.node(n).label());
-        if (v.dtype == DType::kString || bits_of(v.dtype) < 8)
-          fail(ErrorCode::kUnsupported,
-               "A plan can't hold values of this type; slipway run and serve compute it without one: '{}' ({})", v.name,
-               to_string(v.dtype));
+        require_holdable(v);
       }
+  }
+
+  static void require_holdable(const Value& v) {
+    if (v.dtype == DType::kString || bits_of(v.dtype) < 8)
+      fail(ErrorCode::kUnsupported,
+           "A plan can't hold values of this type; slipway run and serve compute it without one: '{}' ({})", v.name,
+           to_string(v.dtype));
   }
 
   void lower() {
