@@ -22,7 +22,7 @@ namespace {
 
 constexpr uint64_t kSeed = 20240517;
 const std::string kNodeCases = "/usr/share/libonnx-testdata/data/node";
-constexpr int kPassedFloor = 600;
+constexpr int kPassedFloor = 890;
 
 TEST(Engine, FloatNetworksAgreeWithTheReference) {
   Random random(kSeed);
