@@ -48,9 +48,10 @@ def page(result):
 def main():
     slipway, target = sys.argv[1:3]
     with tempfile.TemporaryDirectory() as folder:
+        cases = os.path.join(folder, "node")
+        os.makedirs(cases)  # the tool looks into it
         write = [sys.executable, "-m", "onnx.backend.test.cmd_tools", "generate-data", "-o", folder]
         subprocess.run(write, check=True, stderr=subprocess.DEVNULL)
-        cases = os.path.join(folder, "node")
         run = subprocess.run([slipway, "conform", cases, "--json"], stdout=subprocess.PIPE, text=True)
         if run.returncode not in (0, 1):
             sys.exit(run.returncode)
