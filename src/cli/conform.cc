@@ -157,8 +157,12 @@ void add_conform(Cli& cli) {
   verb->add_option("--way", o->options.ways, "reference, engine or plan (repeatable; default: all)")
       ->allow_extra_args(false)
       ->check(CLI::IsMember({"reference", "engine", "plan"}));
-  verb->add_option("--rtol", o->options.tolerance.relative, "Relative tolerance of floats")->capture_default_str();
-  verb->add_option("--atol", o->options.tolerance.absolute, "Absolute tolerance of floats")->capture_default_str();
+  verb->add_option("--rtol", o->options.tolerance.relative, "Relative tolerance of floats")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  verb->add_option("--atol", o->options.tolerance.absolute, "Absolute tolerance of floats")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   verb->add_option("--threads", o->options.threads, "Threads a run")->check(CLI::Range(1, 1024))->capture_default_str();
   verb->add_option("--seconds", o->options.seconds, "A case that takes longer is wrong")
       ->check(CLI::Range(1.0, 1e6))

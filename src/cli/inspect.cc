@@ -1,4 +1,5 @@
 // slipway inspect: what a model or plan is made of; with --why, the candidates of one node and their times.
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -108,6 +109,13 @@ struct Row {
 void run_inspect(const InspectFlags& o) {
   if (o.steps && Plan::is_plan_file(o.model)) return print_steps(o, *Plan::open(o.model));
   Graph graph = load_model(o.model);
+  int64_t batch = o.batch;
+  if (Plan::is_plan_file(o.model)) {  // the model inside, at the plan's shapes
+    std::vector<Tensor> inputs;
+    for (const PortInfo& port : Plan::open(o.model)->inputs()) inputs.emplace_back(port.dtype, port.dims);
+    bind_inputs(graph, inputs);
+    if (!o.batch_given && !inputs.empty() && inputs[0].rank() > 0) batch = inputs[0].dims()[0];
+  }
   if (!o.why.empty()) return explain(o, graph);
   if (o.steps)
     return print_steps(o, *Plan::build(graph, {.batch = o.batch,
@@ -123,26 +131,37 @@ void run_inspect(const InspectFlags& o) {
   Graph bound = graph;
   std::string free_dims;
   try {
-    bind_batch(bound, o.batch, parse_dims(o.dims));
+    bind_batch(bound, batch, parse_dims(o.dims));
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kInvalidArgument || o.batch_given || !o.dims.empty()) throw;
     free_dims = error.what();
   }
   std::map<std::string, Row> rows;
   double flops = 0, parameters = 0, weight_bytes = 0;
-  for (NodeId id : bound.topological_order()) {
-    const Node& node = bound.node(id);
-    Row& row = rows[node.domain.empty() ? node.op_type : node.domain + "." + node.op_type];
-    const Cost cost = cost_of(bound, node);
-    ++row.count;
-    row.flops += cost.flops;
-    flops += cost.flops;
-  }
-  for (ValueId id = 0; id < graph.value_limit(); ++id)
-    if (const Value& v = graph.value(id); v.alive && v.is_constant() && !v.uses.empty()) {
-      parameters += static_cast<double>(v.constant->elements());
-      weight_bytes += static_cast<double>(v.constant->bytes());
+  size_t nodes = 0;
+  bool bodies = false;
+  const std::function<void(const Graph&, bool)> count = [&](const Graph& g, bool inside) {
+    for (NodeId id : g.topological_order()) {
+      const Node& node = g.node(id);
+      Row& row = rows[node.domain.empty() ? node.op_type : node.domain + "." + node.op_type];
+      ++row.count;
+      ++nodes;
+      const double work = inside ? 0 : cost_of(g, node).flops;  // of a body nobody knows how often it runs
+      row.flops += work;
+      flops += work;
+      for (const auto& [name, attribute] : node.attributes)
+        if (const GraphPtr* body = std::get_if<GraphPtr>(&attribute); body != nullptr && *body != nullptr) {
+          bodies = true;
+          count(**body, true);
+        }
     }
+    for (ValueId id = 0; id < g.value_limit(); ++id)
+      if (const Value& v = g.value(id); v.alive && v.is_constant() && !v.uses.empty()) {
+        parameters += static_cast<double>(v.constant->elements());
+        weight_bytes += static_cast<double>(v.constant->bytes());
+      }
+  };
+  count(bound, false);
   const RowIndependence independence = prove_row_independence(graph);
   if (o.json) {
     json ops = json::object(), inputs = json::array(), outputs = json::array();
@@ -161,12 +180,12 @@ void run_inspect(const InspectFlags& o) {
                 {"producer", graph.producer_name},
                 {"inputs", inputs},
                 {"outputs", outputs},
-                {"nodes", graph.node_count()},
+                {"nodes", nodes},
                 {"ops", ops},
                 {"parameters", parameters},
                 {"weight_bytes", weight_bytes},
                 {"flops", flops},
-                {"batch", o.batch},
+                {"batch", batch},
                 {"rows", {{"independent", independence.proven}, {"reason", independence.reason}}},
                 {"file_bytes", model_bytes(o.model)},
                 {"metadata", graph.metadata}});
@@ -189,10 +208,10 @@ void run_inspect(const InspectFlags& o) {
         free_batch ? " (batchable)" : ", but their number is fixed; export a free first axis to have requests batched");
   else
     fmt::print("  rows    not proven independent: {}; requests are not batched\n", independence.reason);
-  fmt::print("  {} nodes, {} parameters in {}, {}\n\n", graph.node_count(), human_count(parameters),
-             human_bytes(weight_bytes),
-             free_dims.empty() || flops > 0 ? fmt::format("{}FLOP at batch {}", human_count(flops), o.batch)
-                                            : "operations unknown without its sizes");
+  fmt::print("  {} nodes, {} parameters in {}, {}{}\n\n", nodes, human_count(parameters), human_bytes(weight_bytes),
+             free_dims.empty() || flops > 0 ? fmt::format("{}FLOP at batch {}", human_count(flops), batch)
+                                            : "operations unknown without its sizes",
+             bodies ? " apart from those in the bodies of If, Loop and Scan" : "");
   Table table({"operator", "count", "FLOP", "share"});
   for (const auto& [name, row] : rows)
     table.add({name, std::to_string(row.count), row.flops > 0 ? human_count(row.flops) : "",

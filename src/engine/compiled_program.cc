@@ -126,12 +126,25 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
   size_t max_shapes() const { return static_cast<size_t>(std::max<int64_t>(options_.max_shapes, 1)); }
   bool is_inner() const { return part_ == Part::kInner; }
 
-  /// Binds and prepares for these inputs where that was not done before, and where it pays.
+  /// Binds and prepares for these inputs where that was not done before, and where it pays. What can't be prepared
+  /// takes nobody's place among the shapes that are kept.
   Way way(std::span<const Tensor> inputs) const {
     const std::shared_ptr<Prepared> entry = entry_for(signature_of(inputs));
     if (entry->ready) return {nullptr, entry};
     const std::lock_guard lock(entry->mutex);
     if (entry->ready) return {nullptr, entry};
+    try {
+      Way found = settle(entry, inputs);
+      keep_within(max_shapes());
+      return found;
+    } catch (...) {
+      forget(entry);
+      throw;
+    }
+  }
+
+ private:
+  Way settle(const std::shared_ptr<Prepared>& entry, std::span<const Tensor> inputs) const {
     if (entry->bound == nullptr) {
       auto bound = std::make_shared<Graph>(graph_);
       bind_inputs(*bound, inputs);
@@ -147,7 +160,16 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
     return {nullptr, entry};
   }
 
- private:
+  void keep_within(size_t count) const {
+    const std::lock_guard lock(mutex_);
+    if (entries_.size() > count) entries_.resize(count);
+  }
+
+  void forget(const std::shared_ptr<Prepared>& entry) const {
+    const std::lock_guard lock(mutex_);
+    entries_.remove(entry);
+  }
+
   void add_info(ProgramInfo& info, std::set<const void*>& counted) const {
     const std::lock_guard lock(mutex_);
     for (const auto& entry : entries_) {
@@ -175,7 +197,6 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
       return entries_.front();
     }
     entries_.push_front(std::make_shared<Prepared>(signature));
-    if (entries_.size() > max_shapes()) entries_.pop_back();
     return entries_.front();
   }
 

@@ -139,6 +139,41 @@ TEST(Program, RunsBodiesCompiled) {
   expect_agreement(graph, runs);
 }
 
+TEST(Program, GivesALoopWithoutTurnsTheShapeThatItsBodyDeclares) {
+  const Graph graph = parsed(R"(graph "g" ir 8 opset {"": 17} {
+  input %trips : i64[]
+  input %x : f32[1]
+  %last, %all = Loop(%trips, _, %x) {body = graph "body" {
+    input %i : i64[]
+    input %on : bool[]
+    input %s : f32[1]
+    %a : f32[1] = Add(%s, %s)
+    %b : f32[1] = Identity(%a)
+    output %on, %a, %b
+  }}
+  output %last, %all
+})");
+  std::vector<std::vector<Tensor>> runs;
+  for (const int64_t trips : {0, 2, -1}) runs.push_back({Tensor::scalar(trips), Tensor::of<float>({1}, {3})});
+  EXPECT_EQ(evaluate(graph, runs[0])[1].dims(), (Dims{0, 1}));
+  expect_agreement(graph, runs);
+}
+
+TEST(Program, KeepsItsShapesWhenOthersCanNotBePrepared) {
+  const Graph graph = parsed(R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[N]
+  const %four : f32[4] = {1, 2, 3, 4}
+  %y = Add(%x, %four)
+  output %y
+})");
+  const auto program = backend_named("slipway").make(graph, {.max_shapes = 2});
+  const auto session = program->open();
+  for (const int64_t size : {1, 4}) session->run(std::vector<Tensor>{Tensor(DType::kFloat32, {size})});
+  for (const int64_t size : {2, 3, 5, 6})
+    EXPECT_THROW(session->run(std::vector<Tensor>{Tensor(DType::kFloat32, {size})}), Error);
+  EXPECT_EQ(program->info().shapes, 2);
+}
+
 TEST(Program, TakesStringsAndBranchesOfDifferentShapes) {
   const Graph graph = parsed(R"(graph "g" ir 8 opset {"": 17} {
   input %c : bool[]

@@ -192,10 +192,14 @@ void forget_shapes(Graph& graph, const std::map<std::string, int64_t>& symbols, 
     const Value& v = graph.value(id);
     if (!v.alive || v.is_constant() || (top && v.is_input)) continue;
     Shape shape;
-    if (v.is_input && v.shape.has_rank()) {
+    const bool result = !top && graph.is_output(id);  // what a loop without turns gives is told by its body alone
+    if ((v.is_input || result) && v.shape.has_rank()) {
       shape = v.shape;
       for (size_t i = 0; i < shape.rank(); ++i)
-        if (const auto it = symbols.find(shape[i].symbol()); it != symbols.end()) shape[i] = Dim(it->second);
+        if (const auto it = symbols.find(shape[i].symbol()); it != symbols.end())
+          shape[i] = Dim(it->second);
+        else if (result && !shape[i].is_known())
+          shape[i] = Dim();
     }
     graph.set_type(id, v.dtype, std::move(shape));
   }
@@ -296,8 +300,7 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
   bind_dims(graph, all);
   if (const std::vector<std::string> free = free_dims(graph); !free.empty())
     fail(ErrorCode::kInvalidArgument,
-         "The model leaves dimensions free; give each a size with --dim NAME=SIZE, to a server with `dims` in the "
-         "model's config.yaml: '{}'",
+         "The model leaves dimensions free, and this needs them all; give each a size with --dim NAME=SIZE: '{}'",
          fmt::join(free, "', '"));
 }
 

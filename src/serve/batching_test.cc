@@ -178,6 +178,23 @@ TEST(Batching, SequencesOfDifferentLengthsShareABatchWherePaddingIsProven) {
   }
 }
 
+TEST(Batching, SequencesThatContradictEachOtherAreNotPadded) {
+  const ModelConfig config{.padding = {.sizes = {4, 8}, .inputs = {{"x", 0}, {"mask", 0}}, .outputs = {{"each", 1}}}};
+  const auto server = make_server({make_version(graph_of(kMasked), "m", 1, config)});
+  const auto ask = [&](int64_t length, int64_t mask) {
+    InferRequest request;
+    std::shared_ptr<const void> owners[2];
+    request.inputs = {wire_of("x", Tensor(DType::kFloat32, {1, length}), owners[0]),
+                      wire_of("mask", Tensor(DType::kInt64, {1, mask}), owners[1])};
+    return infer_and_wait(*server, std::move(request));
+  };
+  for (const auto& [length, mask] : std::vector<std::pair<int64_t, int64_t>>{{5, 7}, {7, 5}, {3, 9}, {1, 5}, {5, 0}})
+    EXPECT_EQ(ask(length, mask).error, ErrorCode::kInvalidArgument) << length << " " << mask;
+  const InferResponse fits = ask(5, 5);
+  ASSERT_FALSE(fits.error) << fits.message;
+  EXPECT_EQ(fits.outputs[1].dims, (Dims{1, 5}));
+}
+
 TEST(Batching, PaddingThatChangesAnswersIsRefused) {
   const auto refusal = [](const Graph& graph, const Padding& padding) -> std::string {
     try {

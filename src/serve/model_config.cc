@@ -38,8 +38,8 @@ Padding read_padding(const StrictMap& top) {
 
 ModelConfig parse_model_config(const std::string& text, const std::string& path) {
   const StrictMap top(parse_yaml(text, path), path,
-                      {"batching", "instances", "threads", "timeout_ms", "dims", "max_shapes", "max_value_mib", "pad",
-                       "sticky", "preprocess", "classes", "prepare"});
+                      {"batching", "instances", "threads", "timeout_ms", "dims", "max_shapes", "max_value_mib",
+                       "max_run_seconds", "pad", "sticky", "preprocess", "classes", "prepare"});
   ModelConfig config;
   const StrictMap batching = top.map("batching", {"max_rows", "delay_us", "max_queue"});
   BatchingOptions& b = config.batching;
@@ -58,6 +58,7 @@ ModelConfig parse_model_config(const std::string& text, const std::string& path)
   }
   config.max_shapes = top.integer("max_shapes", config.max_shapes, 1, 10'000);
   config.max_value_mib = top.integer("max_value_mib", config.max_value_mib, 1, int64_t{1} << 24);
+  config.max_run_seconds = top.integer("max_run_seconds", config.max_run_seconds, 1, 86'400);
   if (top.has("pad")) config.padding = read_padding(top);
   const StrictMap sticky = top.map("sticky", {"header", "parameter"});
   config.sticky_header = sticky.text("header");
@@ -99,6 +100,7 @@ prepare:             # a version is built, timed and checked in a process of its
   memory_mib: 0      # 0: half of what the server's memory limit leaves free
 max_shapes: 32       # of a model with more free dimensions than its batch: how many shapes are kept prepared
 max_value_mib: 1024  # and how large a value may become whose size follows from the request (400)
+max_run_seconds: 60  # and how long a loop may go on that a request makes long (504)
 # pad:                                 # lets sequences of different lengths share a batch; refused where it changes answers
 #   sizes: [16, 32, 64, 128, 256]      # lengths that they are filled up to
 #   axis: 1                            # of the inputs

@@ -48,6 +48,7 @@ struct ModelConfig {
   int64_t timeout_ms = 0;               ///< deadline of requests that bring none; 0: none
   std::map<std::string, int64_t> dims;  ///< free dimensions but the first, by symbol; what is left out stays free
   int64_t max_shapes = 32;              ///< combinations of free dimensions kept prepared
+  int64_t max_run_seconds = 60;         ///< of one batch; looked at between the turns of a loop and the like
   int64_t max_value_mib = 1024;         ///< of a value whose size follows from the request
   Padding padding;
   std::string sticky_header;             ///< assignment of the canary; empty: the request's id

@@ -214,7 +214,9 @@ std::string prometheus_text(const Server& server) {
   versions(text, all);
   text.family("slipway_in_flight_requests", "gauge", "Requests taken in and not answered yet.");
   text.sample("", server.in_flight());
-  text.family("slipway_ready", "gauge", "1 when every model has a live version and the server is not draining.");
+  text.family("slipway_ready", "gauge",
+              "1 when every model that could be loaded has a live version, none is being loaded, and the server is not "
+              "draining.");
   text.sample("", server.ready() ? 1 : 0);
   text.family("slipway_build_info", "gauge", "The program's version, as a label of a constant 1.");
   text.sample("version=\"" SLIPWAY_VERSION "\"", 1);

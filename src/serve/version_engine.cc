@@ -24,7 +24,6 @@
 namespace slipway {
 namespace {
 
-constexpr int64_t kLongestRunNs = 300'000'000'000;
 constexpr auto kMemoryPause = std::chrono::milliseconds(10);
 
 int64_t epoch_ms() {
@@ -206,7 +205,7 @@ void ModelVersion::Engine::submit(InferRequest&& request, Variant variant, Answe
     if (owner_.max_rows_ > 0 && owner_.source_.plans.empty()) {
       const Padding& padding = owner_.config().padding;
       pending->length = length_of(padding, pending->request);
-      pending->padded = padded_length(padding, pending->length);
+      pending->padded = pending->length > 0 ? padded_length(padding, pending->length) : 0;
       for (const WireTensor& t : pending->request.inputs)
         for (size_t axis = 1; axis < t.dims.size(); ++axis)
           pending->shape.push_back(pending->length > 0 && padding.inputs.contains(t.name) &&
@@ -431,13 +430,14 @@ void ModelVersion::Engine::compute_together(Instance& instance, Requests request
 
 /// Until the last of them is late, at most for so long: a loop may turn as often as a request says.
 RunLimits ModelVersion::Engine::limits_of(Requests requests) const {
+  const int64_t longest_ns = owner_.config().max_run_seconds * 1'000'000'000;
   int64_t left_ns = 0;
   for (const PendingPtr& pending : requests)
-    left_ns = std::max(
-        left_ns, pending->request.deadline_ns == 0 ? kLongestRunNs : pending->request.deadline_ns - owner_.clock_());
+    left_ns = std::max(left_ns,
+                       pending->request.deadline_ns == 0 ? longest_ns : pending->request.deadline_ns - owner_.clock_());
   const bool any_shapes = owner_.source_.plans.empty();
   return {.value_bytes = any_shapes ? static_cast<uint64_t>(owner_.config().max_value_mib) << 20 : UINT64_MAX,
-          .deadline_ns = now_ns() + std::clamp<int64_t>(left_ns, 0, kLongestRunNs)};
+          .deadline_ns = now_ns() + std::clamp<int64_t>(left_ns, 0, longest_ns)};
 }
 
 // Requests of one shape are stacked, and filled up to one of few sizes, so that few shapes are prepared.
