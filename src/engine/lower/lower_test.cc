@@ -226,6 +226,30 @@ TEST(Lower, FusedActivationsAndResidualsAgree) {
   }
 }
 
+TEST(Lower, ResidualsReachWindowsThatLieInThePaddingAlone) {
+  Random random(2);
+  for (const int64_t channels : {1, 8, 16})
+    for (const int64_t kernel : {1, 3})
+      for (size_t side = 0; side < 4; ++side) {
+        int64_t pads[4] = {0, 0, 0, 0};
+        pads[side] = kernel + 1;
+        const int64_t h = 9 + pads[0] + pads[2] - kernel + 1, w = 7 + pads[1] + pads[3] - kernel + 1;
+        SCOPED_TRACE(fmt::format("{} channels, kernel {}, side {}", channels, kernel, side));
+        auto runs = check_text(fmt::format(R"(graph "" ir 8 opset {{"": 14}} {{
+  input %x : f32[N,{0},9,7]
+  input %r : f32[N,{0},{6},{7}]
+  input %w_a : f32[{0},{0},{1},{1}]
+  %c = Conv(%x, %w_a) {{pads = [{2}, {3}, {4}, {5}]}} "conv"
+  %s = Add(%c, %r) "add"
+  %y = Relu(%s)
+  output %y
+}})",
+                                           channels, kernel, pads[0], pads[1], pads[2], pads[3], h, w),
+                               random);
+        EXPECT_GT(runs["onednn_conv"], 0);
+      }
+}
+
 TEST(Lower, ProductsAgree) {
   Random random(2);
   int runs = 0;

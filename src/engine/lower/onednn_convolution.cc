@@ -60,9 +60,21 @@ PrimitiveDesc describe(const LowerContext& c, Layout in, Layout out, const dnnl:
 
 std::string variant_of(const PrimitiveDesc& pd) { return onednn_variant(pd.impl_info_str(), pd.weights_desc()); }
 
+// oneDNN 2.6.3's brgconv reads through a null pointer where a residual is added to a row of windows that lie in the
+// padding alone.
+bool crashes(const LowerContext& c, const std::string& implementation) {
+  if (!c.has_input(kResidual) || !implementation.starts_with("brgconv")) return false;
+  const Window window = conv_window(c.node, c.input_dims(0), c.input_dims(1));
+  for (size_t axis = 0; axis < window.rank(); ++axis)
+    if (std::max(window.pads_begin[axis], window.pads_end[axis]) >= window.extent(axis)) return true;
+  return false;
+}
+
 PrimitiveDesc find(const LowerContext& c, const Candidate& candidate) {
   return require_found(describe(c, candidate.inputs[0], candidate.outputs[0], any_weights(c), true,
-                                [&](const PrimitiveDesc& pd) { return variant_of(pd) == candidate.variant; }),
+                                [&](const PrimitiveDesc& pd) {
+                                  return variant_of(pd) == candidate.variant && !crashes(c, pd.impl_info_str());
+                                }),
                        candidate.variant);
 }
 
@@ -122,6 +134,7 @@ void propose(const LowerContext& c, std::vector<Candidate>& candidates) {
           candidate.rejected = "its activation loses NaN, and without it there is none for the same packed weights";
         if (onednn_needs_aligned_pixels(name, in, out))
           candidate.rejected = "its pixels must lie at multiples of 16 bytes";
+        if (crashes(c, name)) candidate.rejected = "it crashes where a row of windows lies in the padding alone";
         candidates.push_back(std::move(candidate));
         return false;
       });
