@@ -400,7 +400,7 @@ const CallHint* hint_for(std::string_view op) {
   static const auto* rows = [] {
     auto* table = new std::map<std::string_view, CallHint>();
     for (const std::span<const CallHint> family :
-         {std::span<const CallHint>(kMovement), network_hints(), special_hints()})
+         {std::span<const CallHint>(kMovement), network_hints(), special_hints(), later_hints()})
       for (const CallHint& row : family) table->emplace(row.op, row);
     for (const char* name : {"ReduceSum", "ReduceMean", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2",
                              "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"})

@@ -167,8 +167,8 @@ void mix_rows(GraphWriter& w) {
 
 GraphWriter::Style style_of(Random& random) {
   const auto chance = [&](double p) { return random.uniform() < p; };
-  constexpr int64_t kOpsets[] = {7,  8,  9,  10, 11, 12, 13, 13, 13, 13, 14, 15, 16,
-                                 17, 17, 17, 17, 18, 18, 19, 20, 21, 21, 22, 23};
+  constexpr int64_t kOpsets[] = {7,  8,  9,  10, 11, 12, 13, 13, 13, 13, 14, 15, 16, 17, 17,
+                                 17, 17, 18, 18, 19, 20, 21, 21, 22, 23, 24, 26, 27, 27, 27};
   constexpr int64_t kBatches[] = {1, 1, 2, 3};
   GraphWriter::Style style;
   style.opset = kOpsets[random.below(std::size(kOpsets))];

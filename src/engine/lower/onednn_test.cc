@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 
 #include "base/file.h"
@@ -62,6 +63,21 @@ void empty_primitive_cache() {
   dnnl::set_primitive_cache_capacity(capacity);
 }
 
+/// How far two tensors are apart, of the larger of 0.1 and the largest element. Weights in another's layout are off by
+/// as much as they are large; sums that cancel, as these nets have them, by far less than this.
+constexpr double kRoughly = 1e-3;
+double apart(const Tensor& actual, const Tensor& expected) {
+  if (actual.dims() != expected.dims()) return INFINITY;
+  const std::vector<double> a = to_doubles(actual), e = to_doubles(expected);
+  double largest = 0.1, off = 0;
+  for (size_t i = 0; i < e.size(); ++i) {
+    largest = std::max(largest, std::abs(e[i]));
+    const double by = std::abs(a[i] - e[i]);
+    off = std::isnan(by) ? INFINITY : std::max(off, by);
+  }
+  return off / largest;
+}
+
 TEST(OneDnn, VariantsMeanTheSameWhoeverAsksFirst) {
   // Others with --gtest_shuffle --gtest_repeat=N.
   const uint64_t seed = 20241128 + static_cast<uint64_t>(::testing::UnitTest::GetInstance()->random_seed());
@@ -87,7 +103,7 @@ TEST(OneDnn, VariantsMeanTheSameWhoeverAsksFirst) {
     const auto opened = Plan::open(path);
     for (const auto& plan : {built, opened}) {
       const std::vector<Tensor> actual = run_plan(plan, inputs);
-      for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(difference(actual[i], expected[i]), "") << i;
+      for (size_t i = 0; i < expected.size(); ++i) EXPECT_LE(apart(actual[i], expected[i]), kRoughly) << i;
     }
   }
   ::unlink(path.c_str());
