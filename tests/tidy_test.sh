@@ -31,6 +31,11 @@ while IFS= read -r line; do
 done < <(grep -rnE "^#include $heavy" src --include='*.h')
 for header in $(git ls-files 'src/*.h'); do grep -q '^#pragma once' "$header" || complain "$header lacks #pragma once"; done
 
+# Two types of one name in the same namespace are one to the linker, which takes the functions of either.
+while IFS= read -r name; do complain "two headers define a type of one name: $name"
+done < <(git ls-files 'src/*.h' | xargs grep -hoE '^(struct|class|enum class) [A-Za-z_]+( final)?( :[^;]*)? *\{' |
+  sed -E 's/^(struct|class|enum class) ([A-Za-z_]+).*/\2/' | sort | uniq -d)
+
 # ISA files see intrinsics and C headers only, and their objects carry no weak symbols that could replace a baseline copy.
 for file in $(git ls-files 'src/*_avx2.cc' 'src/*_avx512*.cc'); do
   grep -nE '^#include <' "$file" | grep -vE '<(immintrin|stdint|stddef|string|math|float)\.h>|<c(stdint|stddef|string|math)>' && complain "$file includes more than intrinsics and C headers"

@@ -204,18 +204,18 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
     Graph graph = *entry.bound;
     if (options_.optimize) run_passes(graph);
     std::vector<PreparedStage> stages;
-    for (const Stage& stage : cut_into_stages(graph)) stages.push_back(prepare_stage(graph, stage));
+    for (const GraphStage& stage : cut_into_stages(graph)) stages.push_back(prepare_stage(graph, stage));
     mark_done(graph, stages);
     entry.stages = std::move(stages);
     entry.graph = std::move(graph);
   }
 
-  PreparedStage prepare_stage(const Graph& graph, const Stage& stage) const {
-    if (stage.kind == Stage::kNode) return prepare_node(graph, stage.nodes[0]);
+  PreparedStage prepare_stage(const Graph& graph, const GraphStage& stage) const {
+    if (stage.kind == GraphStage::kNode) return prepare_node(graph, stage.nodes[0]);
     GraphPart part = extract_part(graph, stage.nodes);
     PreparedStage result{.reads = std::move(part.reads), .makes = std::move(part.makes)};
     if (result.makes.empty()) return result;  // nobody reads what it would compute
-    if (stage.kind == Stage::kPlan)
+    if (stage.kind == GraphStage::kPlan)
       result.plan = Plan::build_bound(std::move(part.graph), {.threads = options_.threads,
                                                               .tune = options_.tune,
                                                               .timing_cache = options_.timing_cache,

@@ -120,7 +120,7 @@ Graph standalone_body(const Graph& whole, const Node& node, const Graph& body, s
   return Graph(copier.to);
 }
 
-std::vector<Stage> cut_into_stages(const Graph& graph) {
+std::vector<GraphStage> cut_into_stages(const Graph& graph) {
   constexpr int kUnknown = -1;
   std::vector<int> level(static_cast<size_t>(graph.value_limit()), 0);  // even: of a plan, odd: interpreted
   std::map<int, std::vector<NodeId>> planned, interpreted;
@@ -152,15 +152,15 @@ std::vector<Stage> cut_into_stages(const Graph& graph) {
     for (ValueId v : node.outputs)
       if (v != kNoValue) level[static_cast<size_t>(v)] = determined ? last : kUnknown;
   }
-  std::vector<Stage> stages;
+  std::vector<GraphStage> stages;
   const int levels =
       std::max(planned.empty() ? 0 : planned.rbegin()->first, interpreted.empty() ? 0 : interpreted.rbegin()->first);
   for (int i = 0; i <= levels; ++i) {
-    if (planned.contains(i)) stages.push_back({Stage::kPlan, planned.at(i)});
+    if (planned.contains(i)) stages.push_back({GraphStage::kPlan, planned.at(i)});
     if (interpreted.contains(i))
-      for (NodeId id : interpreted.at(i)) stages.push_back({Stage::kNode, {id}});
+      for (NodeId id : interpreted.at(i)) stages.push_back({GraphStage::kNode, {id}});
   }
-  if (!remainder.empty()) stages.push_back({Stage::kRemainder, remainder});
+  if (!remainder.empty()) stages.push_back({GraphStage::kRemainder, remainder});
   return stages;
 }
 

@@ -22,7 +22,7 @@ GraphPart extract_part(const Graph& whole, std::span<const NodeId> nodes);
 Graph standalone_body(const Graph& whole, const Node& node, const Graph& body, std::vector<size_t>& captured);
 
 /// What runs at one time.
-struct Stage {
+struct GraphStage {
   enum Kind {
     kPlan,      ///< every shape is known: one plan
     kNode,      ///< one node, interpreted: its shapes depend on the data, its types fit no plan, or it has subgraphs
@@ -33,6 +33,6 @@ struct Stage {
 
 /// Cuts a graph whose inputs have known shapes into stages, in order, as few as may be: runs of what can be planned,
 /// and what must be interpreted between them. Only the last one may be a remainder.
-std::vector<Stage> cut_into_stages(const Graph& graph);
+std::vector<GraphStage> cut_into_stages(const Graph& graph);
 
 }  // namespace slipway

@@ -178,7 +178,7 @@ class Builder {
       builds.push_back(build_context(n));
       steps.push_back({n.step, step_node(n.step), options_.threads, n.constant_inputs});
     }
-    std::vector<Trial> trials;
+    std::vector<CandidateTrial> trials;
     std::vector<Candidate*> tried;
     std::vector<std::string> keys;
     std::set<std::string> waiting;

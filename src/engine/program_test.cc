@@ -84,15 +84,15 @@ TEST(Program, GoesOnWhereShapesFollowFromTheData) {
 TEST(Program, IsCutAtTheDataAloneAndIntoFewStages) {
   Graph graph = parsed(kSelecting);
   bind_dims(graph, {{"R", 3}});
-  std::vector<Stage::Kind> kinds;
-  for (const Stage& stage : cut_into_stages(graph)) kinds.push_back(stage.kind);
-  EXPECT_EQ(kinds, (std::vector<Stage::Kind>{Stage::kPlan, Stage::kNode, Stage::kRemainder}));
+  std::vector<GraphStage::Kind> kinds;
+  for (const GraphStage& stage : cut_into_stages(graph)) kinds.push_back(stage.kind);
+  EXPECT_EQ(kinds, (std::vector<GraphStage::Kind>{GraphStage::kPlan, GraphStage::kNode, GraphStage::kRemainder}));
   Random random(3);
   Graph whole = random_graph(kTwoFreeAxes, random);
   bind_dims(whole, {{"N", 2}, {"L", 3}});
-  const std::vector<Stage> one = cut_into_stages(whole);
+  const std::vector<GraphStage> one = cut_into_stages(whole);
   ASSERT_EQ(one.size(), 1u);
-  EXPECT_EQ(one[0].kind, Stage::kPlan);
+  EXPECT_EQ(one[0].kind, GraphStage::kPlan);
 }
 
 // Bodies that are worth a plan, with a constant and a computed value from around them; the loop's state grows.

@@ -62,8 +62,8 @@ bool is_one_plan(const Graph& graph, const std::map<std::string, int64_t>& dims)
   Graph bound = graph;
   bind_batch(bound, plan_batch(graph, 1), dims);
   const auto is_whole = [&] {
-    const std::vector<Stage> stages = cut_into_stages(bound);
-    return stages.empty() || (stages.size() == 1 && stages[0].kind == Stage::kPlan);
+    const std::vector<GraphStage> stages = cut_into_stages(bound);
+    return stages.empty() || (stages.size() == 1 && stages[0].kind == GraphStage::kPlan);
   };
   if (is_whole()) return true;
   run_passes(bound);  // may see what inference alone does not

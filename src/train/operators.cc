@@ -14,17 +14,17 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 
 template <at::Tensor (*kFunction)(const at::Tensor&)>
-Tensors unary(const OpCall& call) {
+Tensors unary(const TorchCall& call) {
   return {kFunction(call.x())};
 }
 
 template <at::Tensor (*kFunction)(const at::Tensor&, const at::Tensor&)>
-Tensors binary(const OpCall& call) {
+Tensors binary(const TorchCall& call) {
   return {kFunction(call.x(), call.inputs[1])};
 }
 
 template <at::Tensor (*kFunction)(const at::Tensor&, const at::Tensor&)>
-Tensors fold(const OpCall& call) {
+Tensors fold(const TorchCall& call) {
   at::Tensor total = call.x();
   for (size_t i = 1; i < call.inputs.size(); ++i) total = kFunction(total, call.inputs[i]);
   return {total};
@@ -35,9 +35,9 @@ at::Tensor minus(const at::Tensor& a, const at::Tensor& b) { return at::sub(a, b
 at::Tensor times(const at::Tensor& a, const at::Tensor& b) { return at::mul(a, b); }
 at::Tensor over(const at::Tensor& a, const at::Tensor& b) { return at::div(a, b); }
 
-Tensors mean(const OpCall& call) { return {fold<plus>(call)[0] / static_cast<double>(call.inputs.size())}; }
+Tensors mean(const TorchCall& call) { return {fold<plus>(call)[0] / static_cast<double>(call.inputs.size())}; }
 
-Tensors power(const OpCall& call) {
+Tensors power(const TorchCall& call) {
   if (call.inputs[1].numel() == 1 && call.inputs[1].dim() <= call.x().dim()) return {at::pow(call.x(), call.number(1))};
   return {at::pow(call.x(), call.inputs[1])};
 }
@@ -45,37 +45,37 @@ Tensors power(const OpCall& call) {
 at::Tensor softplus(const at::Tensor& x) { return at::softplus(x); }
 at::Tensor softsign(const at::Tensor& x) { return x / (1 + at::abs(x)); }
 
-Tensors leaky_relu(const OpCall& call) {
+Tensors leaky_relu(const TorchCall& call) {
   return {at::leaky_relu(call.x(), static_cast<double>(call.node.real("alpha", 0.01f)))};
 }
-Tensors elu(const OpCall& call) { return {at::elu(call.x(), static_cast<double>(call.node.real("alpha", 1.0f)))}; }
-Tensors selu(const OpCall& call) {
+Tensors elu(const TorchCall& call) { return {at::elu(call.x(), static_cast<double>(call.node.real("alpha", 1.0f)))}; }
+Tensors selu(const TorchCall& call) {
   return {at::elu(call.x(), static_cast<double>(call.node.real("alpha", 1.67326319217681884765625f)),
                   static_cast<double>(call.node.real("gamma", 1.05070102214813232421875f)))};
 }
-Tensors celu(const OpCall& call) { return {at::celu(call.x(), static_cast<double>(call.node.real("alpha", 1.0f)))}; }
-Tensors thresholded_relu(const OpCall& call) {
+Tensors celu(const TorchCall& call) { return {at::celu(call.x(), static_cast<double>(call.node.real("alpha", 1.0f)))}; }
+Tensors thresholded_relu(const TorchCall& call) {
   return {at::threshold(call.x(), static_cast<double>(call.node.real("alpha", 1.0f)), 0)};
 }
 
-Tensors prelu(const OpCall& call) {
+Tensors prelu(const TorchCall& call) {
   const at::Tensor &x = call.x(), &slope = call.inputs[1];
   const bool by_channel = x.dim() >= 2 && slope.dim() == x.dim() - 1 && slope.numel() == x.size(1);
   if (slope.numel() == 1 || (by_channel && slope.size(0) == x.size(1))) return {at::prelu(x, slope.flatten())};
   return {at::where(x < 0, x * slope, x)};
 }
 
-Tensors hard_sigmoid(const OpCall& call) {
+Tensors hard_sigmoid(const TorchCall& call) {
   const float alpha = call.node.real("alpha", 0.2f), beta = call.node.real("beta", 0.5f);
   if (alpha == 1.0f / 6 && beta == 0.5f) return {at::hardsigmoid(call.x())};
   return {at::clamp(call.x() * static_cast<double>(alpha) + static_cast<double>(beta), 0, 1)};
 }
 
-Tensors gelu(const OpCall& call) { return {at::gelu(call.x(), call.node.text("approximate", "none"))}; }
+Tensors gelu(const TorchCall& call) { return {at::gelu(call.x(), call.node.text("approximate", "none"))}; }
 
 // Below opset 11 the bounds are attributes, since then optional inputs. hardtanh has clamp's values and a far cheaper
 // gradient.
-Tensors clip(const OpCall& call) {
+Tensors clip(const TorchCall& call) {
   constexpr std::array kNames = {"min", "max"};
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   std::array bounds = {-kInfinity, kInfinity};
@@ -88,16 +88,16 @@ Tensors clip(const OpCall& call) {
   return {low < high ? at::hardtanh(call.x(), low, high) : at::clamp(call.x(), low, high)};
 }
 
-Tensors identity(const OpCall& call) { return {call.x()}; }
+Tensors identity(const TorchCall& call) { return {call.x()}; }
 
-Tensors dropout(const OpCall& call) {
+Tensors dropout(const TorchCall& call) {
   const bool training = call.has(2) && call.number(2) != 0;
   if (training && (!call.has(1) || call.number(1) != 0)) call.refuse("training mode");
   if (call.node.output(1) == kNoValue) return {call.x()};
   return {call.x(), at::ones_like(call.x(), call.opset < 10 ? call.x().scalar_type() : at::kBool)};
 }
 
-Tensors cast(const OpCall& call) {
+Tensors cast(const TorchCall& call) {
   switch (static_cast<DType>(call.node.integer("to", 0))) {
     case DType::kFloat32:
       return {call.x().to(at::kFloat)};
@@ -109,9 +109,9 @@ Tensors cast(const OpCall& call) {
       call.refuse("the target type");
   }
 }
-Tensors cast_like(const OpCall& call) { return {call.x().to(call.inputs[1].scalar_type())}; }
+Tensors cast_like(const TorchCall& call) { return {call.x().to(call.inputs[1].scalar_type())}; }
 
-Tensors where(const OpCall& call) { return {at::where(call.x(), call.inputs[1], call.inputs[2])}; }
+Tensors where(const TorchCall& call) { return {at::where(call.x(), call.inputs[1], call.inputs[2])}; }
 
 constexpr OperatorRow kElementwise[] = {
     {"Add", binary<plus>},
@@ -161,29 +161,29 @@ constexpr OperatorRow kElementwise[] = {
 
 }  // namespace
 
-std::vector<int64_t> OpCall::ints(size_t i) const {
+std::vector<int64_t> TorchCall::ints(size_t i) const {
   const at::Tensor dense = inputs[i].to(at::kLong).contiguous();
   return {dense.data_ptr<int64_t>(), dense.data_ptr<int64_t>() + dense.numel()};
 }
 
-double OpCall::number(size_t i) const {
+double TorchCall::number(size_t i) const {
   if (inputs[i].numel() != 1)
     fail(ErrorCode::kInvalidModel, "An input is not one number at {}: input {} has {}", node.label(), i,
          inputs[i].numel());
   return inputs[i].item<double>();
 }
 
-std::optional<std::vector<int64_t>> OpCall::list(std::string_view attribute, size_t i) const {
+std::optional<std::vector<int64_t>> TorchCall::list(std::string_view attribute, size_t i) const {
   if (node.has(attribute)) return node.integers(attribute);
   if (has(i)) return ints(i);
   return std::nullopt;
 }
 
-int64_t OpCall::axis(int64_t fallback, int64_t rank) const {
+int64_t TorchCall::axis(int64_t fallback, int64_t rank) const {
   return normalize_axis(node.integer("axis", fallback), rank, node.label());
 }
 
-void OpCall::refuse(std::string_view what) const {
+void TorchCall::refuse(std::string_view what) const {
   fail(ErrorCode::kUnsupported,
        "Training can't go through this variant of an operator; quantise after training instead (slipway quantize): {} "
        "of {}",

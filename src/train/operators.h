@@ -10,7 +10,7 @@
 namespace slipway {
 
 /// One operator applied to libtorch tensors.
-struct OpCall {
+struct TorchCall {
   const Node& node;
   int64_t opset;
   std::vector<at::Tensor> inputs;  ///< undefined where absent
@@ -30,7 +30,7 @@ struct OpCall {
   /// Fails with kUnsupported: what of the node has no gradient here, as a noun.
   [[noreturn]] void refuse(std::string_view what) const;
 };
-using OpFunction = std::vector<at::Tensor> (*)(const OpCall&);
+using OpFunction = std::vector<at::Tensor> (*)(const TorchCall&);
 
 /// How a standard ONNX operator is computed by libtorch operations, through which gradients flow, whatever the float
 /// type; nullptr when it has no such form here. The function fails with kUnsupported, naming the node, where its

@@ -13,9 +13,9 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 using Ints = std::vector<int64_t>;
 
-Tensors concat(const OpCall& call) { return {at::cat(call.inputs, call.node.integer("axis", 0))}; }
+Tensors concat(const TorchCall& call) { return {at::cat(call.inputs, call.node.integer("axis", 0))}; }
 
-Tensors split(const OpCall& call) {
+Tensors split(const TorchCall& call) {
   const int64_t axis = call.axis(0, call.x().dim()), size = call.x().size(axis);
   std::optional<Ints> sizes = call.list("split", 1);
   if (!sizes) {
@@ -42,7 +42,7 @@ at::Tensor slice_axis(const at::Tensor& x, int64_t axis, int64_t start, int64_t 
   return at::slice(x, axis, last, first + 1, -step).flip(axis);
 }
 
-Tensors slice(const OpCall& call) {
+Tensors slice(const TorchCall& call) {
   const auto starts = call.list("starts", 1), ends = call.list("ends", 2), steps = call.list("steps", 4);
   std::optional<Ints> axes = call.list("axes", 3);
   if (!axes && starts) {
@@ -73,7 +73,7 @@ int64_t reflected(int64_t at, int64_t size) {
 
 constexpr int64_t kMaxSize = int64_t{1} << 24;  // of an axis made by index
 
-at::Tensor pad_by_index(const OpCall& call, at::Tensor x, int64_t axis, int64_t before, int64_t after) {
+at::Tensor pad_by_index(const TorchCall& call, at::Tensor x, int64_t axis, int64_t before, int64_t after) {
   const std::string mode = call.node.text("mode", "constant");
   const int64_t size = x.size(axis);
   if (size < 1 || std::max(before, after) > kMaxSize)
@@ -92,7 +92,7 @@ at::Tensor pad_by_index(const OpCall& call, at::Tensor x, int64_t axis, int64_t 
   return select(x, axis, indices);
 }
 
-Tensors pad(const OpCall& call) {
+Tensors pad(const TorchCall& call) {
   const int64_t rank = call.x().dim();
   const Ints pads = call.list("pads", 1).value_or(Ints());
   const Ints axes = axes_from_front(call.opset >= 18 && call.has(3) ? call.ints(3) : Ints(), rank, call.node);
@@ -114,21 +114,21 @@ Tensors pad(const OpCall& call) {
   return {at::constant_pad_nd(call.x(), both, value)};
 }
 
-Tensors reshape(const OpCall& call) {
+Tensors reshape(const TorchCall& call) {
   Ints dims = call.ints(1);
   for (size_t i = 0; i < dims.size(); ++i)
     if (dims[i] == 0 && call.node.integer("allowzero", 0) == 0) dims[i] = call.x().size(static_cast<int64_t>(i));
   return {call.x().reshape(dims)};
 }
 
-Tensors flatten(const OpCall& call) {
+Tensors flatten(const TorchCall& call) {
   const int64_t rank = call.x().dim(), axis = call.node.integer("axis", 1);
   int64_t rows = 1;
   for (int64_t i = 0; i < (axis < 0 ? axis + rank : axis); ++i) rows *= call.x().size(i);
   return {call.x().reshape({rows, rows == 0 ? 0 : call.x().numel() / rows})};
 }
 
-Tensors squeeze(const OpCall& call) {
+Tensors squeeze(const TorchCall& call) {
   const at::Tensor& x = call.x();
   const std::optional<Ints> axes = call.list("axes", 1);
   std::vector<bool> drops(static_cast<size_t>(x.dim()), false);
@@ -141,7 +141,7 @@ Tensors squeeze(const OpCall& call) {
   return {x.reshape(dims)};
 }
 
-Tensors unsqueeze(const OpCall& call) {
+Tensors unsqueeze(const TorchCall& call) {
   const Ints axes = call.list("axes", 1).value_or(Ints());
   const int64_t rank = call.x().dim() + static_cast<int64_t>(axes.size());
   std::vector<bool> fresh(static_cast<size_t>(rank), false);
@@ -152,21 +152,21 @@ Tensors unsqueeze(const OpCall& call) {
   return {call.x().reshape(dims)};
 }
 
-Tensors transpose(const OpCall& call) {
+Tensors transpose(const TorchCall& call) {
   Ints reversed(static_cast<size_t>(call.x().dim()));
   std::iota(reversed.rbegin(), reversed.rend(), int64_t{0});
   return {call.x().permute(call.node.integers("perm", reversed))};
 }
 
-Tensors expand(const OpCall& call) { return {call.x().expand(at::infer_size(call.x().sizes(), call.ints(1)))}; }
-Tensors tile(const OpCall& call) { return {call.x().repeat(call.ints(1))}; }
+Tensors expand(const TorchCall& call) { return {call.x().expand(at::infer_size(call.x().sizes(), call.ints(1)))}; }
+Tensors tile(const TorchCall& call) { return {call.x().repeat(call.ints(1))}; }
 
 at::Tensor from_front(const at::Tensor& indices, int64_t size) {
   const at::Tensor wide = indices.to(at::kLong);
   return at::where(wide < 0, wide + size, wide);
 }
 
-Tensors gather(const OpCall& call) {
+Tensors gather(const TorchCall& call) {
   const at::Tensor &x = call.x(), &indices = call.inputs[1];
   const int64_t axis = call.axis(0, x.dim());
   const at::Tensor picked = at::index_select(x, axis, from_front(indices, x.size(axis)).flatten());
@@ -176,12 +176,12 @@ Tensors gather(const OpCall& call) {
   return {picked.reshape(dims)};
 }
 
-Tensors gather_elements(const OpCall& call) {
+Tensors gather_elements(const TorchCall& call) {
   const int64_t axis = call.axis(0, call.x().dim());
   return {at::gather(call.x(), axis, from_front(call.inputs[1], call.x().size(axis)))};
 }
 
-Tensors shape(const OpCall& call) {
+Tensors shape(const TorchCall& call) {
   const int64_t rank = call.x().dim();
   const auto place = [rank](int64_t at) { return std::clamp<int64_t>(at < 0 ? at + rank : at, 0, rank); };
   const int64_t start = place(call.node.integer("start", 0)), end = place(call.node.integer("end", rank));
@@ -189,12 +189,12 @@ Tensors shape(const OpCall& call) {
   return {at::tensor(Ints(sizes.begin() + start, sizes.begin() + std::max(start, end)), at::kLong)};
 }
 
-Tensors size(const OpCall& call) { return {at::scalar_tensor(call.x().numel(), at::kLong)}; }
+Tensors size(const TorchCall& call) { return {at::scalar_tensor(call.x().numel(), at::kLong)}; }
 
 struct Blocks {
   int64_t block, n, c, h, w;
 };
-Blocks blocks_of(const OpCall& call) {
+Blocks blocks_of(const TorchCall& call) {
   if (call.x().dim() != 4) fail(ErrorCode::kInvalidModel, "It takes four dimensions at {}", call.node.label());
   const int64_t block = call.node.integer("blocksize", 0);
   if (block < 1 || block > 65536)
@@ -203,7 +203,7 @@ Blocks blocks_of(const OpCall& call) {
   return {block, s[0], s[1], s[2], s[3]};
 }
 
-Tensors depth_to_space(const OpCall& call) {
+Tensors depth_to_space(const TorchCall& call) {
   const auto [b, n, c, h, w] = blocks_of(call);
   const int64_t depth = c / (b * b);
   const at::Tensor y = call.node.text("mode", "DCR") == "CRD"
@@ -212,14 +212,14 @@ Tensors depth_to_space(const OpCall& call) {
   return {y.reshape({n, depth, h * b, w * b})};
 }
 
-Tensors space_to_depth(const OpCall& call) {
+Tensors space_to_depth(const TorchCall& call) {
   const auto [b, n, c, h, w] = blocks_of(call);
   const at::Tensor y = call.x().reshape({n, c, h / b, b, w / b, b}).permute({0, 3, 5, 1, 2, 4});
   return {y.reshape({n, c * b * b, h / b, w / b})};
 }
 
 // Where output position `at` of a resized axis lies in the input.
-double source_coordinate(const OpCall& call, const std::string& mode, double at, double scale, int64_t from,
+double source_coordinate(const TorchCall& call, const std::string& mode, double at, double scale, int64_t from,
                          int64_t to) {
   const double half_pixel = (at + 0.5) / scale - 0.5;
   if (mode == "half_pixel") return half_pixel;
@@ -230,7 +230,7 @@ double source_coordinate(const OpCall& call, const std::string& mode, double at,
   call.refuse("the coordinate_transformation_mode");
 }
 
-double nearest(const OpCall& call, const std::string& mode, double x) {
+double nearest(const TorchCall& call, const std::string& mode, double x) {
   if (mode == "round_prefer_floor") return std::ceil(x - 0.5);
   if (mode == "round_prefer_ceil") return std::floor(x + 0.5);
   if (mode == "floor") return std::floor(x);
@@ -238,7 +238,7 @@ double nearest(const OpCall& call, const std::string& mode, double x) {
   call.refuse("the nearest_mode");
 }
 
-at::Tensor resize_axis(const OpCall& call, const at::Tensor& x, int64_t axis, double scale, int64_t to) {
+at::Tensor resize_axis(const TorchCall& call, const at::Tensor& x, int64_t axis, double scale, int64_t to) {
   const bool modern = call.node.op_type == "Resize" && call.opset >= 11;
   const std::string mode = call.node.text("mode", "nearest");
   const std::string coordinates =
@@ -266,7 +266,7 @@ at::Tensor resize_axis(const OpCall& call, const at::Tensor& x, int64_t axis, do
 }
 
 // By scales or by sizes, of all axes or of those that are named.
-Tensors resize(const OpCall& call) {
+Tensors resize(const TorchCall& call) {
   const Node& node = call.node;
   const std::string mode = node.text("mode", "nearest");
   if (mode == "cubic") call.refuse("the mode");

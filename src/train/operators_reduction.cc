@@ -10,9 +10,9 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 using Ints = std::vector<int64_t>;
 
-Tensors matmul(const OpCall& call) { return {at::matmul(call.x(), call.inputs[1])}; }
+Tensors matmul(const TorchCall& call) { return {at::matmul(call.x(), call.inputs[1])}; }
 
-Tensors gemm(const OpCall& call) {
+Tensors gemm(const TorchCall& call) {
   const at::Tensor a = call.node.integer("transA", 0) != 0 ? call.x().t() : call.x();
   const at::Tensor b = call.node.integer("transB", 0) != 0 ? call.inputs[1].t() : call.inputs[1];
   const auto alpha = static_cast<double>(call.node.real("alpha", 1)),
@@ -25,7 +25,7 @@ Tensors gemm(const OpCall& call) {
 using Reduction = at::Tensor (*)(const at::Tensor&, const Ints& axes, bool keep);
 
 template <Reduction kReduction>
-Tensors reduce(const OpCall& call) {
+Tensors reduce(const TorchCall& call) {
   const Ints given = call.list("axes", 1).value_or(Ints());
   if (given.empty() && call.node.integer("noop_with_empty_axes", 0) != 0) return {call.x()};
   const Ints axes = axes_from_front(given, call.x().dim(), call.node);
@@ -51,7 +51,7 @@ at::Tensor product(const at::Tensor& x, const Ints& axes, bool keep) {
 
 // Below opset 13 all axes from `axis` on count as one.
 template <at::Tensor (*kFunction)(const at::Tensor&, int64_t, c10::optional<at::ScalarType>)>
-Tensors softmax(const OpCall& call) {
+Tensors softmax(const TorchCall& call) {
   const at::Tensor& x = call.x();
   if (call.opset >= 13) return {kFunction(x, call.axis(-1, x.dim()), c10::nullopt)};
   const int64_t given = call.node.integer("axis", 1), axis = given == x.dim() ? given : call.axis(1, x.dim());
@@ -61,10 +61,10 @@ Tensors softmax(const OpCall& call) {
   return {kFunction(x.reshape(dims), axis, c10::nullopt).reshape(x.sizes())};
 }
 
-double epsilon_of(const OpCall& call) { return static_cast<double>(call.node.real("epsilon", 1e-5f)); }
+double epsilon_of(const TorchCall& call) { return static_cast<double>(call.node.real("epsilon", 1e-5f)); }
 
 // By the given statistics, which are constants like the others.
-Tensors batch_normalization(const OpCall& call) {
+Tensors batch_normalization(const TorchCall& call) {
   const at::Tensor& x = call.x();
   if (call.opset >= 14 ? call.node.integer("training_mode", 0) != 0 : call.node.output(1) != kNoValue)
     call.refuse("training mode");
@@ -77,12 +77,12 @@ Tensors batch_normalization(const OpCall& call) {
   return {at::addcmul(bias.reshape(dims), x, scale.reshape(dims))};
 }
 
-Tensors instance_normalization(const OpCall& call) {
+Tensors instance_normalization(const TorchCall& call) {
   return {at::group_norm(call.x(), call.x().size(1), call.inputs[1], call.inputs[2], epsilon_of(call))};
 }
 
 // Scale and bias are one a group below opset 21, one a channel since.
-Tensors group_normalization(const OpCall& call) {
+Tensors group_normalization(const TorchCall& call) {
   const int64_t groups = call.node.integer("num_groups", 0);
   if (groups < 1) fail(ErrorCode::kInvalidModel, "There must be groups at {}: {}", call.node.label(), groups);
   at::Tensor scale = call.inputs[1], bias = call.inputs[2];
@@ -94,7 +94,7 @@ Tensors group_normalization(const OpCall& call) {
   return {at::group_norm(call.x(), groups, scale, bias, epsilon_of(call))};
 }
 
-Tensors layer_normalization(const OpCall& call) {
+Tensors layer_normalization(const TorchCall& call) {
   const at::Tensor& x = call.x();
   const int64_t axis = call.axis(-1, x.dim());
   const at::IntArrayRef shape = x.sizes().slice(static_cast<size_t>(axis));
@@ -116,7 +116,7 @@ Tensors layer_normalization(const OpCall& call) {
 }
 
 // Krizhevsky, Sutskever & Hinton 2012, section 3.3. The sum runs over `before` channels, the own one and `after`.
-Tensors lrn(const OpCall& call) {
+Tensors lrn(const TorchCall& call) {
   const at::Tensor& x = call.x();
   const int64_t n = x.size(0), channels = x.size(1), size = call.node.integer("size", 1);
   const int64_t before = std::min((size - 1) / 2, channels), after = std::min(size / 2, channels);

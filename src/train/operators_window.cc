@@ -29,9 +29,9 @@ Dims reach_after(const Window& w) {
   return after;
 }
 
-at::Tensor bias_of(const OpCall& call) { return call.has(2) ? call.inputs[2] : at::Tensor(); }
+at::Tensor bias_of(const TorchCall& call) { return call.has(2) ? call.inputs[2] : at::Tensor(); }
 
-Tensors conv(const OpCall& call) {
+Tensors conv(const TorchCall& call) {
   const at::Tensor& weights = call.inputs[1];
   const Window w = conv_window(call.node, sizes_of(call.x()), sizes_of(weights));
   const int64_t group = call.node.integer("group", 1);
@@ -45,7 +45,7 @@ Tensors conv(const OpCall& call) {
 
 // The pads before crop what libtorch's padding crops; what the end has too much is cut off, too little is its
 // output_padding.
-Tensors conv_transpose(const OpCall& call) {
+Tensors conv_transpose(const TorchCall& call) {
   const at::Tensor& weights = call.inputs[1];
   const Window w = conv_transpose_window(call.node, sizes_of(call.x()), sizes_of(weights));
   Dims more(w.rank());
@@ -91,13 +91,13 @@ at::Tensor avg_pool_nd(const at::Tensor& x, const Window& w, const Dims& pads, b
   return at::avg_pool3d(x, w.kernel, w.strides, pads, ceil, include_pad);
 }
 
-Window window_of(const OpCall& call) {
+Window window_of(const TorchCall& call) {
   const Window w = pool_window(call.node, sizes_of(call.x()));
   if (w.rank() > 3) call.refuse("the number of its axes");
   return w;
 }
 
-Tensors max_pool(const OpCall& call) {
+Tensors max_pool(const TorchCall& call) {
   const Window w = window_of(call);
   if (call.node.output(1) != kNoValue) call.refuse("the output of indices");
   bool ceil = false;
@@ -131,7 +131,7 @@ at::Tensor window_counts(const at::Tensor& x, Window w, bool include_pad) {
   return window_sums(at::ones(dims, x.options()), w).clamp_min(1);
 }
 
-Tensors average_pool(const OpCall& call) {
+Tensors average_pool(const TorchCall& call) {
   const Window w = window_of(call);
   const bool include_pad = call.node.integer("count_include_pad", 0) != 0;
   bool ceil = false;
@@ -139,20 +139,20 @@ Tensors average_pool(const OpCall& call) {
   return {window_sums(call.x(), w) / window_counts(call.x().detach(), w, include_pad)};
 }
 
-Tensors lp_pool(const OpCall& call) {
+Tensors lp_pool(const TorchCall& call) {
   const auto p = static_cast<double>(call.node.integer("p", 2));
   return {at::pow(window_sums(at::pow(at::abs(call.x()), p), window_of(call)), 1 / p)};
 }
 
-std::vector<int64_t> spatial_axes(const OpCall& call) {
+std::vector<int64_t> spatial_axes(const TorchCall& call) {
   std::vector<int64_t> axes;
   for (int64_t i = 2; i < call.x().dim(); ++i) axes.push_back(i);
   return axes;
 }
 
-Tensors global_average_pool(const OpCall& call) { return {at::mean(call.x(), spatial_axes(call), true)}; }
-Tensors global_max_pool(const OpCall& call) { return {at::amax(call.x(), spatial_axes(call), true)}; }
-Tensors global_lp_pool(const OpCall& call) {
+Tensors global_average_pool(const TorchCall& call) { return {at::mean(call.x(), spatial_axes(call), true)}; }
+Tensors global_max_pool(const TorchCall& call) { return {at::amax(call.x(), spatial_axes(call), true)}; }
+Tensors global_lp_pool(const TorchCall& call) {
   return {at::linalg_vector_norm(call.x(), call.node.integer("p", 2), spatial_axes(call), true)};
 }
 

@@ -46,7 +46,7 @@ struct Record {
   char rejected[kMaxReasonBytes];  ///< ends with 0
 };
 
-Record run_one(std::span<const Trial> trials, size_t i) {
+Record run_one(std::span<const CandidateTrial> trials, size_t i) {
   Record record{.trial = i, .time_us = 0, .rejected = {}};
   const auto reject = [&](const char* why) { std::strncpy(record.rejected, why, kMaxReasonBytes - 1); };
   try {
@@ -57,7 +57,7 @@ Record run_one(std::span<const Trial> trials, size_t i) {
   return record;
 }
 
-[[noreturn]] void work(std::span<const Trial> trials, size_t first, int pipe) {
+[[noreturn]] void work(std::span<const CandidateTrial> trials, size_t first, int pipe) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::close_range(3, static_cast<unsigned>(pipe) - 1, 0);  // a server's connections close when the server closes them
   ::close_range(static_cast<unsigned>(pipe) + 1, ~0U, 0);
@@ -77,7 +77,7 @@ Record run_one(std::span<const Trial> trials, size_t i) {
 
 class Child {
  public:
-  Child(std::span<const Trial> trials, size_t first) {
+  Child(std::span<const CandidateTrial> trials, size_t first) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) fail(ErrorCode::kIo, "A pipe can't be made: {}", std::strerror(errno));
     pid_ = ::fork();
@@ -176,7 +176,7 @@ TrialResult unfinished(int signal) {
 
 std::string crash_reason(int signal) { return fmt::format("it crashes (signal {})", signal); }
 
-std::vector<TrialResult> run_trials(std::span<const Trial> trials, const std::function<void()>& done) {
+std::vector<TrialResult> run_trials(std::span<const CandidateTrial> trials, const std::function<void()>& done) {
   std::vector<TrialResult> results;
   int standstills = 0;
   while (results.size() < trials.size()) {

@@ -9,7 +9,7 @@
 namespace slipway {
 
 /// A candidate to be run for the first time, with its node in the model (constants are there) and alone.
-struct Trial {
+struct CandidateTrial {
   const LowerContext& build;
   const LowerContext& step;
   const Candidate& candidate;
@@ -24,7 +24,7 @@ struct TrialResult {
 /// Packs, creates, runs and times each candidate in a child process, so that one that crashes is a result as others
 /// are. `done` is called after each, in order; it may throw, which ends the trials. Fails with kIo when no process can
 /// be started.
-std::vector<TrialResult> run_trials(std::span<const Trial> trials, const std::function<void()>& done);
+std::vector<TrialResult> run_trials(std::span<const CandidateTrial> trials, const std::function<void()>& done);
 
 /// What a crash is called in a list of candidates.
 std::string crash_reason(int signal);

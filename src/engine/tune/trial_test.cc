@@ -41,7 +41,7 @@ TEST(Trial, ACrashIsARejectionAndTheNextIsTried) {
   if (std::none_of(candidates.begin(), candidates.end(), aligned)) GTEST_SKIP() << "oneDNN has no SSE kernel for it";
   std::erase_if(candidates, [&](const Candidate& c) { return !c.rejected.empty() && !aligned(c); });
   ASSERT_GE(candidates.size(), 3u);
-  std::vector<Trial> trials;
+  std::vector<CandidateTrial> trials;
   for (const Candidate& c : candidates) trials.push_back({build, step, c});
   size_t done = 0;
   const std::vector<TrialResult> results = run_trials(trials, [&] { ++done; });
@@ -66,7 +66,7 @@ TEST(Trial, AnErrorIsARejectionWithItsReason) {
                           .variant = "nothing of this name",
                           .inputs = {Layout::kPlain, Layout::kPlain},
                           .outputs = {Layout::kPlain}};
-  const Trial trials[] = {{build, step, unknown}};
+  const CandidateTrial trials[] = {{build, step, unknown}};
   const TrialResult result = run_trials(trials, [] {}).at(0);
   EXPECT_NE(result.rejected.find("no such implementation"), std::string::npos) << result.rejected;
   EXPECT_EQ(result.crash_signal, 0);
