@@ -146,11 +146,8 @@ TEST(Batching, SequencesOfDifferentLengthsShareABatchWherePaddingIsProven) {
   std::vector<std::vector<Tensor>> inputs;
   std::vector<Answer> answers(12);
   const auto ask = [&](const std::vector<Tensor>& values, const std::string& id, Answer& answer) {
-    InferRequest request;
+    InferRequest request = request_of({{"x", values[0]}, {"mask", values[1]}});
     request.id = id;
-    const auto owners = std::make_shared<std::vector<std::shared_ptr<const void>>>(2);
-    request.inputs = {wire_of("x", values[0], (*owners)[0]), wire_of("mask", values[1], (*owners)[1])};
-    request.owner = owners;
     server->infer(server->target("m", "", ""), std::move(request), answer.done());
   };
   const auto sequence = [](int64_t rows, int64_t length) {
@@ -182,11 +179,8 @@ TEST(Batching, SequencesThatContradictEachOtherAreNotPadded) {
   const ModelConfig config{.padding = {.sizes = {4, 8}, .inputs = {{"x", 0}, {"mask", 0}}, .outputs = {{"each", 1}}}};
   const auto server = make_server({make_version(graph_of(kMasked), "m", 1, config)});
   const auto ask = [&](int64_t length, int64_t mask) {
-    InferRequest request;
-    std::shared_ptr<const void> owners[2];
-    request.inputs = {wire_of("x", Tensor(DType::kFloat32, {1, length}), owners[0]),
-                      wire_of("mask", Tensor(DType::kInt64, {1, mask}), owners[1])};
-    return infer_and_wait(*server, std::move(request));
+    return infer_and_wait(
+        *server, request_of({{"x", Tensor(DType::kFloat32, {1, length})}, {"mask", Tensor(DType::kInt64, {1, mask})}}));
   };
   for (const auto& [length, mask] : std::vector<std::pair<int64_t, int64_t>>{{5, 7}, {7, 5}, {3, 9}, {1, 5}, {5, 0}})
     EXPECT_EQ(ask(length, mask).error, ErrorCode::kInvalidArgument) << length << " " << mask;
@@ -237,10 +231,7 @@ TEST(Batching, AModelWithoutABatchIsServedAtAnyShapes) {
       std::vector<int64_t> list(static_cast<size_t>(2 * edges));
       for (size_t k = 0; k < list.size(); ++k) list[k] = static_cast<int64_t>(k * 5) % vertices;
       const std::vector<Tensor> inputs = {rows_from(1, vertices), Tensor::of<int64_t>({2, edges}, list)};
-      InferRequest request;
-      std::shared_ptr<const void> owners[2];
-      request.inputs = {wire_of("nodes", inputs[0], owners[0]), wire_of("edges", inputs[1], owners[1])};
-      const InferResponse response = infer_and_wait(*server, std::move(request));
+      const InferResponse response = infer_and_wait(*server, request_of({{"nodes", inputs[0]}, {"edges", inputs[1]}}));
       ASSERT_FALSE(response.error) << response.message;
       EXPECT_TRUE(to_tensor(response.outputs[0]).identical(evaluate(graph, inputs)[0])) << vertices << " " << edges;
     }
@@ -254,11 +245,8 @@ TEST(Batching, ValuesThatGrowBeyondBoundsAreTheCallersFault) {
     output %y)");
   const auto server = make_server({make_version(graph, "m", 1, {.max_value_mib = 4})});
   const auto ask = [&](const std::vector<int64_t>& shape) {
-    InferRequest request;
-    std::shared_ptr<const void> owners[2];
-    request.inputs = {wire_of("x", Tensor::of<float>({1}, {3}), owners[0]),
-                      wire_of("shape", Tensor::of<int64_t>({static_cast<int64_t>(shape.size())}, shape), owners[1])};
-    return infer_and_wait(*server, std::move(request));
+    const Tensor wanted = Tensor::of<int64_t>({static_cast<int64_t>(shape.size())}, shape);
+    return infer_and_wait(*server, request_of({{"x", Tensor::of<float>({1}, {3})}, {"shape", wanted}}));
   };
   for (int i = 0; i < 3; ++i) {
     const InferResponse refused = ask({3000, 3000});
@@ -284,11 +272,8 @@ TEST(Batching, ALoopThatARequestMakesLongEndsWithItsDeadline) {
     output %y)");
   const auto server = make_server({make_version(graph)});
   const auto ask = [&](int64_t trips, int64_t deadline_ns) {
-    InferRequest request;
-    std::shared_ptr<const void> owners[2];
+    InferRequest request = request_of({{"trips", Tensor::scalar(trips)}, {"x", Tensor::of<float>({2}, {1, 2})}});
     request.deadline_ns = deadline_ns;
-    request.inputs = {wire_of("trips", Tensor::scalar(trips), owners[0]),
-                      wire_of("x", Tensor::of<float>({2}, {1, 2}), owners[1])};
     return infer_and_wait(*server, std::move(request));
   };
   EXPECT_EQ(ask(int64_t{1} << 40, now_ns() + 200'000'000).error, ErrorCode::kDeadline);

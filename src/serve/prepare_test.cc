@@ -86,6 +86,7 @@ class Preparation : public testing::Test {
         ++(infer_and_wait(server, request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4})), "good").error ? failed
                                                                                                      : answered);
     });
+    while (answered + failed == 0) std::this_thread::yield();  // a refusal may be quicker
     std::string why;
     try {
       server.load(model);

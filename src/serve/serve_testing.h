@@ -77,6 +77,16 @@ inline InferRequest request_of(const Tensor& x, const std::string& id = "") {
   return request;
 }
 
+/// Several inputs, which the request keeps.
+inline InferRequest request_of(const std::vector<std::pair<std::string, Tensor>>& inputs) {
+  InferRequest request;
+  const auto owners = std::make_shared<std::vector<std::shared_ptr<const void>>>(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i)
+    request.inputs.push_back(wire_of(inputs[i].first, inputs[i].second, (*owners)[i]));
+  request.owner = owners;
+  return request;
+}
+
 /// Waits for the answer that its done() gets.
 class Answer {
  public:
