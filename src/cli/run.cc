@@ -238,8 +238,10 @@ void add_run(Cli& cli) {
   input->excludes(data)->excludes(image);
   data->excludes(image);
   verb->add_option("--output-dir", o->output_dir, "Folder for the outputs, 0.npy, 1.npy, … in the model's order");
-  verb->add_option("--engine", o->engine, "slipway, or reference: the oracle that every kernel is tested against")
-      ->capture_default_str();
+  std::string engines;
+  for (const Backend& backend : all_backends())
+    engines += fmt::format("{}{}: {}", engines.empty() ? "" : "; ", backend.name, backend.summary);
+  verb->add_option("--engine", o->engine, engines)->capture_default_str();
   verb->add_option("--rtol", o->rtol, "Relative tolerance of --test-data")->capture_default_str();
   verb->add_option("--atol", o->atol, "Absolute tolerance of --test-data")->capture_default_str();
   verb->add_option("--top", o->top, "Classes to print with --image")->capture_default_str();

@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "engine/engine_testing.h"
 #include "engine/passes/pipeline.h"
+#include "model/onnx/case_folder.h"
 #include "model/onnx/onnx.h"
 #include "model/op.h"
 
@@ -196,35 +197,11 @@ TEST(Engine, ExecutorTakesAScalarBeforeAVector) {
     EXPECT_EQ(difference(Executor(graph, {.engine = engine}).run(inputs)[0], Tensor::of<float>({4}, {2, 4, 6, 8})), "");
 }
 
-std::vector<Tensor> load_tensors(const std::string& folder, std::string_view kind) {
-  std::vector<Tensor> tensors;
-  for (size_t i = 0; file_exists(fmt::format("{}/{}_{}.pb", folder, kind, i)); ++i)
-    tensors.push_back(load_tensor_pb(fmt::format("{}/{}_{}.pb", folder, kind, i)));
-  return tensors;
-}
-
-// ONNX's tolerance for its own cases.
-bool is_close(const Tensor& actual, const Tensor& expected) {
-  if (actual.dtype() != expected.dtype() || actual.dims() != expected.dims()) return false;
-  if (!is_float(expected.dtype())) return actual.identical(expected);
-  const std::vector<double> a = to_doubles(actual), e = to_doubles(expected);
-  for (size_t i = 0; i < e.size(); ++i) {
-    if (a[i] == e[i] || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
-    if (!(std::abs(a[i] - e[i]) <= 1e-7 + 1e-3 * std::abs(e[i]))) return false;
-  }
-  return true;
-}
-
 // Where the reference itself differs from the case (its own test lists why), the engine must do as the reference does.
 std::string run_case(const std::string& folder) {
   const Graph graph = load_onnx(folder + "/model.onnx");
-  for (NodeId id : graph.topological_order())
-    if (require_op(graph, graph.node(id)).has(kNondeterministic))
-      fail(ErrorCode::kUnsupported, "The case is random: {}", folder);
-  for (const std::string& name : list_folder(folder)) {
-    if (!name.starts_with("test_data_set_")) continue;
-    const std::vector<Tensor> inputs = load_tensors(folder + "/" + name, "input");
-    const std::vector<Tensor> expected = load_tensors(folder + "/" + name, "output");
+  if (is_random(graph)) fail(ErrorCode::kUnsupported, "The case is random: {}", folder);
+  for (const auto& [inputs, expected] : load_case_data(folder, graph)) {
     std::vector<Tensor> reference;
     try {
       reference = evaluate(graph, inputs);
@@ -234,7 +211,7 @@ std::string run_case(const std::string& folder) {
     const std::vector<Tensor> outputs = Executor(graph).run(inputs);
     if (outputs.size() != expected.size()) return fmt::format("{} outputs", outputs.size());
     for (size_t i = 0; i < outputs.size(); ++i)
-      if (!is_close(outputs[i], expected[i]) && !is_close(outputs[i], reference[i]))
+      if (!case_difference(outputs[i], expected[i]).empty() && !case_difference(outputs[i], reference[i]).empty())
         return difference(outputs[i], reference[i]);
   }
   return "";

@@ -116,24 +116,27 @@ int64_t padded_rows(int64_t rows, int64_t max_rows) {
   return std::max(rows, std::min(size, max_rows));
 }
 
+std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free) {
+  Random random(static_cast<uint64_t>(free));
+  std::vector<Tensor> inputs;
+  for (const ValueId id : graph.inputs()) {
+    const Value& v = graph.value(id);
+    Dims dims;
+    for (size_t axis = 0; v.shape.has_rank() && axis < v.shape.rank(); ++axis)
+      dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : axis == 0 ? rows : free);
+    Tensor& t = inputs.emplace_back(v.dtype, dims);
+    if (v.dtype == DType::kString) continue;
+    std::vector<double> values(static_cast<size_t>(t.elements()));
+    for (double& value : values) value = is_float(v.dtype) ? random.normal() : static_cast<double>(random.below(2));
+    t = from_doubles(v.dtype, dims, values);
+  }
+  return inputs;
+}
+
 void run_once(const Program& program, const Graph& graph) {
-  Random random(1);
   for (const int64_t free : {8, 64, 1}) {
-    std::vector<Tensor> inputs;
-    for (const ValueId id : graph.inputs()) {
-      const Value& v = graph.value(id);
-      Dims dims;
-      for (size_t axis = 0; v.shape.has_rank() && axis < v.shape.rank(); ++axis)
-        dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : axis == 0 ? 1 : free);
-      Tensor& t = inputs.emplace_back(v.dtype, dims);
-      if (is_float(v.dtype)) {
-        std::vector<double> values(static_cast<size_t>(t.elements()));
-        for (double& value : values) value = random.normal();
-        t = from_doubles(v.dtype, dims, values);
-      }
-    }
     try {
-      program.open()->run(inputs);
+      program.open()->run(made_up_inputs(graph, 1, free));
       return;
     } catch (const Error&) {  // what made-up values and sizes can't be computed by says nothing
     }

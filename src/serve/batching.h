@@ -34,6 +34,8 @@ bool takes_any_rows(const Graph& graph, const std::map<std::string, int64_t>& di
 /// give the same (floats within 1 % of the output's range, for kernels differ). "" or what differs.
 std::string batching_contradiction(const std::map<int64_t, std::shared_ptr<const Plan>>& plans);
 
+/// Floats at random, other numbers 0 or 1, empty strings; free first axes have `rows`, other free axes `free` places.
+std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free);
 /// Runs a program once, on made-up values at sizes that the model may take, if any does.
 void run_once(const Program& program, const Graph& graph);
 

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "base/random.h"
 #include "model/infer.h"
 #include "serve/batching.h"
 
@@ -22,23 +21,6 @@ size_t axis_of(const Graph& graph, const std::vector<ValueId>& ids, const std::s
   }
   fail(ErrorCode::kInvalidArgument, "`pad` in config.yaml names an {} that the model has not: '{}' with an axis {}",
        what, name, axis);
-}
-
-std::vector<Tensor> made_up_sequences(const Graph& graph, const Padding& padding, int64_t length) {
-  Random random(static_cast<uint64_t>(length));
-  std::vector<Tensor> inputs;
-  for (const ValueId id : graph.inputs()) {
-    const Value& v = graph.value(id);
-    Dims dims;
-    for (size_t axis = 0; axis < v.shape.rank(); ++axis) {
-      const bool padded = padding.inputs.contains(v.name) && static_cast<int64_t>(axis) == padding.axis;
-      dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : padded ? length : axis == 0 ? 2 : length);
-    }
-    std::vector<double> values(static_cast<size_t>(element_count(dims)));
-    for (double& value : values) value = is_float(v.dtype) ? random.normal() : static_cast<double>(random.below(2));
-    inputs.push_back(from_doubles(v.dtype, dims, values));
-  }
-  return inputs;
 }
 
 }  // namespace
@@ -93,7 +75,7 @@ void require_padding_changes_nothing(const Program& program, const Graph& graph,
   const auto session = program.open();
   for (const int64_t size : padding.sizes) {
     const int64_t length = std::max<int64_t>(size - std::max<int64_t>(size / 3, 1), 1);
-    std::vector<Tensor> inputs = made_up_sequences(graph, padding, length), alone, filled;
+    std::vector<Tensor> inputs = made_up_inputs(graph, 2, length), alone, filled;
     try {
       alone = session->run(inputs);
       for (size_t i = 0; i < inputs.size(); ++i)
