@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "cli/cli.h"
 #include "data/data_init.h"
+#include "data/feed.h"
 #include "data/npy.h"
 #include "data/preview.h"
 #include "data/top_classes.h"
@@ -47,15 +48,9 @@ struct PreviewOptions {
   bool json = false;
 };
 
-Tensor stacked(const Tensor& sample) {
-  Dims dims = sample.dims();
-  dims.insert(dims.begin(), 1);
-  return sample.reshaped(dims);
-}
-
 /// One sample's scores; nothing of a model that is no classifier.
-std::optional<Tensor> scores_for(Executor& executor, const Tensor& sample) {
-  std::vector<Tensor> outputs = executor.run_samples(std::vector<Tensor>{stacked(sample)});
+std::optional<Tensor> scores_for(Executor& executor, const std::vector<Tensor>& request) {
+  std::vector<Tensor> outputs = executor.run_requests(std::span(&request, 1))[0];
   const std::optional<size_t> which = scores_output(outputs, 1);
   if (!which) return std::nullopt;
   return std::move(outputs[*which]);
@@ -67,19 +62,28 @@ void preview(const PreviewOptions& o) {
   require_writable(output);
   const Graph model = load_model(o.model);
   const Dataset data = Dataset::open(o.data);
-  data.require_fitting(model);
+  require_fitting(data, model);
   std::vector<std::string> warnings = input_warnings(data, Split::kTest);
   const int64_t size = data.size(Split::kTest), shown = std::min<int64_t>({o.count, size, kMaxPreviewSamples});
   Executor executor(model, {.program = {.threads = o.threads}});
+  const Feed feed(data, model);
   std::vector<int64_t> predictions;
   for (int64_t i = 0; i < shown; ++i)
-    if (const auto scores = scores_for(executor, data.input(Split::kTest, preview_index(data, Split::kTest, shown, i))))
+    if (const auto scores =
+            scores_for(executor, feed.request(Split::kTest, preview_index(data, Split::kTest, shown, i))))
       predictions.push_back(argmax(to_floats(*scores)));
   const bool classifier = !predictions.empty() || shown == 0;
-  const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200));
-  nlohmann::json facts = {{"data", o.data},         {"output", output},       {"samples", size},
-                          {"input_min", stats.min}, {"input_max", stats.max}, {"input_mean", stats.mean},
-                          {"input_std", stats.std}, {"remark", stats.remark}};
+  nlohmann::json facts = {{"data", o.data}, {"output", output}, {"samples", size}};
+  for (size_t input = 0; input < data.inputs(); ++input) {
+    const InputStatistics stats = input_statistics(data, Split::kTest, std::min<int64_t>(size, 200), input);
+    facts["inputs"].push_back({{"name", data.input_name(input)},
+                               {"dims", stats.dims},
+                               {"min", stats.min},
+                               {"max", stats.max},
+                               {"mean", stats.mean},
+                               {"std", stats.std},
+                               {"remark", stats.remark}});
+  }
   std::string verdict = classifier ? "the set has no labels, so there is no accuracy to show"
                                    : "no output has the form [N, classes]: it is no classifier, so there is no "
                                      "accuracy to show";
@@ -90,7 +94,7 @@ void preview(const PreviewOptions& o) {
     int64_t classes = 0;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t index = size * i / count;
-      const std::optional<Tensor> scores = scores_for(executor, data.input(Split::kTest, index));
+      const std::optional<Tensor> scores = scores_for(executor, feed.request(Split::kTest, index));
       if (!scores)
         fail(ErrorCode::kInvalidModel, "The form of the model's outputs changes with its input: {}", o.model);
       said.emplace_back(data.label(Split::kTest, index), argmax(to_floats(*scores)));
@@ -124,11 +128,23 @@ void preview(const PreviewOptions& o) {
 }
 
 struct ExportOptions {
-  std::string data, output, split = "test";
+  std::string data, output, split = "test", input;
   int64_t count = 0;
   int threads = 1;
   bool json = false;
 };
+
+/// Dataset's number of an input; the only one where none is named.
+size_t input_named(const Dataset& data, const std::string& name) {
+  std::vector<std::string> names;
+  for (size_t i = 0; i < data.inputs(); ++i) {
+    if (data.input_name(i) == name) return i;
+    names.push_back(data.input_name(i));
+  }
+  if (name.empty() && data.inputs() == 1) return 0;
+  fail(ErrorCode::kInvalidArgument, "The data file describes several inputs; name one of them with --input: '{}' of {}",
+       fmt::join(names, "', '"), data.path());
+}
 
 void export_inputs(const ExportOptions& o) {
   require_replaces_nothing({o.output}, {}, {o.data});
@@ -138,7 +154,7 @@ void export_inputs(const ExportOptions& o) {
     fail(ErrorCode::kInvalidArgument, "A split is test or calibration: '{}'", o.split);
   const Split split = o.split == "test" ? Split::kTest : Split::kCalibration;
   const int64_t size = data.size(split), count = o.count > 0 ? std::min(o.count, size) : size;
-  const Tensor inputs = data.batch(split, 0, count, o.threads);
+  const Tensor inputs = data.batch(split, 0, count, o.threads, input_named(data, o.input));
   write_npy(o.output, inputs);
   if (o.json)
     print_json({{"output", o.output}, {"dims", inputs.dims()}});
@@ -174,6 +190,7 @@ void add_data(Cli& cli) {
   third->add_option("data", e->data, "Data file")->required();
   third->add_option("-o,--output", e->output, ".npy file to write")->required();
   third->add_option("--split", e->split, "test or calibration")->capture_default_str();
+  third->add_option("--input", e->input, "The model's input, where the data file describes several");
   third->add_option("--count", e->count, "Samples from the start (default: all)")->check(CLI::Range(1, 1'000'000'000));
   third->add_option("--threads", e->threads, "Threads")->capture_default_str();
   third->callback([=] { export_inputs(*e); });

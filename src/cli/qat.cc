@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "data/feed.h"
 #include "model/onnx/onnx.h"
 #include "quantize/auto_quantize.h"
 #include "verify/training.h"
@@ -74,7 +75,7 @@ void require_fitting(const QatFlags& o) {
   weight_grid(o.qat.quantize);
   prepare_for_quantization(model, o.qat.quantize);
   const Dataset data = Dataset::open(o.data);
-  data.require_fitting(model, true);
+  require_fitting(data, model, true);
   carry_preprocess(data, model);
 }
 

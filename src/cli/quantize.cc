@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "data/feed.h"
 #include "model/onnx/onnx.h"
 #include "quantize/auto_quantize.h"
 #include "report/policy.h"
@@ -137,10 +138,10 @@ int run_quantize(const QuantizeFlags& o) {
   Graph model = load_onnx(o.model);
   const Dataset data = Dataset::open(o.data);
   for (const std::string& warning : data.warnings()) fmt::print(stderr, "warning: {}\n", warning);
-  data.require_fitting(model);
+  require_fitting(data, model);
   carry_preprocess(data, model);
   if (strategy != QuantizeStrategy::kPtq) return run_strategy(o, data, options, strategy);
-  QuantizationRun result = quantize(model, samples_of(data, Split::kCalibration, o.threads), options,
+  QuantizationRun result = quantize(model, samples_of(Feed(data, model), Split::kCalibration, o.threads), options,
                                     {.samples = o.samples, .threads = o.threads});
   carry_preprocess(data, result.graph);
   save_onnx(result.graph, o.output);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "data/feed.h"
 #include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
 #include "verify/verify.h"
@@ -30,7 +31,7 @@ int run_verify(const VerifyFlags& o) {
   ModelIdentity reference_identity, candidate_identity;
   const Graph reference = load_onnx(o.reference, reference_identity),
               candidate = load_onnx(o.candidate, candidate_identity);
-  data.require_fitting(reference);
+  require_fitting(data, reference);
   require_replaces_nothing({html, report_path}, {o.reference, o.candidate}, {o.data, o.policy});
   require_writable(html);
   require_writable(report_path);

@@ -1,6 +1,6 @@
-// Samples out of array files: CIFAR-10, IDX, .npy and .npz. The arrays stay as they are (mapped, or unpacked when the
-// file is gzipped); a sample is a view of a row, or a picture made from it. Layouts are told from the shape: [N,H,W]
-// and [N,1,H,W] grey, [N,H,W,3] and [N,3,H,W] RGB.
+// Samples out of array files: CIFAR-10, IDX, .npy, .npz and the columns of a CSV table. The arrays stay as they are
+// (mapped, or unpacked when the file is gzipped); a sample is a view of a row, or a picture made from it. Layouts are
+// told from the shape: [N,H,W] and [N,1,H,W] grey, [N,H,W,3] and [N,3,H,W] RGB.
 #include <algorithm>
 
 #include "base/error.h"
@@ -143,7 +143,14 @@ std::unique_ptr<SampleSource> open_arrays(const SourceDescription& d) {
     return source;
   }
   require_file(d.inputs, d.format == "idx" ? "images" : "inputs", d);
-  source->add(d.inputs, d.format == "idx" ? read_idx(d.inputs) : read_npy(d.inputs), d.samples);
+  if (d.format == "csv") {
+    const CsvRows rows = read_csv(d.inputs);
+    source->add(d.inputs, numeric_table(rows, d.columns, d.inputs), "arrays");
+    if (d.labels.empty() && !d.label_column.empty())
+      set_labels(*source, label_list(rows, d.label_column, source->size(), d.inputs), d);
+  } else {
+    source->add(d.inputs, d.format == "idx" ? read_idx(d.inputs) : read_npy(d.inputs), d.samples);
+  }
   if (d.labels.ends_with(".csv"))
     set_labels(*source, label_list(read_csv(d.labels), d.label_column, source->size(), d.labels), d);
   else if (!d.labels.empty())

@@ -1,6 +1,7 @@
 // CSV files of labels (RFC 4180 without line breaks inside quotes).
 #include "data/csv.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "base/error.h"
@@ -73,6 +74,29 @@ std::vector<std::string> label_list(const CsvRows& rows, const std::string& colu
   std::vector<std::string> labels;
   for (size_t i = has_header ? 1 : 0; i < rows.size(); ++i) labels.push_back(cell(rows, i, index, name));
   return labels;
+}
+
+Tensor numeric_table(const CsvRows& rows, std::span<const std::string> columns, const std::string& name) {
+  const auto parse = [](const std::string& text, float& value) {
+    const size_t begin = std::min(text.find_first_not_of(' '), text.size());
+    const auto [end, error] = std::from_chars(text.data() + begin, text.data() + text.size(), value);
+    return error == std::errc() && text.find_first_not_of(' ', static_cast<size_t>(end - text.data())) == text.npos;
+  };
+  std::vector<size_t> indices;
+  for (const std::string& column : columns) indices.push_back(column_index(rows, column, true, name));
+  float value = 0;
+  const bool has_header =
+      std::any_of(indices.begin(), indices.end(), [&](size_t i) { return !parse(rows.front()[i], value); });
+  std::vector<float> values;
+  for (size_t row = has_header ? 1 : 0; row < rows.size(); ++row)
+    for (const size_t index : indices) {
+      if (!parse(cell(rows, row, index, name), value))
+        fail(ErrorCode::kInvalidArgument, "A cell of the CSV file is no number: '{}' in row {}, column {} of {}",
+             rows[row][index], row + 1, index + 1, name);
+      values.push_back(value);
+    }
+  const auto width = static_cast<int64_t>(indices.size());
+  return Tensor::of<float>({static_cast<int64_t>(values.size()) / width, width}, values);
 }
 
 std::vector<LabelledFile> labelled_files(const CsvRows& rows, const std::string& column, const std::string& name) {

@@ -1,7 +1,10 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "model/tensor.h"
 
 namespace slipway {
 
@@ -16,6 +19,10 @@ CsvRows read_csv(const std::string& path);
 /// 1; empty: the second, or the only one.
 std::vector<std::string> label_list(const CsvRows& rows, const std::string& column, int64_t count,
                                     const std::string& name);
+
+/// The numbers in `columns` (each its header or number from 1) as float32 [rows, columns]; a first row with a cell
+/// there that is no number is the header. Fails with kInvalidArgument naming the row.
+Tensor numeric_table(const CsvRows& rows, std::span<const std::string> columns, const std::string& name);
 
 struct LabelledFile {
   std::string file, label;

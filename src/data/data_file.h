@@ -14,16 +14,32 @@ namespace slipway {
 /// One split as the data file says it.
 struct SplitDescription {
   bool exists = false;
-  SourceDescription source;
-  int64_t count = -1;  ///< −1: all
+  std::vector<SourceDescription> sources;  ///< by DataFile::inputs
+  int64_t count = -1;                      ///< −1: all
   uint64_t seed = 0;
+};
+
+/// An input of the model that the samples fill.
+struct InputDescription {
+  std::string name;  ///< empty: the model's only one
+  Preprocess preprocess = {};
+  bool has_scale = false;    ///< `scale` was given; otherwise pictures take 1/255, arrays 1
+  bool keeps_dtype = false;  ///< arrays stay of their type: a named input without `dtype`
+};
+
+/// An input of the model that is the same for all samples.
+struct ConstantInput {
+  std::string name;
+  double value = 0;
+  Dims dims;         ///< of a sample; empty: what the model says
+  std::string like;  ///< the input whose size it has, sample by sample; empty: none
 };
 
 /// A parsed data file; paths are joined to the file's folder.
 struct DataFile {
   SplitDescription calibration, test, train;
-  Preprocess preprocess;
-  bool has_scale = false;                    ///< `scale` was given; otherwise pictures take 1/255, arrays 1
+  std::vector<InputDescription> inputs;      ///< at least one
+  std::vector<ConstantInput> constants;      ///< inputs that are the same for all samples
   std::vector<std::string> classes;          ///< by index of the model's output
   std::map<std::string, int64_t> label_map;  ///< the data's label → the model's
   int64_t label_offset = 0;                  ///< added to numeric labels

@@ -12,6 +12,7 @@
 #include <exception>
 #include <initializer_list>
 #include <iterator>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <unordered_map>
@@ -32,10 +33,49 @@ constexpr int64_t kMaxLabel = int64_t{1} << 31;
 constexpr double kMostBadShare = 0.05;
 
 struct SplitData {
-  std::shared_ptr<const SampleSource> source;
+  std::vector<std::shared_ptr<const SampleSource>> sources;  ///< by input, as many samples each; empty: no such split
   std::vector<int64_t> indices;
   std::vector<int64_t> labels;  ///< by position in the split; empty without labels
+
+  bool exists() const { return !sources.empty(); }
+  /// The first input's: the samples' names and labels are its.
+  const SampleSource& lead() const { return *sources.front(); }
 };
+
+bool has_names(const SourceDescription& source) { return source.format == "folder" || source.format == "raw"; }
+
+std::string_view without_extension(std::string_view name) { return name.substr(0, name.rfind('.')); }
+
+std::vector<std::shared_ptr<const SampleSource>> open_sources(const std::vector<SourceDescription>& descriptions,
+                                                              const DataFile& data, const std::string& path) {
+  std::vector<std::shared_ptr<const SampleSource>> sources;
+  for (size_t i = 0; i < descriptions.size(); ++i) {
+    SourceDescription source = descriptions[i];
+    if (i > 0 && !has_names(source)) source.labels.clear();  // they are the first one's
+    sources.push_back(open_source(source));
+    if (sources[i]->size() != sources[0]->size())
+      fail(ErrorCode::kInvalidArgument,
+           "The inputs have different numbers of samples; each needs one for every sample: '{}' has {}, '{}' has {} "
+           "({})",
+           data.inputs[0].name, sources[0]->size(), data.inputs[i].name, sources[i]->size(), path);
+    for (int64_t k = 0; i > 0 && has_names(source) && has_names(descriptions[0]) && k < sources[i]->size(); ++k)
+      if (without_extension(sources[i]->name(k)) != without_extension(sources[0]->name(k)))
+        fail(ErrorCode::kInvalidArgument,
+             "The files of a sample must have the same name for every input: {} for '{}', {} for '{}' ({})",
+             sources[0]->name(k), data.inputs[0].name, sources[i]->name(k), data.inputs[i].name, path);
+  }
+  return sources;
+}
+
+/// Of all inputs, each sample once, in order.
+std::vector<BadSample> bad_samples_of(const SplitData& split) {
+  std::map<int64_t, BadSample> bad;
+  for (const auto& source : split.sources)
+    for (BadSample& sample : find_bad_samples(*source, split.indices)) bad.emplace(sample.index, std::move(sample));
+  std::vector<BadSample> list;
+  for (auto& [index, sample] : bad) list.push_back(std::move(sample));
+  return list;
+}
 
 /// `count` of the candidates, chosen by the seed; they are taken out of `candidates`. Both stay ascending.
 std::vector<int64_t> draw(std::vector<int64_t>& candidates, int64_t count, uint64_t seed) {
@@ -137,7 +177,7 @@ struct Dataset::Impl {
   SplitData splits[2];
   std::unique_ptr<LabelResolver> resolver;
   std::vector<std::string> warnings;
-  bool is_image = false;
+  std::vector<bool> is_image;  ///< by input
 
   mutable std::once_flag bad_listed[3];  ///< by Split
   mutable std::string bad_list[3];
@@ -156,12 +196,12 @@ struct Dataset::Impl {
 
   std::string skip_bad_samples(SplitData& split, Split which) const;
   [[noreturn]] void refuse_bad_samples(Split which, const Error& first) const;
-  /// What `one` makes of the source and the sample's index in it.
+  /// What `one` makes of the input's source and the sample's index in it.
   template <typename One>
-  auto read(Split which, int64_t index, const One& one) const {
+  auto read(Split which, int64_t index, size_t input, const One& one) const {
     const int64_t at = source_index(which, index);
     try {
-      return one(*split(which).source, at);
+      return one(*split(which).sources[input], at);
     } catch (const Error& error) {
       refuse_bad_samples(which, error);
     }
@@ -187,16 +227,16 @@ SplitDescription Dataset::Impl::description_of(Split which) const {
   if (which == Split::kTest) return description.test;
   if (which == Split::kCalibration) return description.calibration;
   if (description.train.exists) return description.train;
-  return {.exists = description.calibration.exists, .source = description.calibration.source};
+  return {.exists = description.calibration.exists, .sources = description.calibration.sources};
 }
 
 void Dataset::Impl::open_splits() {
   const SplitDescription &calibration = description.calibration, &test = description.test;
   SplitData &c = splits[0], &t = splits[1];
-  const bool shared = calibration.exists && test.exists && calibration.source == test.source;
+  const bool shared = calibration.exists && test.exists && calibration.sources == test.sources;
   if (calibration.exists) {
-    c.source = open_source(calibration.source);
-    std::vector<int64_t> rest = all_indices(*c.source);
+    c.sources = open_sources(calibration.sources, description, path);
+    std::vector<int64_t> rest = all_indices(c.lead());
     require_count(calibration, Split::kCalibration, rest.size(), path);
     if (shared && (calibration.count < 0 || calibration.count == static_cast<int64_t>(rest.size())))
       fail(ErrorCode::kInvalidArgument,
@@ -204,25 +244,25 @@ void Dataset::Impl::open_splits() {
            rest.size(), path);
     c.indices = draw(rest, calibration.count, calibration.seed);
     if (shared) {
-      t.source = c.source;
+      t.sources = c.sources;
       require_count(test, Split::kTest, rest.size(), path);
       t.indices = draw(rest, test.count, test.seed);
     }
   }
   if (test.exists && !shared) {
-    t.source = open_source(test.source);
-    std::vector<int64_t> rest = all_indices(*t.source);
+    t.sources = open_sources(test.sources, description, path);
+    std::vector<int64_t> rest = all_indices(t.lead());
     require_count(test, Split::kTest, rest.size(), path);
     t.indices = draw(rest, test.count, test.seed);
   }
-  is_image = (t.source != nullptr ? t : c).source->is_image();
-  if (c.source != nullptr) require_one_kind(c);
+  for (const auto& source : (t.exists() ? t : c).sources) is_image.push_back(source->is_image());
+  if (c.exists()) require_one_kind(c);
 }
 
 // The warning that says what was left out; empty without `on_bad_sample: skip` and where nothing was.
 std::string Dataset::Impl::skip_bad_samples(SplitData& s, Split which) const {
-  if (!description.skip_bad_samples || s.source == nullptr) return "";
-  const std::vector<BadSample> bad = find_bad_samples(*s.source, s.indices);
+  if (!description.skip_bad_samples || !s.exists()) return "";
+  const std::vector<BadSample> bad = bad_samples_of(s);
   if (bad.empty()) return "";
   const std::string list = list_bad_samples(bad, s.indices.size(), to_string(which));
   if (static_cast<double>(bad.size()) > kMostBadShare * static_cast<double>(s.indices.size()))
@@ -239,7 +279,7 @@ void Dataset::Impl::refuse_bad_samples(Split which, const Error& first) const {
   const auto at = static_cast<size_t>(which);
   std::call_once(bad_listed[at], [&] {
     const SplitData& s = split(which);
-    const std::vector<BadSample> bad = find_bad_samples(*s.source, s.indices);
+    const std::vector<BadSample> bad = bad_samples_of(s);
     if (bad.size() > 1) bad_list[at] = list_bad_samples(bad, s.indices.size(), to_string(which));
   });
   fail(first.code(), "{}; `on_bad_sample: skip` in {} leaves such out",
@@ -247,37 +287,39 @@ void Dataset::Impl::refuse_bad_samples(Split which, const Error& first) const {
 }
 
 void Dataset::Impl::require_one_kind(const SplitData& other) const {
-  if (other.source->is_image() != is_image)
-    fail(ErrorCode::kInvalidArgument, "One split holds pictures and the other arrays; set `samples` in both: {}", path);
+  for (size_t i = 0; i < is_image.size(); ++i)
+    if (other.sources[i]->is_image() != is_image[i])
+      fail(ErrorCode::kInvalidArgument, "One split holds pictures and the other arrays; set `samples` in both: {}",
+           path);
 }
 
 void Dataset::Impl::resolve_labels() {
   resolver = std::make_unique<LabelResolver>(description, path);
   std::vector<const SampleSource*> sources;
   for (const SplitData& s : splits)
-    if (s.source != nullptr) sources.push_back(s.source.get());
+    if (s.exists()) sources.push_back(&s.lead());
   resolver->name_classes_after(sources);
   for (SplitData& s : splits) resolve_labels(s);
 }
 
 void Dataset::Impl::resolve_labels(SplitData& s) const {
-  if (s.source != nullptr && !s.source->labels.empty())
-    for (const int64_t index : s.indices) s.labels.push_back(resolver->resolve(*s.source, index));
+  if (s.exists() && !s.lead().labels.empty())
+    for (const int64_t index : s.indices) s.labels.push_back(resolver->resolve(s.lead(), index));
 }
 
 SplitData Dataset::Impl::open_train() const {
   const SplitDescription wanted = description_of(Split::kTrain);
   SplitData result;
   if (!wanted.exists) return result;
-  const bool tested = description.test.exists && wanted.source == description.test.source;
+  const bool tested = description.test.exists && wanted.sources == description.test.sources;
   if (tested)
-    result.source = splits[1].source;
-  else if (description.calibration.exists && wanted.source == description.calibration.source)
-    result.source = splits[0].source;
+    result.sources = splits[1].sources;
+  else if (description.calibration.exists && wanted.sources == description.calibration.sources)
+    result.sources = splits[0].sources;
   else
-    result.source = open_source(wanted.source);
+    result.sources = open_sources(wanted.sources, description, path);
   require_one_kind(result);
-  const std::vector<int64_t> all = all_indices(*result.source), &test = splits[1].indices;
+  const std::vector<int64_t> all = all_indices(result.lead()), &test = splits[1].indices;
   std::vector<int64_t> rest;
   if (tested)
     std::set_difference(all.begin(), all.end(), test.begin(), test.end(), std::back_inserter(rest));
@@ -296,12 +338,12 @@ SplitData Dataset::Impl::open_train() const {
 
 void Dataset::Impl::warn_of_overlap(Split which, std::vector<std::string>& out) const {
   const SplitData &s = split(which), &t = splits[1];
-  if (s.source == nullptr || t.source == nullptr || s.source == t.source) return;
+  if (!s.exists() || !t.exists() || s.sources[0] == t.sources[0]) return;
   const SplitDescription about = description_of(which);
   std::unordered_set<std::string> tested;
-  for (const int64_t index : t.indices) tested.insert(identity(description.test.source, *t.source, index));
+  for (const int64_t index : t.indices) tested.insert(identity(description.test.sources[0], t.lead(), index));
   const auto overlap = std::count_if(s.indices.begin(), s.indices.end(), [&](int64_t index) {
-    return tested.count(identity(about.source, *s.source, index)) > 0;
+    return tested.count(identity(about.sources[0], s.lead(), index)) > 0;
   });
   if (overlap > 0)
     out.push_back(
@@ -334,10 +376,15 @@ Dataset Dataset::open(const std::string& yaml_path) {
   impl->resolve_labels();
   impl->warn_of_overlap(Split::kCalibration, impl->warnings);
   if (impl->description.train.exists) impl->warn_of_overlap(Split::kTrain, impl->warnings);
-  if (impl->description.augment && !impl->is_image)
+  if (impl->description.augment && !impl->is_image[0])
     fail(ErrorCode::kInvalidArgument,
          "Only pictures can be augmented, and the samples are arrays; remove `augment`: {}", yaml_path);
-  if (!impl->is_image && !impl->description.has_scale) impl->description.preprocess.scale = 1;
+  for (size_t i = 0; i < impl->is_image.size(); ++i) {
+    InputDescription& input = impl->description.inputs[i];
+    if (impl->is_image[i]) continue;
+    if (!input.has_scale) input.preprocess.scale = 1;
+    if (input.keeps_dtype && input.preprocess.keeps_values()) input.preprocess.dtype = "";
+  }
   return Dataset(std::move(impl));
 }
 
@@ -351,75 +398,25 @@ int64_t Dataset::label(Split split, int64_t index) const {
 
 std::string Dataset::sample_name(Split split, int64_t index) const {
   const int64_t at = impl_->source_index(split, index);
-  return impl_->split(split).source->name(at);
+  return impl_->split(split).lead().name(at);
 }
 
 bool Dataset::has_labels(Split split) const { return !impl_->split(split).labels.empty(); }
 const std::vector<std::string>& Dataset::class_names() const { return impl_->resolver->classes(); }
 
-bool takes_sample(const Value& input, const Tensor& sample) {
-  const Dims& dims = sample.dims();
-  if (input.dtype != sample.dtype()) return false;
-  if (!input.shape.has_rank()) return true;
-  bool fits = input.shape.rank() == dims.size() + 1;
-  for (size_t d = 0; fits && d < dims.size(); ++d)
-    fits = !input.shape[d + 1].is_known() || input.shape[d + 1].value() == dims[d];
-  return fits;
-}
-
-namespace {
-
-void require_fitting_sample(const Dataset& data, Split split, const Value& wanted) {
-  const Tensor sample = data.input(split, 0);
-  if (!takes_sample(wanted, sample))
-    fail(
-        ErrorCode::kInvalidArgument,
-        "The data do not fit the model; correct {} in the data file: {} of the {} split is {}{}, and the model's input "
-        "'{}' is {}{} with the batch first: {}",
-        data.is_image() ? "`preprocess` (layout, resize, crop, color, dtype)" : "`dims` of raw files or the arrays",
-        data.sample_name(split, 0), to_string(split), to_string(sample.dtype()), to_string(sample.dims()), wanted.name,
-        to_string(wanted.dtype), to_string(wanted.shape), data.path());
-}
-
-}  // namespace
-
-void Dataset::require_fitting(const Graph& model, bool training) const {
-  std::vector<Split> splits = {Split::kTest, Split::kCalibration};
-  if (training) splits.push_back(Split::kTrain);
-  for (const Split split : splits)
-    if (model.inputs().size() == 1 && size(split) > 0)
-      require_fitting_sample(*this, split, model.value(model.inputs()[0]));
-  if (model.outputs().empty()) return;
-  const Shape& shape = model.value(model.outputs()[0]).shape;
-  if (shape.rank() < 2) return;
-  int64_t scores = 1;
-  for (size_t i = 1; i < shape.rank(); ++i) {
-    if (!shape[i].is_known()) return;
-    scores *= shape[i].value();
-  }
-  for (const Split split : splits)
-    for (int64_t i = 0; has_labels(split) && i < size(split); ++i)
-      if (label(split, i) >= scores)
-        fail(ErrorCode::kInvalidArgument,
-             "A label lies beyond the model's {} scores; correct it, `label_map` or `label_offset`: {} of {} in {}",
-             scores, label(split, i), sample_name(split, i), path());
-  if (!class_names().empty() && has_labels() && scores != static_cast<int64_t>(class_names().size()))
-    fail(ErrorCode::kInvalidArgument,
-         "The data file names {} classes and the model has {} scores; give `classes` in the model's order, and "
-         "`label_map` or `label_offset` where the labels are numbered otherwise: {}",
-         class_names().size(), scores, path());
-}
-const Preprocess& Dataset::preprocess() const { return impl_->description.preprocess; }
+size_t Dataset::inputs() const { return impl_->description.inputs.size(); }
+const std::string& Dataset::input_name(size_t input) const { return impl_->description.inputs[input].name; }
+const std::vector<ConstantInput>& Dataset::constants() const { return impl_->description.constants; }
+const Preprocess& Dataset::preprocess(size_t input) const { return impl_->description.inputs[input].preprocess; }
 const std::optional<Augment>& Dataset::augment() const { return impl_->description.augment; }
-bool Dataset::is_image() const { return impl_->is_image; }
+bool Dataset::is_image(size_t input) const { return impl_->is_image[input]; }
 
-bool Dataset::is_continuous() const {
-  if (impl_->is_image) return true;
-  const Preprocess& how = impl_->description.preprocess;
-  if (how.dtype[0] != 'f') return false;
+bool Dataset::is_continuous(size_t input) const {
+  if (is_image(input)) return true;
+  const Preprocess& how = preprocess(input);
+  if (!how.dtype.empty() && how.dtype[0] != 'f') return false;
   const SplitData& test = impl_->split(Split::kTest);
-  const bool scaled = how.scale != 1 || !how.mean.empty() || !how.std.empty();
-  return scaled || is_float(test.source->array(test.indices.front()).dtype());
+  return !how.keeps_values() || is_float(test.sources[input]->array(test.indices.front()).dtype());
 }
 const std::string& Dataset::path() const { return impl_->path; }
 const std::vector<std::string>& Dataset::warnings() const { return impl_->warnings; }
@@ -430,23 +427,24 @@ std::vector<std::string> Dataset::train_warnings() const {
   return all;
 }
 
-Image Dataset::image(Split split, int64_t index) const {
-  if (!impl_->is_image)
+Image Dataset::image(Split split, int64_t index, size_t input) const {
+  if (!is_image(input))
     fail(ErrorCode::kInvalidArgument, "The samples of this data set are arrays, not pictures: {}", impl_->path);
-  return impl_->read(split, index, [](const SampleSource& source, int64_t at) { return source.image(at); });
+  return impl_->read(split, index, input, [](const SampleSource& source, int64_t at) { return source.image(at); });
 }
 
-Tensor Dataset::input(Split split, int64_t index) const {
-  if (impl_->is_image) return preprocess_image(preprocess(), image(split, index));
+Tensor Dataset::input(Split split, int64_t index, size_t input) const {
+  if (is_image(input)) return preprocess_image(preprocess(input), image(split, index, input));
   return preprocess_array(
-      preprocess(), impl_->read(split, index, [](const SampleSource& source, int64_t at) { return source.array(at); }));
+      preprocess(input),
+      impl_->read(split, index, input, [](const SampleSource& source, int64_t at) { return source.array(at); }));
 }
 
-Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads) const {
+Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads, size_t which) const {
   if (count < 1 || first < 0 || first > size(split) - count)
     fail(ErrorCode::kInvalidArgument, "The split holds {} samples; there are no {} from number {} on in {}",
          size(split), count, first, impl_->path);
-  const Tensor head = input(split, first);
+  const Tensor head = input(split, first, which);
   Dims dims = head.dims();
   dims.insert(dims.begin(), count);
   Tensor out(head.dtype(), dims);
@@ -458,7 +456,7 @@ Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads) co
   parallel_for(count - 1, threads, [&](int64_t begin, int64_t end) {
     try {
       for (int64_t i = begin + 1; i <= end; ++i) {
-        const Tensor sample = input(split, first + i);
+        const Tensor sample = input(split, first + i, which);
         if (sample.dims() != head.dims())
           fail(ErrorCode::kInvalidArgument,
                "The samples' shapes differ; add `resize` and `crop` to `preprocess`: {} is "
@@ -480,14 +478,18 @@ std::string Dataset::Impl::digest(const std::vector<std::string>& head, std::ini
   Sha256 hash;
   const auto add = [&](const std::string& text) { hash.add(std::to_string(text.size()) + ":" + text); };
   for (const std::string& text : head) add(text);
-  add(preprocess_json(description.preprocess));
+  for (const InputDescription& input : description.inputs) add(preprocess_json(input.preprocess));
+  for (const ConstantInput& c : description.constants)
+    add(fmt::format("{} {} {} {}", c.name, c.value, to_string(c.dims), c.like));
   for (const std::string& name : resolver->classes()) add(name);
   for (const Split one : which) {
     const SplitData& s = split(one);
     add(std::to_string(s.indices.size()));
     for (size_t i = 0; i < s.indices.size(); ++i) {
-      add(s.source->name(s.indices[i]));
-      add(fmt::format("{} {}", s.source->sample_bytes(s.indices[i]), s.labels.empty() ? -1 : s.labels[i]));
+      add(s.lead().name(s.indices[i]));
+      add(fmt::format("{} {}", s.lead().sample_bytes(s.indices[i]), s.labels.empty() ? -1 : s.labels[i]));
+      for (size_t k = 1; k < s.sources.size(); ++k)
+        add(fmt::format("{} {}", s.sources[k]->name(s.indices[i]), s.sources[k]->sample_bytes(s.indices[i])));
     }
   }
   return hash.hex();

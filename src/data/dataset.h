@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/augment.h"
+#include "data/data_file.h"
 #include "data/image.h"
 #include "data/preprocess.h"
 #include "model/tensor.h"
@@ -38,21 +39,28 @@ class Dataset {
   bool has_labels(Split split = Split::kTest) const;
   /// Names of the classes by index; empty when not given.
   const std::vector<std::string>& class_names() const;
-  const Preprocess& preprocess() const;
+  /// How many tensors of a sample come from the data: the inputs that the file describes, constants left out. Where an
+  /// input can be chosen below, it is counted in the file's order; pictures of models with one input need not choose.
+  size_t inputs() const;
+  /// Its name in the model; empty: the model's only input.
+  const std::string& input_name(size_t input) const;
+  /// Inputs of the model that are the same for all samples.
+  const std::vector<ConstantInput>& constants() const;
+  const Preprocess& preprocess(size_t input = 0) const;
   /// What `augment` says; pictures only. Nothing where the file has no such key.
   const std::optional<Augment>& augment() const;
-  bool is_image() const;
+  bool is_image(size_t input = 0) const;
   /// Whether an element measures something, so that a little noise leaves the sample what it was: pictures, arrays of
   /// floats, integers that the pre-processing scales to floats. Ids and other codes do not.
-  bool is_continuous() const;
+  bool is_continuous(size_t input = 0) const;
   /// The picture before pre-processing (image sets only). Fails naming the file when it can't be decoded.
-  Image image(Split split, int64_t index) const;
-  /// One sample as the model gets it, without the batch axis. Where it can't be read, the error lists all samples of
-  /// the split that can't.
-  Tensor input(Split split, int64_t index) const;
+  Image image(Split split, int64_t index, size_t input = 0) const;
+  /// One sample's tensor for an input, as the model gets it, without the batch axis. Where it can't be read, the error
+  /// lists all samples of the split that can't. A whole sample for a model: see Feed.
+  Tensor input(Split split, int64_t index, size_t input = 0) const;
   /// Samples [first, first + count) stacked along a new first axis, read with `threads`. Fails with kInvalidArgument
   /// naming the sample when their shapes differ.
-  Tensor batch(Split split, int64_t first, int64_t count, int threads = 1) const;
+  Tensor batch(Split split, int64_t first, int64_t count, int threads = 1, size_t input = 0) const;
   /// SHA-256 over the description, the pre-processing and the samples' identities (names, sizes and labels) of the
   /// calibration and test splits. Reports refer to it: nothing about training is in it.
   std::string digest() const;
@@ -65,19 +73,11 @@ class Dataset {
   /// The same for who trains: with what there is to say about a training split that the file does not state.
   std::vector<std::string> train_warnings() const;
 
-  /// Fails with kInvalidArgument unless the first sample of each split has the type and shape that a model with one
-  /// input takes, as far as it states them, and, where the scores of its first output are as many as it says, labels
-  /// are below that and the names of the classes, where given, are as many. The training split only with `training`.
-  void require_fitting(const Graph& model, bool training = false) const;
-
   struct Impl;
 
  private:
   explicit Dataset(std::shared_ptr<const Impl> impl);
   std::shared_ptr<const Impl> impl_;
 };
-
-/// Whether a model's input takes such samples one after the other, as far as it states its type and shape.
-bool takes_sample(const Value& input, const Tensor& sample);
 
 }  // namespace slipway

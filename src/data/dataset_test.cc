@@ -1,4 +1,4 @@
-#include "data/dataset.h"
+#include "data/feed.h"
 
 #include <gtest/gtest.h>
 
@@ -343,12 +343,12 @@ TEST(Dataset, FitsAModelThatTakesItsSamplesAndScoresItsClasses) {
   write_npy(folder.path("x.npy"), Tensor(DType::kFloat32, {4, 3}));
   write_npy(folder.path("y.npy"), Tensor::of<int64_t>({4}, {0, 1, 1, 0}));
   const Dataset data = open_text(folder, "format: npy\ninputs: x.npy\nlabels: y.npy\nclasses: [a, b]\n");
-  data.require_fitting(model_of(DType::kFloat32, Shape({Dim("N"), Dim(3)}), 2));
-  data.require_fitting(model_of(DType::kFloat32, Shape({Dim(1), Dim("width")}), 2));
-  data.require_fitting(model_of(DType::kFloat32, Shape(), 2));
+  require_fitting(data, model_of(DType::kFloat32, Shape({Dim("N"), Dim(3)}), 2));
+  require_fitting(data, model_of(DType::kFloat32, Shape({Dim(1), Dim("width")}), 2));
+  require_fitting(data, model_of(DType::kFloat32, Shape(), 2));
   const auto refusal = [&](const Graph& model) -> std::string {
     try {
-      data.require_fitting(model);
+      require_fitting(data, model);
     } catch (const Error& error) {
       return error.what();
     }

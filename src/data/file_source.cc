@@ -1,6 +1,6 @@
-// Samples that are files of their own: pictures (folder, csv) or raw fixed-size arrays. Labels come from a CSV file,
-// from a pattern of the file's name, or from the sub-folder. Opening lists and stats the files; each is read when asked
-// for.
+// Samples that are files of their own: pictures (folder, csv), .npy files of any shapes (the same, `samples: arrays`)
+// or raw fixed-size arrays. Labels come from a CSV file, from a pattern of the file's name, or from the sub-folder.
+// Opening lists and stats the files; each is read when asked for.
 #include <algorithm>
 #include <cctype>
 #include <cstring>
@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "data/csv.h"
+#include "data/npy.h"
 #include "data/sample_source.h"
 
 namespace slipway {
@@ -37,23 +38,42 @@ bool match(std::string_view pattern, std::string_view text, std::string& label) 
   return false;
 }
 
+enum class SampleFile { kPicture, kNpy, kRaw };
+
+SampleFile kind_of(const SourceDescription& d) {
+  if (d.format == "raw") return SampleFile::kRaw;
+  return d.samples == "arrays" ? SampleFile::kNpy : SampleFile::kPicture;
+}
+
+bool is_sample_name(const SourceDescription& d, const std::string& name) {
+  switch (kind_of(d)) {
+    case SampleFile::kPicture:
+      return is_picture_name(name);
+    case SampleFile::kNpy:
+      return name.ends_with(".npy");
+    default:
+      return true;
+  }
+}
+
 class FileSource : public SampleSource {
  public:
-  explicit FileSource(const SourceDescription& d) : folder_(d.folder), dims_(d.dims), dtype_(d.dtype) {}
+  explicit FileSource(const SourceDescription& d)
+      : kind_(kind_of(d)), folder_(d.folder), dims_(d.dims), dtype_(d.dtype) {}
 
   void add(std::string file) {
     const std::string path = join_path(folder_, file);
     const uint64_t bytes = file_bytes(path);
     if (bytes > kMaxSampleBytes)
       fail(ErrorCode::kInvalidArgument, "A sample is larger than {} bytes; remove it: {}", kMaxSampleBytes, path);
-    if (!is_image() && bytes != bytes_of(dtype_, element_count(dims_)))
+    if (kind_ == SampleFile::kRaw && bytes != bytes_of(dtype_, element_count(dims_)))
       fail(ErrorCode::kInvalidArgument, "A raw sample's size does not fit its `dims` and `dtype`: {} bytes, not {}: {}",
            bytes, bytes_of(dtype_, element_count(dims_)), path);
     files_.push_back({std::move(file), bytes});
   }
 
   int64_t size() const override { return static_cast<int64_t>(files_.size()); }
-  bool is_image() const override { return dtype_ == DType::kUndefined; }
+  bool is_image() const override { return kind_ == SampleFile::kPicture; }
   std::string name(int64_t index) const override { return files_[static_cast<size_t>(index)].name; }
   uint64_t sample_bytes(int64_t index) const override { return files_[static_cast<size_t>(index)].bytes; }
   Image image(int64_t index) const override {
@@ -62,6 +82,7 @@ class FileSource : public SampleSource {
   }
   Tensor array(int64_t index) const override {
     const std::string path = join_path(folder_, name(index));
+    if (kind_ == SampleFile::kNpy) return read_npy(path);
     const std::vector<std::byte> bytes = read_file(path, kMaxSampleBytes);
     Tensor tensor(dtype_, dims_);
     if (bytes.size() != tensor.bytes())
@@ -75,6 +96,7 @@ class FileSource : public SampleSource {
     std::string name;
     uint64_t bytes;
   };
+  SampleFile kind_;
   std::string folder_;
   Dims dims_;
   DType dtype_;
@@ -103,7 +125,7 @@ void add_flat(FileSource& source, const SourceDescription& d, std::string name) 
 }
 
 void add_from_folder(FileSource& source, const SourceDescription& d) {
-  const auto wanted = [&](const std::string& name) { return d.format == "raw" || is_picture_name(name); };
+  const auto wanted = [&](const std::string& name) { return is_sample_name(d, name); };
   size_t others = 0;
   std::vector<std::string> folders;
   for (std::string& name : list_folder(d.folder)) {
@@ -127,8 +149,8 @@ void add_from_folder(FileSource& source, const SourceDescription& d) {
     }
   if (source.size() == 0)
     fail(ErrorCode::kInvalidArgument,
-         "The data set is empty: no JPEG or PNG files in the folder or its sub-folders ({} other files): {}", others,
-         d.folder);
+         "The data set is empty: no {} files in the folder or its sub-folders ({} other files): {}",
+         kind_of(d) == SampleFile::kNpy ? ".npy" : "JPEG or PNG", others, d.folder);
 }
 
 }  // namespace
@@ -151,7 +173,8 @@ std::unique_ptr<SampleSource> open_files(const SourceDescription& d) {
 }
 
 std::unique_ptr<SampleSource> open_source(const SourceDescription& d) {
-  return d.format == "folder" || d.format == "csv" || d.format == "raw" ? open_files(d) : open_arrays(d);
+  const bool files = d.format == "folder" || d.format == "raw" || (d.format == "csv" && d.columns.empty());
+  return files ? open_files(d) : open_arrays(d);
 }
 
 }  // namespace slipway

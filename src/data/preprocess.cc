@@ -145,11 +145,12 @@ Tensor preprocess_image(const Preprocess& how, const Image& image) {
 }
 
 Tensor preprocess_array(const Preprocess& how, const Tensor& array) {
+  if (how.dtype.empty() && how.keeps_values()) return array;
   const DType dtype = output_dtype(how);
   const bool first = how.layout == "nchw";
   const int64_t channels = array.rank() == 0 ? 1 : first ? array.dims().front() : array.dims().back();
   check_numbers(how, channels);
-  if (how.scale == 1 && how.mean.empty() && how.std.empty()) return cast(array, dtype);
+  if (how.keeps_values()) return cast(array, dtype);
   std::vector<double> values = to_doubles(array);
   const auto count = static_cast<int64_t>(values.size());
   const int64_t inner = channels == 0 ? 1 : std::max<int64_t>(count / channels, 1);

@@ -21,8 +21,10 @@ struct Preprocess {
   double scale = 1.0 / 255.0;
   std::vector<double> mean = {}, std = {};  ///< per channel in the output's order, or one for all; empty: 0 and 1
   std::string layout = "nchw";              ///< nchw or nhwc
-  std::string dtype = "f32";                ///< the input's element type
+  std::string dtype = "f32";                ///< the input's element type; empty: an array stays what it is
   bool operator==(const Preprocess&) const = default;
+  /// Whether an array's values stay what they are, but for their type.
+  bool keeps_values() const { return scale == 1 && mean.empty() && std.empty(); }
 };
 
 /// Applies it to a picture; the result has no batch axis: [C,H,W] or [H,W,C]. Fails with kInvalidArgument naming the

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "base/base64.h"
 #include "base/error.h"
@@ -56,16 +57,20 @@ Image heat_map(const Tensor& array) {
 }
 
 Image thumbnail(const Dataset& data, Split split, int64_t index) {
-  const Image image = data.is_image() ? data.image(split, index) : heat_map(data.input(split, index));
+  size_t input = 0;  // the first picture, else the first input
+  while (input + 1 < data.inputs() && !data.is_image(input)) ++input;
+  if (!data.is_image(input)) input = 0;
+  const Image image = data.is_image(input) ? data.image(split, index, input) : heat_map(data.input(split, index));
   const int64_t longer = std::max(image.height, image.width);
   const auto side = [&](int64_t length) { return std::max<int64_t>(1, length * kThumbnailSide / longer); };
   return resize_image(image, side(image.height), side(image.width), longer < kThumbnailSide ? "nearest" : "bilinear");
 }
 
-std::string remark_on(const Dataset& data, const InputStatistics& s) {
+std::string remark_on(const Dataset& data, const InputStatistics& s, size_t input) {
   if (s.not_finite > 0) return fmt::format("{} values are NaN or infinite", s.not_finite);
-  if (s.min == s.max) return "all values are equal: are these the samples?";
-  if (!data.is_image() || data.preprocess().dtype[0] != 'f') return "";
+  const bool alone = data.inputs() == 1;  // a mask among other inputs may well be all ones
+  if (s.min == s.max && (alone || data.is_image(input))) return "all values are equal: are these the samples?";
+  if (!data.is_image(input) || data.preprocess(input).dtype[0] != 'f') return "";
   if (s.max > 20)
     return "values far above 1: right only for a model trained on such, or one that scales inside; others expect 0..1 "
            "or "
@@ -84,9 +89,19 @@ std::string classes_text(const Dataset& data, Split split) {
   return fmt::format("{} classes with {} samples each", counts.size(), spread);
 }
 
-std::string range_text(const InputStatistics& s) {
-  return fmt::format("input {} from {:.4g} to {:.4g}, mean {:.4g}, std {:.4g} (over {} samples)", to_string(s.dims),
-                     s.min, s.max, s.mean, s.std, s.samples);
+/// A line for each input.
+std::vector<std::string> range_texts(const Dataset& data, Split split, int64_t count) {
+  std::vector<std::string> lines;
+  for (size_t input = 0; input < data.inputs(); ++input) {
+    const InputStatistics s = input_statistics(data, split, count, input);
+    const std::string& name = data.input_name(input);
+    lines.push_back(fmt::format("input {}{}{} from {:.4g} to {:.4g}, mean {:.4g}, std {:.4g} (over {} samples){}", name,
+                                name.empty() ? "" : " ", to_string(s.dims), s.min, s.max, s.mean, s.std, s.samples,
+                                s.sizes > 1 ? fmt::format(", {} different shapes", s.sizes) : ""));
+  }
+  for (const ConstantInput& constant : data.constants())
+    lines.push_back(fmt::format("input {} is {:g} in all samples", constant.name, constant.value));
+  return lines;
 }
 
 int64_t shown_count(const Dataset& data, Split split, int64_t count) {
@@ -124,14 +139,16 @@ std::string class_label(const Dataset& data, int64_t label) {
   return at < names.size() && !names[at].empty() ? fmt::format("{} ({})", label, names[at]) : std::to_string(label);
 }
 
-InputStatistics input_statistics(const Dataset& data, Split split, int64_t count) {
+InputStatistics input_statistics(const Dataset& data, Split split, int64_t count, size_t which) {
   InputStatistics s;
+  std::set<Dims> shapes;
   s.samples = shown_count(data, split, count);
   double sum = 0, squares = 0, finite = 0;
   s.min = INFINITY, s.max = -INFINITY;
   for (int64_t i = 0; i < s.samples; ++i) {
-    const Tensor input = data.input(split, preview_index(data, split, count, i));
+    const Tensor input = data.input(split, preview_index(data, split, count, i), which);
     if (i == 0) s.dims = input.dims();
+    shapes.insert(input.dims());
     s.values += input.elements();
     for (const double v : to_doubles(input)) {
       if (!std::isfinite(v)) {
@@ -148,20 +165,23 @@ InputStatistics input_statistics(const Dataset& data, Split split, int64_t count
   if (finite == 0) s.min = s.max = 0;
   s.mean = finite == 0 ? 0 : sum / finite;
   s.std = finite == 0 ? 0 : std::sqrt(std::max(0.0, squares / finite - s.mean * s.mean));
-  if (s.values > 0) s.remark = remark_on(data, s);
+  s.sizes = static_cast<int64_t>(shapes.size());
+  if (s.values > 0) s.remark = remark_on(data, s, which);
   return s;
 }
 
 std::vector<std::string> input_warnings(const Dataset& data, Split split) {
   constexpr int64_t kLookedAt = 200;
   std::vector<std::string> warnings = data.warnings();
-  if (std::string remark = input_statistics(data, split, kLookedAt).remark; !remark.empty())
-    warnings.push_back("the model's input: " + remark);
+  for (size_t input = 0; input < data.inputs(); ++input)
+    if (std::string remark = input_statistics(data, split, kLookedAt, input).remark; !remark.empty())
+      warnings.push_back(data.inputs() == 1
+                             ? "the model's input: " + remark
+                             : fmt::format("the model's input '{}': {}", data.input_name(input), remark));
   return warnings;
 }
 
 std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions) {
-  const InputStatistics statistics = input_statistics(data, split, count);
   std::string html = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title>\n<style>\n"
       "body{{font:14px system-ui,sans-serif;margin:2em;color:#222;background:#fff}}\n"
@@ -172,9 +192,9 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
       "img{{height:{1}px;max-width:108px;object-fit:contain;image-rendering:pixelated}} small{{color:#777}}\n"
       ".remark{{color:#c33;font-weight:600}}\n</style>\n<h1>{0}</h1>\n<p>{2} split: {3} samples, {4}.<br>{5}.</p>\n",
       escaped(data.path()), kThumbnailSide, capitalised(to_string(split)), data.size(split), classes_text(data, split),
-      escaped(range_text(statistics)));
-  if (!statistics.remark.empty()) html += "<p class=\"remark\">" + escaped(statistics.remark) + "</p>\n";
-  for (const std::string& warning : data.warnings()) html += "<p class=\"remark\">" + escaped(warning) + "</p>\n";
+      escaped(fmt::format("{}", fmt::join(range_texts(data, split, count), "; "))));
+  for (const std::string& warning : input_warnings(data, split))
+    html += "<p class=\"remark\">" + escaped(warning) + "</p>\n";
   html += "<main>\n";
   for (const Shown& sample : shown_samples(data, split, count, predictions)) {
     const std::string name = escaped(data.sample_name(split, sample.index));
@@ -192,9 +212,8 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
 
 std::string contact_sheet_text(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions,
                                size_t rows) {
-  const InputStatistics statistics = input_statistics(data, split, count);
   std::string text = fmt::format("{} split: {} samples, {}\n{}\n", to_string(split), data.size(split),
-                                 classes_text(data, split), range_text(statistics));
+                                 classes_text(data, split), fmt::join(range_texts(data, split, count), "\n"));
   std::vector<Shown> samples = shown_samples(data, split, count, predictions);
   samples.resize(std::min(samples.size(), rows));
   for (const Shown& sample : samples)

@@ -8,15 +8,16 @@
 
 namespace slipway {
 
-/// What the model's input looks like after the pre-processing.
+/// What an input of the model looks like after the pre-processing.
 struct InputStatistics {
   int64_t samples = 0, values = 0, not_finite = 0;
   double min = 0, max = 0, mean = 0, std = 0;  ///< of the finite values
   Dims dims;                                   ///< of the first sample
+  int64_t sizes = 0;                           ///< different shapes among the samples
   /// A likely mistake in words, e.g. values up to 255 for a float input; empty when nothing looks odd.
   std::string remark;
 };
-InputStatistics input_statistics(const Dataset& data, Split split, int64_t count);
+InputStatistics input_statistics(const Dataset& data, Split split, int64_t count, size_t input = 0);
 
 /// What there is to warn of before a model has run: Dataset::warnings() and the remark on the input's range. One list
 /// for `data preview`, verification and `ship`.

@@ -11,14 +11,16 @@ namespace slipway {
 
 /// Where samples come from, as the data file says it for one split.
 struct SourceDescription {
-  std::string format;               ///< folder, csv, cifar10, idx, npy, npz, raw
-  std::string folder;               ///< folder, csv, raw: the samples' files
-  std::vector<std::string> files;   ///< cifar10: one or more; npz: one
-  std::string inputs;               ///< idx, npy: the file; npz: the array's name
-  std::string labels;               ///< idx, npy: the file; npz: the array's name; folder, csv, raw: a CSV file
-  std::string label_pattern;        ///< folder, raw: the label in the file's name, e.g. "tst_*_*_{label}.bin"
-  std::string label_column;         ///< of a CSV: its header or number from 1; empty: the second, or the only one
-  std::string samples = "auto";     ///< npy, npz: images, arrays, or auto (bytes shaped like pictures are pictures)
+  std::string format;                ///< folder, csv, cifar10, idx, npy, npz, raw
+  std::string folder;                ///< folder, csv, raw: the samples' files
+  std::vector<std::string> files;    ///< cifar10: one or more; npz: one
+  std::string inputs;                ///< idx, npy: the file; npz: the array's name; csv with columns: the table
+  std::vector<std::string> columns;  ///< csv: the numbers of a sample, each its header or number from 1
+  std::string labels;                ///< idx, npy: the file; npz: the array's name; folder, csv, raw: a CSV file
+  std::string label_pattern;         ///< folder, raw: the label in the file's name, e.g. "tst_*_*_{label}.bin"
+  std::string label_column;          ///< of a CSV: its header or number from 1; empty: the second, or the only one
+  /// npy, npz: images, arrays, or auto (bytes shaped like pictures are pictures). folder: arrays are .npy files.
+  std::string samples = "auto";
   Dims dims;                        ///< raw: of a sample
   DType dtype = DType::kUndefined;  ///< raw
   bool operator==(const SourceDescription&) const = default;
@@ -43,7 +45,7 @@ class SampleSource {
 /// least one sample. Fails with kNotFound, kIo or kInvalidArgument, naming the file.
 std::unique_ptr<SampleSource> open_source(const SourceDescription& description);
 
-std::unique_ptr<SampleSource> open_files(const SourceDescription& description);   ///< folder, csv, raw
-std::unique_ptr<SampleSource> open_arrays(const SourceDescription& description);  ///< cifar10, idx, npy, npz
+std::unique_ptr<SampleSource> open_files(const SourceDescription& description);   ///< folder, csv of files, raw
+std::unique_ptr<SampleSource> open_arrays(const SourceDescription& description);  ///< cifar10, idx, npy, npz, csv table
 
 }  // namespace slipway

@@ -3,7 +3,7 @@
 #include "engine/executor.h"
 
 #include <algorithm>
-#include <cstring>
+#include <map>
 
 #include "base/error.h"
 #include "model/rows.h"
@@ -11,16 +11,24 @@
 namespace slipway {
 namespace {
 
-/// The first dimension that inputs fix: 0 when all leave it free, 1 when they fix different ones.
+/// The first dimension that all inputs fix: 0 when all leave it free, 1 when they differ in that or one has none.
 int64_t fixed_rows(const Graph& graph) {
-  int64_t fixed = 0;
+  int64_t fixed = -1;
   for (ValueId id : graph.inputs()) {
     const Shape& shape = graph.value(id).shape;
-    if (shape.rank() == 0 || !shape[0].is_known()) continue;
-    if (fixed != 0 && fixed != shape[0].value()) return 1;
-    fixed = shape[0].value();
+    if (shape.has_rank() && shape.rank() == 0) return 1;
+    const int64_t rows = shape.has_rank() && shape[0].is_known() ? shape[0].value() : 0;
+    if (fixed >= 0 && fixed != rows) return 1;
+    fixed = rows;
   }
-  return fixed;
+  return std::max<int64_t>(fixed, 0);
+}
+
+/// The size of every shape's first axis, 0 where they have none in common.
+int64_t common_rows(const std::vector<Dims>& shapes) {
+  for (const Dims& dims : shapes)
+    if (dims.empty() || dims[0] != shapes[0][0]) return 0;
+  return shapes.empty() ? 0 : shapes[0][0];
 }
 
 }  // namespace
@@ -50,6 +58,11 @@ int64_t Executor::samples_at_once() {
   return step_ = fixed == 0 && engine_ == "reference" ? 1 : batch_of_samples(graph_, batch_);
 }
 
+std::vector<std::vector<Tensor>> Executor::run_requests(std::span<const std::vector<Tensor>> requests) {
+  return slipway::run_requests(requests, {.rows = samples_at_once()},
+                               [&](std::span<const Tensor> inputs) { return run(inputs); });
+}
+
 std::vector<Tensor> Executor::run_samples(std::span<const Tensor> inputs) {
   const int64_t samples = inputs.empty() || inputs[0].rank() == 0 ? 0 : inputs[0].dims()[0];
   for (const Tensor& t : inputs)
@@ -57,34 +70,63 @@ std::vector<Tensor> Executor::run_samples(std::span<const Tensor> inputs) {
       fail(ErrorCode::kInvalidArgument,
            "The inputs do not have the same number of samples, at least one, along their first axis: {} and {}",
            samples, to_string(t.dims()));
-  return run_in_steps(inputs, samples_at_once(), [&](std::span<const Tensor> part) { return run(part); });
-}
-
-std::vector<Tensor> run_in_steps(std::span<const Tensor> inputs, int64_t step,
-                                 const std::function<std::vector<Tensor>(std::span<const Tensor>)>& run) {
-  const int64_t samples = inputs[0].dims().at(0);
+  std::vector<std::vector<Tensor>> requests(static_cast<size_t>(samples));
+  for (int64_t i = 0; i < samples; ++i)
+    for (const Tensor& t : inputs) requests[static_cast<size_t>(i)].push_back(rows_of(t, i, 1));
+  const std::vector<std::vector<Tensor>> results = run_requests(requests);
   std::vector<Tensor> outputs;
-  for (int64_t first = 0; first < samples; first += step) {
-    std::vector<Tensor> part;
-    for (const Tensor& t : inputs) part.push_back(rows_of(t, first, step));
-    const std::vector<Tensor> results = run(part);
-    for (size_t i = 0; i < results.size(); ++i) {
-      Dims dims = results[i].dims();
-      if (dims.empty() || dims[0] % step != 0)
+  for (size_t o = 0; o < results[0].size(); ++o) {
+    std::vector<Tensor> parts;
+    for (const std::vector<Tensor>& result : results) {
+      if (result[o].rank() == 0 || result[o].dims() != results[0][o].dims())
         fail(ErrorCode::kUnsupported,
-             "An output does not have the samples along its first axis: output {} is {} for {} samples", i,
-             to_string(dims), step);
-      dims[0] = dims[0] / step * samples;
-      if (first == 0) outputs.emplace_back(results[i].dtype(), dims);
-      if (outputs[i].dims() != dims)
-        fail(ErrorCode::kInvalidArgument, "An output's shape differs from sample to sample: output {} is {} and {}", i,
-             to_string(outputs[i].dims()), to_string(dims));
-      const size_t sample_bytes = results[i].bytes() / static_cast<size_t>(step);
-      std::memcpy(outputs[i].mutable_raw() + static_cast<size_t>(first) * sample_bytes, results[i].raw(),
-                  static_cast<size_t>(std::min(step, samples - first)) * sample_bytes);
+             "An output does not have the samples along its first axis, or its shape differs from sample to sample: "
+             "output {} is {} and {}",
+             o, to_string(results[0][o].dims()), to_string(result[o].dims()));
+      parts.push_back(result[o]);
     }
+    outputs.push_back(stack_rows(parts));
   }
   return outputs;
+}
+
+std::vector<std::vector<Tensor>> run_requests(std::span<const std::vector<Tensor>> requests, const RowStep& step,
+                                              const std::function<std::vector<Tensor>(std::span<const Tensor>)>& run) {
+  std::map<std::vector<Dims>, std::vector<size_t>> alike;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    std::vector<Dims> shapes;
+    for (const Tensor& t : requests[i]) shapes.push_back(t.dims());
+    alike[std::move(shapes)].push_back(i);
+  }
+  std::vector<std::vector<Tensor>> results(requests.size());
+  for (const auto& [shapes, members] : alike) {
+    const int64_t rows = common_rows(shapes);
+    const auto at_once = static_cast<size_t>(rows > 0 && step.rows % rows == 0 ? step.rows / rows : 1);
+    for (size_t first = 0; first < members.size(); first += at_once) {
+      const size_t count = std::min(at_once, members.size() - first);
+      if (at_once == 1) {
+        results[members[first]] = run(requests[members[first]]);
+        continue;
+      }
+      std::vector<Tensor> stacked;
+      for (size_t input = 0; input < shapes.size(); ++input) {
+        std::vector<Tensor> parts;
+        for (size_t k = 0; k < (step.fill ? at_once : count); ++k)
+          parts.push_back(requests[members[first + std::min(k, count - 1)]][input]);
+        stacked.push_back(stack_rows(parts));
+      }
+      const int64_t stacked_rows = stacked[0].dims()[0];
+      for (const Tensor& output : run(stacked)) {
+        if (output.rank() == 0 || output.dims()[0] % (stacked_rows / rows) != 0)
+          fail(ErrorCode::kUnsupported, "An output does not have the samples along its first axis: it is {} for {}",
+               to_string(output.dims()), stacked_rows / rows);
+        const int64_t of_one = output.dims()[0] / (stacked_rows / rows);
+        for (size_t k = 0; k < count; ++k)
+          results[members[first + k]].push_back(rows_of(output, static_cast<int64_t>(k) * of_one, of_one));
+      }
+    }
+  }
+  return results;
 }
 
 }  // namespace slipway

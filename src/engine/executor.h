@@ -26,10 +26,11 @@ class Executor {
   /// As ProgramSession::run().
   std::vector<Tensor> run(std::span<const Tensor> inputs) { return session_->run(inputs); }
 
-  /// Any number of samples, each a request of its own, stacked along the first axis of every input, and so of every
-  /// output. They are computed options.batch at once (or as many as the model fixes), the last ones filled up, only
-  /// where rows are proven independent; else one at a time. Fails with kInvalidArgument where an input or output has no
-  /// axis for samples, kUnsupported where the model fixes a batch whose rows are not proven independent.
+  /// Requests, of any shapes; each one's outputs. They are computed options.batch rows at once (or as many as the model
+  /// fixes), the last ones filled up, only where rows are proven independent; else one at a time. Fails with
+  /// kUnsupported where the model fixes a batch whose rows are not proven independent.
+  std::vector<std::vector<Tensor>> run_requests(std::span<const std::vector<Tensor>> requests);
+  /// The same of requests of one row and equal shapes, stacked along the first axis of every input and output.
   std::vector<Tensor> run_samples(std::span<const Tensor> inputs);
 
  private:
@@ -43,11 +44,18 @@ class Executor {
   int64_t step_ = 0;  ///< 0: not asked yet
 };
 
-/// Any number of samples, stacked along the first axis of every input, `step` at a time through `run`, the last ones
-/// filled up. Fails with kUnsupported where an output has no axis for samples, kInvalidArgument where its shape
-/// changes.
-std::vector<Tensor> run_in_steps(std::span<const Tensor> inputs, int64_t step,
-                                 const std::function<std::vector<Tensor>(std::span<const Tensor>)>& run);
+/// How many rows are computed at once, and whether fewer of them are filled up with copies of the last one.
+struct RowStep {
+  int64_t rows = 1;
+  bool fill = true;
+};
+
+/// Requests through `run`, each one's outputs. Those of equal shapes are stacked along the first axis of every input,
+/// as many as make step.rows; where their inputs have no common number of rows, or one row is a step, each goes alone.
+/// Fails with kUnsupported where what was stacked has an output without an axis for the rows. A `run` that gives
+/// nothing back gets nothing divided.
+std::vector<std::vector<Tensor>> run_requests(std::span<const std::vector<Tensor>> requests, const RowStep& step,
+                                              const std::function<std::vector<Tensor>(std::span<const Tensor>)>& run);
 
 /// How many samples of a data set a model can be given at once: the batch that it fixes, `wanted` where its rows are
 /// proven independent, else 1.

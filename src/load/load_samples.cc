@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "data/feed.h"
 #include "model/tensor.h"
 
 namespace slipway {
@@ -39,21 +40,15 @@ LoadSample sample_of(const std::vector<Port>& ports, std::vector<Tensor> tensors
 }  // namespace
 
 std::vector<LoadSample> dataset_samples(const Dataset& data, const ModelDescription& model, SampleLimits limits) {
-  if (model.inputs.size() != 1)
-    fail(ErrorCode::kInvalidArgument,
-         "A data set fills one input and the model takes {}; replay a recording or send random tensors: {}",
-         model.inputs.size(), model.name);
-  const Port& port = model.inputs[0];
-  return spread(data, limits, [&](int64_t index) {
-    const Tensor input = data.input(Split::kTest, index);
-    if (input.dtype() != port.dtype)
-      fail(ErrorCode::kInvalidArgument,
-           "The data's samples are {} and input '{}' takes {}; mend the pre-processing: {}",
-           datatype_name(input.dtype()), port.name, datatype_name(port.dtype), data.path());
-    Dims dims = input.dims();
-    dims.insert(dims.begin(), 1);
-    return sample_of(model.inputs, {input.reshaped(dims)});
-  });
+  std::vector<FeedPort> ports;
+  for (const Port& port : model.inputs) {
+    std::vector<Dim> dims;
+    for (const int64_t size : port.dims) dims.push_back(size < 0 ? Dim() : Dim(size));
+    ports.push_back({port.name, port.dtype, Shape(std::move(dims))});
+  }
+  const Feed feed(data, std::move(ports));
+  return spread(data, limits,
+                [&](int64_t index) { return sample_of(model.inputs, feed.request(Split::kTest, index)); });
 }
 
 std::vector<LoadSample> picture_samples(const Dataset& data, SampleLimits limits) {

@@ -15,8 +15,7 @@ struct SampleLimits {
   uint64_t max_bytes = uint64_t{256} << 20;  ///< of all; at least one sample is taken
 };
 
-/// Samples spread evenly over the test split, as the model's only input with a batch axis of 1. Fails with
-/// kInvalidArgument when the model takes more inputs or another type than the data has.
+/// Samples spread evenly over the test split, as requests to the model. Fails as Feed does.
 std::vector<LoadSample> dataset_samples(const Dataset& data, const ModelDescription& model, SampleLimits limits = {});
 /// The same as PNG files, for /predict. Fails with kInvalidArgument when the data are no pictures.
 std::vector<LoadSample> picture_samples(const Dataset& data, SampleLimits limits = {});

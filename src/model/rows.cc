@@ -8,6 +8,7 @@
 #include "model/rows.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <utility>
 
@@ -194,5 +195,28 @@ class RowAnalysis {
 }  // namespace
 
 RowIndependence prove_row_independence(const Graph& graph) { return RowAnalysis(graph).run(); }
+
+Tensor stack_rows(std::span<const Tensor> parts) {
+  if (parts.size() == 1) return parts.front();
+  Dims dims = parts.front().dims();
+  dims.at(0) = 0;
+  for (const Tensor& part : parts) {
+    SLIPWAY_CHECK(part.dtype() == parts.front().dtype() && part.rank() == parts.front().rank());
+    SLIPWAY_CHECK(std::equal(dims.begin() + 1, dims.end(), part.dims().begin() + 1));
+    dims[0] += part.dims()[0];
+  }
+  if (parts.front().dtype() == DType::kString) {
+    std::vector<std::string> texts;
+    for (const Tensor& part : parts) texts.insert(texts.end(), part.strings().begin(), part.strings().end());
+    return Tensor::of_strings(dims, std::move(texts));
+  }
+  Tensor whole(parts.front().dtype(), dims);
+  std::byte* to = whole.mutable_raw();
+  for (const Tensor& part : parts) {
+    if (part.bytes() > 0) std::memcpy(to, part.raw(), part.bytes());
+    to += part.bytes();
+  }
+  return whole;
+}
 
 }  // namespace slipway

@@ -1,7 +1,9 @@
 #pragma once
+#include <span>
 #include <string>
 
 #include "model/graph.h"
+#include "model/tensor.h"
 
 namespace slipway {
 
@@ -15,5 +17,8 @@ struct RowIndependence {
 /// follows from the same row of the inputs alone, whatever the others hold and however many they are (a fixed first
 /// axis counts as rows too). Sound, not complete: what it can't prove may still be true. Fails as infer_shapes() does.
 RowIndependence prove_row_independence(const Graph& graph);
+
+/// Tensors one after the other along axis 0: equal in type and in all other axes.
+Tensor stack_rows(std::span<const Tensor> parts);
 
 }  // namespace slipway

@@ -187,8 +187,9 @@ class AutoQuantize {
   void ptq(bool judge) {
     const json done = apart([&]() -> json {
       const Graph graph = load_onnx(model_);
-      QuantizationRun run = quantize(graph, samples_of(data_, Split::kCalibration, qat_options_.calibrate.threads),
-                                     qat_options_.quantize, qat_options_.calibrate);
+      QuantizationRun run =
+          quantize(graph, samples_of(Feed(data_, graph), Split::kCalibration, qat_options_.calibrate.threads),
+                   qat_options_.quantize, qat_options_.calibrate);
       carry_preprocess(data_, run.graph);
       save_onnx(run.graph, ptq_file_.path());
       if (o_.on_ptq) o_.on_ptq(run);
@@ -240,6 +241,7 @@ class AutoQuantize {
 }  // namespace
 
 void carry_preprocess(const Dataset& data, Graph& model) {
+  if (model.inputs().size() != 1) return;  // what the model carries is for pictures posted to it
   Preprocess carried;
   std::vector<std::string> labels;
   if (load_preprocess(model, carried, labels))

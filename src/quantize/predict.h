@@ -20,7 +20,7 @@ struct Predictions {
 };
 
 /// Runs the model with the engine. Empty where no output holds classes (scores_output). Fails with kInvalidArgument
-/// where a label lies beyond the classes or the data does not fit, kUnsupported for a model with more than one input.
+/// where a label lies beyond the classes or the data does not fit.
 Predictions predict(const Graph& graph, const Dataset& data, const PredictOptions& options = {});
 
 /// Share of the predictions that equal the labels; 0 without any.

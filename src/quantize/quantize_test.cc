@@ -21,13 +21,17 @@ std::string assets() {
 }
 
 CalibrationSource ramps(Dims sample, DType dtype) {
-  return {8, [sample, dtype](int64_t first, int64_t count) {
+  return {8, [sample, dtype](std::span<const int64_t> indices) {
             Dims dims = sample;
-            dims.insert(dims.begin(), count);
-            std::vector<double> values(static_cast<size_t>(element_count(dims)));
-            for (size_t i = 0; i < values.size(); ++i)
-              values[i] = static_cast<double>(first) + 0.01 * static_cast<double>(i);
-            return std::vector<Tensor>{from_doubles(dtype, dims, values)};
+            dims.insert(dims.begin(), 1);
+            std::vector<std::vector<Tensor>> requests;
+            for (const int64_t index : indices) {
+              std::vector<double> values(static_cast<size_t>(element_count(dims)));
+              for (size_t i = 0; i < values.size(); ++i)
+                values[i] = 0.01 * static_cast<double>(static_cast<size_t>(index) * values.size() + i);
+              requests.push_back({from_doubles(dtype, dims, values)});
+            }
+            return requests;
           }};
 }
 
@@ -75,7 +79,7 @@ TEST(Quantize, RefusesBitsBeforeItCalibrates) {
   input %x : f32[N,1,2,2]
   %c = Conv(%x, %w)
   output %c)");
-  const CalibrationSource unread{8, [](int64_t, int64_t) -> std::vector<Tensor> {
+  const CalibrationSource unread{8, [](std::span<const int64_t>) -> std::vector<std::vector<Tensor>> {
                                    ADD_FAILURE();
                                    return {};
                                  }};
@@ -112,7 +116,8 @@ TEST(Quantize, RealNetworkKeepsItsPredictions) {
       {{}, 194, 0.31}, {{.profile = QuantizeProfile::kCpu}, 194, 0.31}, {{.weight_bits = 4}, 170, 0.17}};
   for (const auto& [options, least, share] : cases) {
     SCOPED_TRACE(fmt::format("{} W{}", to_string(options.profile), options.weight_bits));
-    const QuantizationRun run = quantize(graph, samples_of(data, Split::kTest), options, {.samples = 20, .threads = 2});
+    const QuantizationRun run =
+        quantize(graph, samples_of(Feed(data, graph), Split::kTest), options, {.samples = 20, .threads = 2});
     const std::vector<int64_t> got = classes(run.graph);
     int agree = 0;
     for (size_t i = 0; i < got.size(); ++i) agree += got[i] == expected[i];

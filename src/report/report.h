@@ -38,10 +38,15 @@ struct ModelFacts {
   std::string precision, plan_digest;  ///< of the plan for one sample
 };
 
+struct InputRange {
+  std::string input;
+  double minimum = 0, maximum = 0;
+};
+
 struct DataFacts {
   std::string path, digest;
   int64_t test_samples = 0, judged_samples = 0;  ///< in the split; looked at
-  double minimum = 0, maximum = 0;               ///< of the model's input
+  std::vector<InputRange> ranges;                ///< by the model's inputs
   std::vector<std::string> warnings;             ///< what `data preview` warns of
 };
 
@@ -198,12 +203,10 @@ struct EngineFigures {
   std::vector<EngineRun> reference, candidate;  ///< by input
 };
 
-/// Inputs and what the candidate's plan made of them, as base64 of .npy files, samples stacked.
-struct Probes {
-  int64_t count = 0;
-  std::vector<std::string> samples;
-  std::string input;
-  std::vector<std::string> outputs;
+/// A request to the candidate and what it made of it, by input and output as base64 of .npy files.
+struct Probe {
+  std::string sample;
+  std::vector<std::string> inputs, outputs;
 };
 
 /// One load on the candidate as it is served. Times from the intended send time where the loop is open.
@@ -274,7 +277,7 @@ struct Report {
   EngineFigures engine;
   SimulationFigures simulation;
   TrainingFigures training;  ///< of the candidate, where it carries its history
-  Probes probes;
+  std::vector<Probe> probes;
 };
 
 /// NaN and infinities become null; null reads back as NaN.

@@ -69,7 +69,7 @@ std::string escaped(const nlohmann::json& j) {
 
 std::string data_of(const Report& report) {
   nlohmann::json j = to_json(report);
-  j["probe_count"] = report.probes.count;
+  j["probe_count"] = report.probes.size();
   j.erase("probes");
   return escaped(j);
 }

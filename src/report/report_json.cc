@@ -94,7 +94,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Policy, accuracy, output, performance, stabil
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Check, id, title, verdict, figure, threshold, bound, unit, sentence)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ModelFacts, path, sha256, file_bytes, nodes, parameters, nonfinite_weights,
                                    nonfinite_place, precision, plan_digest)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DataFacts, path, digest, test_samples, judged_samples, minimum, maximum, warnings)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(InputRange, input, minimum, maximum)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DataFacts, path, digest, test_samples, judged_samples, ranges, warnings)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ClassifierScore, correct, accuracy, accuracy_low, accuracy_high, macro_f1,
                                    macro_recall, chance, chance_p, chance_known)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ClassRow, index, support, name, minority, reference_recall, candidate_recall,
@@ -140,7 +141,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedComparison, samples, rounds, request
                                    ratio_high, mann_whitney_u, mann_whitney_p, reference_p99_ms, candidate_p99_ms,
                                    p99_ratio, p99_ratio_low, p99_ratio_high, latency)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulationFigures, done, seconds, loads, soak, replay, comparison)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Probes, count, samples, input, outputs)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Probe, sample, inputs, outputs)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Report, tool, date, cpu, cpu_features, verdict, reason, seconds, reference,
                                    candidate, data, policy_path, policy_digest, policy, checks, accuracy, outputs,
                                    layers, performance, stability, engine, simulation, training, probes)

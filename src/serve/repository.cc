@@ -37,24 +37,35 @@ Tensor probe_tensor(const std::string& text) {
 }
 
 struct ProbeSet {
-  Tensor input;
-  std::vector<Tensor> outputs;
+  std::vector<std::vector<Tensor>> inputs, outputs;  ///< by probe
   double max_variation = 0;
 };
+
+std::optional<ProbeSet> probes_of(const Report& report) {
+  if (report.probes.empty()) return {};
+  ProbeSet set{.inputs = {}, .outputs = {}, .max_variation = report.policy.stability.max_variation};
+  for (const Probe& probe : report.probes) {
+    std::vector<Tensor>&inputs = set.inputs.emplace_back(), &outputs = set.outputs.emplace_back();
+    for (const std::string& text : probe.inputs) inputs.push_back(probe_tensor(text));
+    for (const std::string& text : probe.outputs) outputs.push_back(probe_tensor(text));
+  }
+  return set;
+}
 
 using RunRows = std::function<std::vector<Tensor>(std::span<const Tensor>)>;
 
 void require_probes(const ProbeSet& probes, const RunRows& run, int64_t unit, const std::string& what) {
-  const std::vector<Tensor> outputs = run_in_steps(std::span(&probes.input, 1), unit, run);
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const double difference = i < probes.outputs.size() ? relative_difference(probes.outputs[i], outputs[i])
-                                                        : std::numeric_limits<double>::infinity();
-    if (!(difference <= probes.max_variation))
-      fail(ErrorCode::kVerificationFailed,
-           "The model does not give what was verified; verify it on this machine: {}, output {} is off by {:.2g} "
-           "of its range, {:.2g} is allowed",
-           what, i, difference, probes.max_variation);
-  }
+  const std::vector<std::vector<Tensor>> outputs = run_requests(probes.inputs, {.rows = unit}, run);
+  for (size_t p = 0; p < outputs.size(); ++p)
+    for (size_t i = 0; i < outputs[p].size(); ++i) {
+      const double difference = i < probes.outputs[p].size() ? relative_difference(probes.outputs[p][i], outputs[p][i])
+                                                             : std::numeric_limits<double>::infinity();
+      if (!(difference <= probes.max_variation))
+        fail(ErrorCode::kVerificationFailed,
+             "The model does not give what was verified; verify it on this machine: {}, output {} is off by {:.2g} "
+             "of its range, {:.2g} is allowed",
+             what, i, difference, probes.max_variation);
+    }
 }
 
 /// Whether nothing in the model depends on the data so that it must be cut.
@@ -225,13 +236,7 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   const std::optional<Report> report = read_proof(folder, source);
 
   if (report) source.max_variation = report->policy.stability.max_variation;
-  std::optional<ProbeSet> probes;
-  if (report && report->probes.count > 0) {
-    probes.emplace();
-    probes->input = probe_tensor(report->probes.input);
-    for (const std::string& output : report->probes.outputs) probes->outputs.push_back(probe_tensor(output));
-    probes->max_variation = report->policy.stability.max_variation;
-  }
+  const std::optional<ProbeSet> probes = report ? probes_of(*report) : std::nullopt;
   if (takes_plans(source.graph, config.dims) && is_one_plan(source.graph, config.dims)) {
     PlanSource plans(options, source, folder, scratch);
     const bool take_published = source.proof == Proof::kPassed && probes;

@@ -306,7 +306,7 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
 
   // A model that does not give what was verified is not loaded, and leaves no plan behind.
   Report others = report;
-  others.probes.outputs = {base64_encode(npy_bytes(Tensor(DType::kFloat32, {report.probes.count, 6})))};
+  others.probes[0].outputs = {base64_encode(npy_bytes(Tensor(DType::kFloat32, {1, 6})))};
   save_report(others, folder.path("repo/small/1/report.json"));
   const ServerOptions fresh{.repository = options.repository, .cache_dir = folder.path("fresh"), .tune = false};
   EXPECT_THROW(read_version(fresh, "small", 1, {}), Error);
@@ -318,8 +318,8 @@ TEST(Repository, AReportProvesTheBytesItJudgedAndItsProbesAreRun) {
     return base64_encode(npy_bytes(outputs));
   };
   Report odd = report;
-  const auto bytes = std::make_shared<std::vector<std::byte>>(*base64_decode(odd.probes.outputs[0]));
-  odd.probes.outputs[0] = with_nan(parse_npy({bytes, *bytes}, "probes"));
+  const auto bytes = std::make_shared<std::vector<std::byte>>(*base64_decode(odd.probes[0].outputs[0]));
+  odd.probes[0].outputs[0] = with_nan(parse_npy({bytes, *bytes}, "probes"));
   save_report(odd, folder.path("repo/small/1/report.json"));
   EXPECT_THROW(read_version({.repository = options.repository, .tune = false}, "small", 1, {}), Error);
 

@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "data/dataset.h"
+#include "data/feed.h"
 #include "engine/passes/pipeline.h"
 #include "load/load_samples.h"
 #include "load/load_target.h"
@@ -172,7 +172,7 @@ class Ship {
       ModelIdentity identity;
       Graph graph = load_onnx(o_.model, identity);
       require_unchanged(identity);
-      data_.require_fitting(graph);
+      require_fitting(data_, graph);
       const size_t before = graph.node_count();
       run_passes(graph, {.standard_onnx = true});
       carry_preprocess(data_, graph);

@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/parallel.h"
 #include "base/progress.h"
+#include "data/feed.h"
 #include "engine/executor.h"
 #include "metrics/classification.h"
 #include "model/infer.h"
@@ -37,7 +38,7 @@ void require_trainable(const Graph& model, const Dataset& data, const QatOptions
   const Value& input = model.value(model.inputs()[0]);
   if (input.dtype != DType::kFloat32)
     fail(ErrorCode::kUnsupported, "Training takes a float32 input; '{}' is {}", input.name, to_string(input.dtype));
-  data.require_fitting(model, true);
+  require_fitting(data, model, true);
   if (data.size(Split::kTrain) == 0)
     fail(ErrorCode::kInvalidArgument, "There is nothing to train on; add a `train` split to the data file: {}",
          data.path());
@@ -131,8 +132,9 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
          o.checkpoint);
   require_writable(o.checkpoint);
 
-  const Calibration calibration = calibrate(prepared.graph, samples_of(data, Split::kCalibration, o.threads),
-                                            tensors_to_calibrate(prepared.graph, o.quantize), o.calibrate);
+  const Calibration calibration =
+      calibrate(prepared.graph, samples_of(Feed(data, prepared.graph), Split::kCalibration, o.threads),
+                tensors_to_calibrate(prepared.graph, o.quantize), o.calibrate);
   const Quantizers start = choose_quantizers(prepared.graph, calibration, o.quantize);
   QatModel qat(prepared, start, o.quantize);
   Executor teacher(prepared.graph, {.batch = o.batch, .program = {.threads = o.threads}});

@@ -29,7 +29,7 @@ struct Course {
       : net(trainable_net("N", false, white)),
         data(Dataset::open(write_pictures(net, folder, 400, more, labels, white))),
         prepared(prepare_for_training(net, options)),
-        calibration(calibrate(prepared.graph, samples_of(data, Split::kCalibration),
+        calibration(calibrate(prepared.graph, samples_of(Feed(data, prepared.graph), Split::kCalibration),
                               tensors_to_calibrate(prepared.graph, options))),
         start(choose_quantizers(prepared.graph, calibration, options)),
         model(prepared, start, options),

@@ -58,7 +58,7 @@ void leave_out_shared(std::vector<float>& a, std::vector<float>& b) {
 struct TrialPass {
   std::vector<OutputTally> outputs;
   std::vector<int64_t> labels, reference, candidate;  ///< predictions; empty for what is no classifier
-  double minimum = INFINITY, maximum = -INFINITY;     ///< of the input
+  std::vector<InputRange> ranges;                     ///< by input
 };
 
 class TrialJudge {
@@ -66,23 +66,24 @@ class TrialJudge {
   explicit TrialJudge(const Trial& trial)
       : trial_(trial), reference_(executor(trial.reference)), candidate_(executor(trial.candidate)) {}
 
-  /// Positions in trial.samples; `read` makes the input of positions [first, first + count) of that list.
-  using Reader = std::function<Tensor(int64_t first, int64_t count)>;
+  /// Positions in trial.samples; `read` makes the requests of positions [first, first + count) of that list.
+  using Reader = std::function<std::vector<Inputs>(int64_t first, int64_t count)>;
   TrialPass run(const std::vector<int64_t>& positions, const Reader& read, const std::string& what) {
     TrialPass pass;
+    for (const FeedPort& port : trial_.feed.ports()) pass.ranges.push_back({port.name, INFINITY, -INFINITY});
     const auto count = static_cast<int64_t>(positions.size());
     Progress progress(what, count, trial_.options.quiet);
     for (int64_t first = 0; first < count; first += trial_.options.batch) {
       const int64_t n = std::min(trial_.options.batch, count - first);
-      const Tensor input = read(first, n);
-      for (const float v : to_floats(input)) {
-        pass.minimum = std::min<double>(pass.minimum, v);
-        pass.maximum = std::max<double>(pass.maximum, v);
+      const std::vector<Inputs> requests = read(first, n);
+      for (const Inputs& request : requests) widen(pass.ranges, request);
+      const auto a = reference_.run_requests(requests), b = candidate_.run_requests(requests);
+      if (pass.outputs.empty()) start(a[0], b[0], pass);
+      for (size_t s = 0; s < requests.size(); ++s) {
+        const int64_t position = positions[static_cast<size_t>(first) + s];
+        for (size_t i = 0; i < pass.outputs.size(); ++i) compare(a[s][i], b[s][i], i, position, pass.outputs[i]);
+        if (classes_ > 0) predict(a[s], b[s], position, pass);
       }
-      const auto a = reference_.run_samples(std::span(&input, 1)), b = candidate_.run_samples(std::span(&input, 1));
-      if (pass.outputs.empty()) start(a, b, n, pass);
-      for (size_t i = 0; i < a.size(); ++i) compare(a[i], b[i], n, positions.data() + first, pass.outputs[i]);
-      if (classes_ > 0) predict(a, b, n, positions.data() + first, pass);
       progress.step(n);
     }
     return pass;
@@ -100,20 +101,24 @@ class TrialJudge {
                                              .timing_cache = trial_.options.timing_cache}});
   }
 
-  // Looks at the first results: do they fit each other, and which output holds one score per class?
-  void start(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t n, TrialPass& pass) {
+  static void widen(std::vector<InputRange>& ranges, const Inputs& request) {
+    for (size_t i = 0; i < request.size(); ++i)
+      for (const float v : to_floats(request[i])) {
+        ranges[i].minimum = std::min<double>(ranges[i].minimum, v);
+        ranges[i].maximum = std::max<double>(ranges[i].maximum, v);
+      }
+  }
+
+  // Looks at the first sample's results: which output holds one score per class?
+  void start(const std::vector<Tensor>& a, const std::vector<Tensor>& b, TrialPass& pass) {
     pass.outputs.resize(a.size());
     for (size_t i = 0; i < a.size(); ++i) {
-      const std::string& name = trial_.reference.graph.value(trial_.reference.graph.outputs()[i]).name;
-      if (a[i].dims() != b[i].dims() || a[i].rank() == 0 || a[i].dims()[0] % n != 0)
-        fail(ErrorCode::kInvalidArgument,
-             "The models' outputs do not correspond; is this candidate made from this original? '{}' is {} and {}",
-             name, to_string(a[i].dims()), to_string(b[i].dims()));
-      const int64_t width = a[i].elements() / n;
-      const bool flat = a[i].rank() >= 2 && a[i].dims()[0] == n && a[i].dims()[1] == width;
+      require_corresponding(a[i], b[i], i);
+      const int64_t width = a[i].elements();
+      const bool flat = a[i].rank() >= 2 && a[i].dims()[0] == 1 && a[i].dims()[1] == width;
       pass.outputs[i].histograms = !flat || width < 2 || !is_float(a[i].dtype());
     }
-    if (const auto scores = scores_output(a, n); scores && trial_.data.has_labels()) {
+    if (const auto scores = scores_output(a, 1); scores && trial_.data.has_labels()) {
       scores_ = *scores;
       classes_ = a[scores_].dims()[1];
       return;
@@ -127,51 +132,48 @@ class TrialJudge {
                   "divergence, not by accuracy.";
   }
 
-  static void compare(const Tensor& a, const Tensor& b, int64_t n, const int64_t* positions, OutputTally& tally) {
-    const std::vector<float> x = to_floats(a), y = to_floats(b);
-    const size_t width = x.size() / static_cast<size_t>(n);
-    for (size_t s = 0; s < static_cast<size_t>(n); ++s) {
-      std::vector<float> p(x.begin() + static_cast<std::ptrdiff_t>(s * width),
-                           x.begin() + static_cast<std::ptrdiff_t>((s + 1) * width));
-      std::vector<float> q(y.begin() + static_cast<std::ptrdiff_t>(s * width),
-                           y.begin() + static_cast<std::ptrdiff_t>((s + 1) * width));
-      tally.reference_nonfinite += count_nonfinite(p);
-      tally.candidate_nonfinite += count_nonfinite(q);
-      leave_out_shared(p, q);
-      tally.new_nonfinite += count_nonfinite(q);
-      for (size_t i = 0; i < p.size(); ++i) tally.lost_nonfinite += !std::isfinite(p[i]) && std::isfinite(q[i]);
-      const Distance d = distance(p, q);
-      tally.pooled.merge(d);
-      const double cosine = d.cosine();
-      tally.cosine_sum += cosine;
-      if (!(cosine >= tally.cosine_min) && !std::isnan(tally.cosine_min)) {
-        tally.cosine_min = cosine;
-        tally.worst = positions[s];
-      }
-      if (!tally.histograms && tally.samples == 0) tally.probabilities = is_distribution(p) && is_distribution(q);
-      tally.kl_sum += tally.histograms      ? kl_of_values(p, q)
-                      : tally.probabilities ? kl_of_probabilities(p, q)
-                                            : kl_of_logits(p, q);
-      ++tally.samples;
-    }
+  void require_corresponding(const Tensor& a, const Tensor& b, size_t output) const {
+    if (a.dims() != b.dims())
+      fail(ErrorCode::kInvalidArgument,
+           "The models' outputs do not correspond; is this candidate made from this original? '{}' is {} and {}",
+           trial_.reference.graph.value(trial_.reference.graph.outputs()[output]).name, to_string(a.dims()),
+           to_string(b.dims()));
   }
 
-  void predict(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t n, const int64_t* positions,
-               TrialPass& pass) const {
-    const std::vector<float> x = to_floats(a[scores_]), y = to_floats(b[scores_]);
-    const auto width = static_cast<size_t>(classes_);
-    for (size_t s = 0; s < static_cast<size_t>(n); ++s) {
-      const int64_t index = trial_.samples[static_cast<size_t>(positions[s])];
-      const int64_t label = trial_.data.label(Split::kTest, index);
-      if (label < 0 || label >= classes_)
-        fail(ErrorCode::kInvalidArgument,
-             "A label lies beyond the model's classes; correct label_map or label_offset in {}: {} of sample '{}', "
-             "the model has {} classes",
-             trial_.data.path(), label, trial_.data.sample_name(Split::kTest, index), classes_);
-      pass.labels.push_back(label);
-      pass.reference.push_back(argmax(std::span(x).subspan(s * width, width)));
-      pass.candidate.push_back(argmax(std::span(y).subspan(s * width, width)));
+  void compare(const Tensor& a, const Tensor& b, size_t output, int64_t position, OutputTally& tally) const {
+    require_corresponding(a, b, output);
+    std::vector<float> p = to_floats(a), q = to_floats(b);
+    tally.reference_nonfinite += count_nonfinite(p);
+    tally.candidate_nonfinite += count_nonfinite(q);
+    leave_out_shared(p, q);
+    tally.new_nonfinite += count_nonfinite(q);
+    for (size_t i = 0; i < p.size(); ++i) tally.lost_nonfinite += !std::isfinite(p[i]) && std::isfinite(q[i]);
+    const Distance d = distance(p, q);
+    tally.pooled.merge(d);
+    const double cosine = d.cosine();
+    tally.cosine_sum += cosine;
+    if (!(cosine >= tally.cosine_min) && !std::isnan(tally.cosine_min)) {
+      tally.cosine_min = cosine;
+      tally.worst = position;
     }
+    if (!tally.histograms && tally.samples == 0) tally.probabilities = is_distribution(p) && is_distribution(q);
+    tally.kl_sum += tally.histograms      ? kl_of_values(p, q)
+                    : tally.probabilities ? kl_of_probabilities(p, q)
+                                          : kl_of_logits(p, q);
+    ++tally.samples;
+  }
+
+  void predict(const std::vector<Tensor>& a, const std::vector<Tensor>& b, int64_t position, TrialPass& pass) const {
+    const int64_t index = trial_.samples[static_cast<size_t>(position)];
+    const int64_t label = trial_.data.label(Split::kTest, index);
+    if (label < 0 || label >= classes_)
+      fail(ErrorCode::kInvalidArgument,
+           "A label lies beyond the model's classes; correct label_map or label_offset in {}: {} of sample '{}', "
+           "the model has {} classes",
+           trial_.data.path(), label, trial_.data.sample_name(Split::kTest, index), classes_);
+    pass.labels.push_back(label);
+    pass.reference.push_back(argmax(to_floats(a[scores_])));
+    pass.candidate.push_back(argmax(to_floats(b[scores_])));
   }
 
   const Trial& trial_;
@@ -292,20 +294,33 @@ void record_outputs(const Trial& trial, const TrialPass& pass, std::vector<Outpu
   }
 }
 
+/// Whether spoiling in this way means something for an input.
+bool can_spoil(const Dataset& data, size_t input, Corruption kind) {
+  return data.is_image(input) || (kind == Corruption::kNoise && data.is_continuous(input));
+}
+
+/// A sample's input, spoiled where that means something.
+Tensor spoiled(const Dataset& data, int64_t index, size_t input, Corruption kind) {
+  if (!can_spoil(data, input, kind)) return data.input(Split::kTest, index, input);
+  const auto seed = static_cast<uint64_t>(index);
+  if (data.is_image(input))
+    return preprocess_image(data.preprocess(input), corrupt(data.image(Split::kTest, index, input), kind, seed));
+  return add_noise(data.input(Split::kTest, index, input), seed);
+}
+
 EdgeCase edge_case(const Trial& trial, TrialJudge& judge, Corruption kind) {
   const auto positions =
       spread(static_cast<int64_t>(trial.samples.size()), std::max<int64_t>(trial.options.edge_case_samples, 1));
   const auto read = [&](int64_t first, int64_t count) {
-    std::vector<Tensor> samples;
+    std::vector<Inputs> requests;
     for (int64_t i = first; i < first + count; ++i) {
       const int64_t index = trial.samples[static_cast<size_t>(positions[static_cast<size_t>(i)])];
-      const auto seed = static_cast<uint64_t>(index);
-      samples.push_back(
-          trial.data.is_image()
-              ? preprocess_image(trial.data.preprocess(), corrupt(trial.data.image(Split::kTest, index), kind, seed))
-              : add_noise(trial.data.input(Split::kTest, index), seed));
+      std::vector<Tensor> sample;
+      for (size_t input = 0; input < trial.data.inputs(); ++input)
+        sample.push_back(spoiled(trial.data, index, input, kind));
+      requests.push_back(trial.feed.request_of(sample, trial.data.sample_name(Split::kTest, index)));
     }
-    return stack(samples);
+    return requests;
   };
   const std::string name(to_string(kind));
   const TrialPass pass = judge.run(positions, read, "edge case: " + name);
@@ -331,9 +346,13 @@ void measure_accuracy(Trial& trial, Report& report) {
   TrialJudge judge(trial);
   const auto count = static_cast<int64_t>(trial.samples.size());
   const TrialPass pass = judge.run(
-      spread(count, count), [&](int64_t first, int64_t n) { return read_samples(trial, first, n); }, "accuracy");
-  report.data.minimum = pass.minimum;
-  report.data.maximum = pass.maximum;
+      spread(count, count),
+      [&](int64_t first, int64_t n) {
+        const std::span indices = std::span(trial.samples).subspan(static_cast<size_t>(first), static_cast<size_t>(n));
+        return trial.feed.requests(Split::kTest, indices, trial.options.threads);
+      },
+      "accuracy");
+  report.data.ranges = pass.ranges;
   AccuracyFigures& figures = report.accuracy;
   figures.samples = count;
   figures.note = judge.note();
@@ -348,10 +367,11 @@ void measure_accuracy(Trial& trial, Report& report) {
             fmt::format("the {}'s {}", score == &figures.reference ? "original" : "candidate", warning));
   }
   record_outputs(trial, pass, report.outputs);
-  for (const Corruption kind : kCorruptions)
-    if (trial.options.edge_case_samples > 0 &&
-        (trial.data.is_image() || (kind == Corruption::kNoise && trial.data.is_continuous())))
-      figures.edge_cases.push_back(edge_case(trial, judge, kind));
+  for (const Corruption kind : kCorruptions) {
+    bool any = false;
+    for (size_t input = 0; input < trial.data.inputs(); ++input) any = any || can_spoil(trial.data, input, kind);
+    if (any && trial.options.edge_case_samples > 0) figures.edge_cases.push_back(edge_case(trial, judge, kind));
+  }
 }
 
 }  // namespace slipway

@@ -42,7 +42,7 @@ constexpr int64_t kSamples = 4;
 
 struct EngineInput {
   std::string name;
-  Tensor tensor;  ///< Trial::unit samples
+  Inputs tensors;  ///< Trial::unit samples
   bool is_sample = false;
 };
 
@@ -97,11 +97,11 @@ Gap output_gap(const Tensor& expected, const Tensor& got, double& scale) {
 class StepCheck {
  public:
   using Scales = std::map<ValueId, double>;
-  StepCheck(const Side& side, const Graph& graph, const Tensor& input, Scales& scales, EngineRun& run)
+  StepCheck(const Side& side, const Graph& graph, const Inputs& inputs, Scales& scales, EngineRun& run)
       : side_(side), graph_(graph), readers_(static_cast<size_t>(graph.value_limit())), scales_(scales), run_(run) {
     for (ValueId id = 0; id < graph.value_limit(); ++id) readers_[at(id)] = graph.value(id).uses.size();
     for (const ValueId id : graph.outputs()) ++readers_[at(id)];
-    values_[graph.inputs()[0]] = input;
+    for (size_t i = 0; i < inputs.size(); ++i) values_[graph.inputs()[i]] = inputs[i];
   }
 
   void add(const std::string& name, const Tensor& got) {
@@ -202,7 +202,7 @@ Traits traits_of(const Graph& graph, const Policy& policy) {
 /// What the plan was made from: the shapes bound, the passes run, as Plan::build does it.
 Graph optimised(const Trial& trial, const Side& side) {
   Graph graph = side.graph;
-  bind_batch(graph, trial.unit, input_dims(side, trial.sample_dims));
+  bind_batch(graph, trial.unit, input_dims(trial, side));
   run_passes(graph);
   return graph;
 }
@@ -213,44 +213,44 @@ double flops_of(const Graph& graph) {
   return flops;
 }
 
-Tensor filled(const Tensor& like, double even, double odd) {
-  std::vector<double> values(static_cast<size_t>(like.elements()));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = i % 2 == 0 ? even : odd;
-  return from_doubles(like.dtype(), like.dims(), values);
-}
-
-Tensor sprinkled(const Tensor& sample, std::span<const double> specials) {
-  std::vector<double> values = to_doubles(sample);
-  Random random(values.size());
-  for (const double special : specials) values[random.below(values.size())] = special;
-  return from_doubles(sample.dtype(), sample.dims(), values);
+/// The sample with special values among each input's floats.
+Inputs sprinkled(const Inputs& sample, std::span<const double> specials) {
+  Inputs inputs;
+  for (const Tensor& tensor : sample) {
+    std::vector<double> values = to_doubles(tensor);
+    Random random(values.size());
+    for (const double special : specials)
+      if (!values.empty() && is_float(tensor.dtype())) values[random.below(values.size())] = special;
+    inputs.push_back(from_doubles(tensor.dtype(), tensor.dims(), values));
+  }
+  return inputs;
 }
 
 /// In the order of what they are worth, for the budget may end before them.
 std::vector<EngineInput> inputs_of(const Trial& trial, const DataFacts& data) {
   constexpr double kInf = std::numeric_limits<double>::infinity(), kNan = std::numeric_limits<double>::quiet_NaN();
-  const auto sample = [&](int64_t i) {
-    const int64_t position = spread(static_cast<int64_t>(trial.samples.size()), kSamples)[static_cast<size_t>(i)];
-    const Tensor one = trial.data.input(Split::kTest, trial.samples[static_cast<size_t>(position)]);
-    return EngineInput{"sample " + trial.data.sample_name(Split::kTest, trial.samples[static_cast<size_t>(position)]),
-                       stack(std::vector<Tensor>(static_cast<size_t>(trial.unit), one)), true};
+  const std::vector<Inputs> samples = planned_requests(trial, kSamples);
+  const std::vector<int64_t> places = spread(static_cast<int64_t>(trial.planned.size()), kSamples);
+  std::vector<EngineInput> inputs;
+  const auto more = [&](size_t from, size_t to) {
+    for (size_t i = from; i < std::min(to, samples.size()); ++i) {
+      const int64_t index = trial.samples[static_cast<size_t>(trial.planned[static_cast<size_t>(places[i])])];
+      inputs.push_back({"sample " + trial.data.sample_name(Split::kTest, index), unit_of(trial, samples[i]), true});
+    }
   };
-  std::vector<EngineInput> inputs{sample(0)};
-  const Tensor first = inputs[0].tensor;
-  const auto samples = std::min<int64_t>(kSamples, static_cast<int64_t>(trial.samples.size()));
-  const auto more = [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < std::min(to, samples); ++i) inputs.push_back(sample(i));
-  };
+  more(0, 1);
+  const Inputs first = inputs[0].tensors;
   const auto special = [&](const char* name, std::vector<double> values) {
     inputs.push_back({fmt::format("{} sprinkled over a sample", name), sprinkled(first, values), false});
   };
-  const auto extreme = [&](const char* name, double even, double odd) {
-    inputs.push_back({name, filled(first, even, odd), false});
+  const auto extreme = [&](const char* name, Level even, Level odd) {
+    inputs.push_back({name, filled(first, data.ranges, even, odd), false});
   };
-  const bool floats = is_float(first.dtype());
+  const bool floats =
+      std::any_of(first.begin(), first.end(), [](const Tensor& tensor) { return is_float(tensor.dtype()); });
   if (floats) special("NaN, infinities, -0 and denormals", {kNan, kInf, -kInf, -0.0, 1e-40, -1e-40});
   more(1, 2);
-  extreme("the data's minimum and maximum in turn", data.minimum, data.maximum);
+  extreme("the data's minimum and maximum in turn", Level::minimum(), Level::maximum());
   if (floats) {
     special("NaN", {kNan});
     special("+Inf", {kInf});
@@ -259,9 +259,9 @@ std::vector<EngineInput> inputs_of(const Trial& trial, const DataFacts& data) {
     extreme("zeros", 0, 0);
     extreme("denormals (1e-40)", 1e-40, -1e-40);
   }
-  extreme("the data's minimum", data.minimum, data.minimum);
-  extreme("the data's maximum", data.maximum, data.maximum);
-  more(2, kSamples);
+  extreme("the data's minimum", Level::minimum(), Level::minimum());
+  extreme("the data's maximum", Level::maximum(), Level::maximum());
+  more(2, static_cast<size_t>(kSamples));
   return inputs;
 }
 
@@ -295,13 +295,13 @@ struct Suspect {
 std::vector<Tensor> examine(Suspect& suspect, const EngineInput& input, const std::vector<Tensor>& original,
                             const PlanRunner& run) {
   EngineRun& result = suspect.runs.emplace_back(EngineRun{.input = input.name});
-  StepCheck steps(suspect.side, suspect.graph, input.tensor, suspect.step_scales, result);
+  StepCheck steps(suspect.side, suspect.graph, input.tensors, suspect.step_scales, result);
   const std::vector<Tensor> got =
-      run(suspect.side, input.tensor, [&](const std::string& name, const Tensor& value) { steps.add(name, value); });
+      run(suspect.side, input.tensors, [&](const std::string& name, const Tensor& value) { steps.add(name, value); });
   steps.finish(got);
   if (suspect.traits.random) return {};
   const Graph& model = suspect.side.graph;
-  std::vector<Tensor> expected = evaluate(model, std::span(&input.tensor, 1));
+  std::vector<Tensor> expected = evaluate(model, input.tensors);
   for (size_t i = 0; i < expected.size(); ++i) {
     const double error = output_gap(expected[i], got[i], suspect.output_scales[i]).error;
     double& moved = suspect.moved[i];
@@ -318,8 +318,8 @@ std::vector<Tensor> examine(Suspect& suspect, const EngineInput& input, const st
 
 }  // namespace
 
-std::vector<Tensor> run_plan(const Side& side, const Tensor& input, const Session::Observer& observe) {
-  return Session(side.plan).run_observed(std::span(&input, 1), observe);
+std::vector<Tensor> run_plan(const Side& side, const Inputs& inputs, const Session::Observer& observe) {
+  return Session(side.plan).run_observed(inputs, observe);
 }
 
 void check_engine(Trial& trial, Report& report, const PlanRunner& run) {

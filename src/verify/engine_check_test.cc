@@ -18,11 +18,11 @@ namespace {
 using Fault = std::function<void(const Node& node, Tensor& value)>;
 
 PlanRunner engine_with(const Fault& fault) {
-  return [fault](const Side& side, const Tensor& input, const Session::Observer& observe) {
+  return [fault](const Side& side, const Inputs& inputs, const Session::Observer& observe) {
     Graph graph = side.graph;
-    bind_batch(graph, input.dims()[0]);
+    bind_batch(graph, inputs[0].dims()[0]);
     run_passes(graph);
-    std::map<ValueId, Tensor> values{{graph.inputs()[0], input}};
+    std::map<ValueId, Tensor> values{{graph.inputs()[0], inputs[0]}};
     for (const NodeId id : graph.topological_order()) {
       const Node& node = graph.node(id);
       std::vector<const Tensor*> arguments;
@@ -61,17 +61,20 @@ struct Suspect {
 
   explicit Suspect(bool quantized = false) : candidate(original) {
     options.seconds = 4;  // reference runs for every input
-    if (quantized) candidate = quantize(original, samples_of(data, Split::kCalibration), {}, {.samples = 60}).graph;
+    if (quantized)
+      candidate = quantize(original, samples_of(Feed(data, original), Split::kCalibration), {}, {.samples = 60}).graph;
   }
 
   Trial trial_with_plans(const std::optional<Graph>& planned = std::nullopt) const {
     Trial trial{.reference = Side(subjects[0], "original"),
                 .candidate = Side(subjects[1], "candidate"),
                 .data = data,
+                .feed = Feed(data, original),
                 .policy = policy,
                 .options = options,
                 .samples = spread(data.size(Split::kTest), data.size(Split::kTest)),
-                .sample_dims = data.input(Split::kTest, 0).dims(),
+                .planned = spread(data.size(Split::kTest), data.size(Split::kTest)),
+                .example = Feed(data, original).request(Split::kTest, 0),
                 .folder = folder.path(),
                 .codes = {}};
     for (Side* side : {&trial.reference, &trial.candidate}) {
@@ -85,7 +88,7 @@ struct Suspect {
   EngineFigures check(const PlanRunner& run, const std::optional<Graph>& planned = std::nullopt) const {
     Trial trial = trial_with_plans(planned);
     Report report;
-    report.data.maximum = 1;
+    report.data.ranges = {{"x", 0, 1}};
     check_engine(trial, report, run);
     return report.engine;
   }
@@ -94,13 +97,13 @@ struct Suspect {
 /// The model after that change of one weight, of `count`, which moves its outputs most.
 Graph most_telling(int64_t count, const Dataset& data, const Graph& original,
                    const std::function<Graph(size_t weight)>& changed) {
-  const Tensor input = stack(std::vector<Tensor>{data.input(Split::kTest, 0)});
-  const std::vector<double> before = to_doubles(evaluate(original, std::span(&input, 1))[0]);
+  const Inputs inputs = Feed(data, original).request(Split::kTest, 0);
+  const std::vector<double> before = to_doubles(evaluate(original, inputs)[0]);
   double most = -1;
   Graph worst;
   for (int64_t i = 0; i < count; ++i) {
     Graph graph = changed(static_cast<size_t>(i));
-    const std::vector<double> after = to_doubles(evaluate(graph, std::span(&input, 1))[0]);
+    const std::vector<double> after = to_doubles(evaluate(graph, inputs)[0]);
     double moved = 0;
     for (size_t k = 0; k < after.size(); ++k) moved = std::max(moved, std::abs(after[k] - before[k]));
     if (moved <= most) continue;
@@ -221,11 +224,12 @@ TEST(EngineCheck, AQuantisedPlanWithOneFlippedCodeFails) {
 TEST(EngineCheck, OutputsOfAnotherModelFailAgainstTheFile) {
   // The steps that are shown are right, what is handed out is not.
   const PlanRunner honest = engine_with(no_fault);
-  const EngineFigures e = Suspect().check([&](const Side& side, const Tensor& input, const Session::Observer& observe) {
-    std::vector<Tensor> outputs = honest(side, input, observe);
-    outputs[0].mutable_values<float>()[2] += 1;
-    return outputs;
-  });
+  const EngineFigures e =
+      Suspect().check([&](const Side& side, const Inputs& inputs, const Session::Observer& observe) {
+        std::vector<Tensor> outputs = honest(side, inputs, observe);
+        outputs[0].mutable_values<float>()[2] += 1;
+        return outputs;
+      });
   Report report;
   EXPECT_EQ(check_of(report, e, "engine.outputs")->verdict, Verdict::kFail);
   EXPECT_EQ(check_of(report, e, "engine.steps")->verdict, Verdict::kFail);

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "engine/executor.h"
 #include "metrics/distance.h"
 #include "verify/trial.h"
 
@@ -65,9 +66,9 @@ struct Comparison {
   }
 };
 
-void compare_run(const Trial& trial, Session& session, const NamedTensors& expected, const Tensor& input,
+void compare_run(const Trial& trial, Session& session, const NamedTensors& expected, const Inputs& inputs,
                  Comparison& comparison) {
-  session.run_observed(std::span(&input, 1), [&](const std::string& name, const Tensor& value) {
+  session.run_observed(inputs, [&](const std::string& name, const Tensor& value) {
     const auto codes = trial.codes.find(name);
     const bool integer = codes != trial.codes.end() && is_integer(value.dtype());
     if (!integer && !is_float(value.dtype())) return;
@@ -128,30 +129,26 @@ void locate(const Graph& reference, LayerFigures& figures) {
 }  // namespace
 
 void compare_layers(Trial& trial, Report& report) {
-  const int64_t wanted = std::min<int64_t>(trial.options.layer_samples, static_cast<int64_t>(trial.samples.size()));
-  if (wanted < 1) return;
+  const std::vector<Inputs> samples = planned_requests(trial, trial.options.layer_samples);
+  if (samples.empty()) return;
   std::vector<std::string> names;
   BuildOptions options = build_options(trial, trial.reference, trial.unit, trial.options.threads);
   options.tune = false;
   Session reference(Plan::build(expose_values(trial.reference.graph, names), options));
   Session candidate(trial.candidate.plan);
-  const auto positions = spread(static_cast<int64_t>(trial.samples.size()), wanted);
   Comparison comparison;
-  Progress progress("comparing layers", wanted, trial.options.quiet);
-  for (int64_t done = 0; done < wanted; done += trial.unit) {
-    std::vector<Tensor> samples;
-    for (int64_t i = done; i < done + trial.unit; ++i)
-      samples.push_back(trial.data.input(
-          Split::kTest, trial.samples[static_cast<size_t>(positions[static_cast<size_t>(std::min(i, wanted - 1))])]));
-    const Tensor input = stack(samples);
-    const std::vector<Tensor> values = reference.run(std::span(&input, 1));
+  Progress progress("comparing layers", static_cast<int64_t>(samples.size()), trial.options.quiet);
+  run_requests(samples, {.rows = trial.unit}, [&](std::span<const Tensor> stacked) {
+    const Inputs inputs(stacked.begin(), stacked.end());
+    const std::vector<Tensor> values = reference.run(inputs);
     NamedTensors expected;
     for (size_t i = 0; i < names.size(); ++i) expected.emplace(names[i], values[i]);
-    compare_run(trial, candidate, expected, input, comparison);
+    compare_run(trial, candidate, expected, inputs, comparison);
     progress.step(trial.unit);
-  }
+    return std::vector<Tensor>();
+  });
   LayerFigures& figures = report.layers;
-  figures.samples = wanted;
+  figures.samples = static_cast<int64_t>(samples.size());
   figures.unmatched = static_cast<int64_t>(comparison.unmatched.size());
   for (Tally& t : comparison.tallies) {
     t.figures.cosine = t.distance.cosine();

@@ -15,20 +15,22 @@ constexpr size_t kMaxInputBytes = size_t{2} << 20;  // the report lies beside ev
 }  // namespace
 
 void record_probes(Trial& trial, Report& report) {
-  const size_t sample_bytes = std::max<size_t>(trial.data.input(Split::kTest, trial.samples[0]).bytes(), 1);
+  size_t sample_bytes = 1;
+  for (const Tensor& tensor : trial.example) sample_bytes += tensor.bytes();
   const auto fit = static_cast<int64_t>(std::max<size_t>(kMaxInputBytes / sample_bytes, 1));
-  std::vector<Tensor> samples;
-  for (const int64_t position : spread(static_cast<int64_t>(trial.samples.size()), std::min(kProbes, fit))) {
-    const int64_t index = trial.samples[static_cast<size_t>(position)];
-    samples.push_back(trial.data.input(Split::kTest, index));
-    report.probes.samples.push_back(trial.data.sample_name(Split::kTest, index));
-  }
-  const Tensor input = stack(samples);
+  std::vector<int64_t> indices;
+  for (const int64_t position : spread(static_cast<int64_t>(trial.planned.size()), std::min(kProbes, fit)))
+    indices.push_back(trial.samples[static_cast<size_t>(trial.planned[static_cast<size_t>(position)])]);
+  const std::vector<Inputs> requests = trial.feed.requests(Split::kTest, indices, trial.options.threads);
   Session session(trial.candidate.plan);
-  report.probes.count = static_cast<int64_t>(samples.size());
-  report.probes.input = base64_encode(npy_bytes(input));
-  for (const Tensor& output : run_samples(session, input, trial.unit))
-    report.probes.outputs.push_back(base64_encode(npy_bytes(output)));
+  const auto outputs =
+      run_requests(requests, {.rows = trial.unit}, [&](std::span<const Tensor> inputs) { return session.run(inputs); });
+  for (size_t i = 0; i < indices.size(); ++i) {
+    Probe& probe = report.probes.emplace_back();
+    probe.sample = trial.data.sample_name(Split::kTest, indices[i]);
+    for (const Tensor& input : requests[i]) probe.inputs.push_back(base64_encode(npy_bytes(input)));
+    for (const Tensor& output : outputs[i]) probe.outputs.push_back(base64_encode(npy_bytes(output)));
+  }
 }
 
 }  // namespace slipway

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "engine/executor.h"
 #include "verify/trial.h"
 
 namespace slipway {
@@ -36,9 +37,9 @@ LayerCounts count_values(const Trial& trial, const Side& side, const std::string
   return c;
 }
 
-ExtremeSide run_extreme(const Trial& trial, const Side& side, Session& session, const Tensor& input) {
+ExtremeSide run_extreme(const Trial& trial, const Side& side, Session& session, const Inputs& inputs) {
   ExtremeSide result;
-  const auto outputs = session.run_observed(std::span(&input, 1), [&](const std::string& name, const Tensor& value) {
+  const auto outputs = session.run_observed(inputs, [&](const std::string& name, const Tensor& value) {
     LayerCounts c = count_values(trial, side, name, value);
     result.nan += c.nan;
     result.inf += c.inf;
@@ -59,15 +60,16 @@ ExtremeSide run_extreme(const Trial& trial, const Side& side, Session& session, 
 struct Stimulus {
   const char* name;
   bool judged;
-  double even, odd;  ///< values at even and odd places
+  Level even, odd;  ///< at even and odd places
   bool floats_only = true;
 };
 
-std::vector<Stimulus> stimuli(const DataFacts& data) {
+std::vector<Stimulus> stimuli() {
   const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
-  return {{"the data's minimum", true, data.minimum, data.minimum, false},
-          {"the data's maximum", true, data.maximum, data.maximum, false},
-          {"minimum and maximum in turn", true, data.minimum, data.maximum, false},
+  const Level minimum = Level::minimum(), maximum = Level::maximum();
+  return {{"the data's minimum", true, minimum, minimum, false},
+          {"the data's maximum", true, maximum, maximum, false},
+          {"minimum and maximum in turn", true, minimum, maximum, false},
           {"zeros", true, 0, 0, false},
           {"denormals (1e-40)", true, 1e-40, -1e-40},
           {"FLT_MAX", false, FLT_MAX, FLT_MAX},
@@ -78,37 +80,30 @@ std::vector<Stimulus> stimuli(const DataFacts& data) {
 }
 
 void examine_extremes(const Trial& trial, Session& reference, Session& candidate, Report& report) {
-  const PortInfo& port = candidate.plan().inputs()[0];
-  for (const Stimulus& s : stimuli(report.data)) {
-    if (s.floats_only && !is_float(port.dtype)) continue;
-    std::vector<double> values(static_cast<size_t>(element_count(port.dims)));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = i % 2 == 0 ? s.even : s.odd;
-    const Tensor input = from_doubles(port.dtype, port.dims, values);
-    report.stability.extremes.push_back({s.name, s.judged, run_extreme(trial, trial.reference, reference, input),
-                                         run_extreme(trial, trial.candidate, candidate, input)});
+  const Inputs sample = unit_of(trial, trial.example);
+  const bool floats =
+      std::any_of(sample.begin(), sample.end(), [](const Tensor& tensor) { return is_float(tensor.dtype()); });
+  for (const Stimulus& s : stimuli()) {
+    if (s.floats_only && !floats) continue;
+    const Inputs inputs = filled(sample, report.data.ranges, s.even, s.odd);
+    report.stability.extremes.push_back({s.name, s.judged, run_extreme(trial, trial.reference, reference, inputs),
+                                         run_extreme(trial, trial.candidate, candidate, inputs)});
   }
 }
 
-Tensor some_samples(const Trial& trial, int64_t count) {
-  std::vector<Tensor> samples;
-  for (const int64_t position : spread(static_cast<int64_t>(trial.samples.size()), count))
-    samples.push_back(trial.data.input(Split::kTest, trial.samples[static_cast<size_t>(position)]));
-  return stack(samples);
-}
-
-void examine_saturation(const Trial& trial, Session& candidate, const Tensor& samples, StabilityFigures& figures) {
+void examine_saturation(const Trial& trial, Session& candidate, std::span<const Inputs> samples,
+                        StabilityFigures& figures) {
   std::map<std::string, LayerCounts> layers;
-  for (int64_t first = 0; first < samples.dims()[0]; first += trial.unit) {
-    const Tensor input = rows_of(samples, first, trial.unit);
-    candidate.run_observed(std::span(&input, 1), [&](const std::string& name, const Tensor& value) {
-      if (!is_integer(value.dtype()) || bits_of(value.dtype()) > 16) return;
-      const LayerCounts c = count_values(trial, trial.candidate, name, value);
-      LayerCounts& sum = layers[c.layer];
-      sum.layer = c.layer;
-      sum.elements += c.elements;
-      sum.saturated += c.saturated;
-    });
-  }
+  const auto count = [&](const std::string& name, const Tensor& value) {
+    if (!is_integer(value.dtype()) || bits_of(value.dtype()) > 16) return;
+    const LayerCounts c = count_values(trial, trial.candidate, name, value);
+    LayerCounts& sum = layers[c.layer];
+    sum.layer = c.layer;
+    sum.elements += c.elements;
+    sum.saturated += c.saturated;
+  };
+  run_requests(samples, {.rows = trial.unit},
+               [&](std::span<const Tensor> inputs) { return candidate.run_observed(inputs, count); });
   for (auto& [name, counts] : layers) figures.saturation.push_back(counts);
   const auto share = [](const LayerCounts& c) {
     return static_cast<double>(c.saturated) / static_cast<double>(std::max<int64_t>(c.elements, 1));
@@ -142,36 +137,35 @@ Session untuned(const Trial& trial, const Side& side, int64_t batch, int threads
   return Session(Plan::build(side.graph, options));
 }
 
-Difference repeated(const Trial& trial, const Side& side, Session& session, const Tensor& samples,
+Difference repeated(const Trial& trial, const Side& side, Session& session, std::span<const Inputs> samples,
                     const std::vector<Tensor>& expected) {
   Difference d;
   Session fresh(side.plan);
-  for (Session* s : {&session, &fresh, &session}) d.add(expected, run_samples(*s, samples, trial.unit));
+  for (Session* s : {&session, &fresh, &session}) d.add(expected, run_all(*s, samples, trial.unit));
   return d;
 }
 
 // The first sample at every place of a batch among others.
-Difference at_places(const Trial& trial, const Side& side, const Tensor& samples, const std::vector<Tensor>& expected) {
+Difference at_places(const Trial& trial, const Side& side, std::span<const Inputs> samples,
+                     const std::vector<Tensor>& expected) {
   Session session = untuned(trial, side, kBatch, trial.options.threads);
+  const std::vector<Tensor> wanted(expected.begin(),
+                                   expected.begin() + static_cast<std::ptrdiff_t>(expected.size() / samples.size()));
   Difference d;
-  const Tensor sample = rows_of(samples, 0, 1);
-  for (int64_t place = 0; place < kBatch; ++place) {
-    std::vector<Tensor> parts;
-    for (int64_t i = 0; i < kBatch; ++i)
-      parts.push_back((i == place ? sample : rows_of(samples, i % samples.dims()[0], 1)).reshaped(trial.sample_dims));
-    const Tensor input = stack(parts);
-    std::vector<Tensor> got, wanted;
-    for (const Tensor& out : session.run(std::span(&input, 1)))
-      got.push_back(rows_of(out, place * out.dims()[0] / kBatch, out.dims()[0] / kBatch));
-    for (const Tensor& out : expected) wanted.push_back(rows_of(out, 0, out.dims()[0] / samples.dims()[0]));
-    d.add(wanted, got);
+  for (size_t place = 0; place < static_cast<size_t>(kBatch); ++place) {
+    std::vector<Inputs> batch;
+    for (size_t i = 0; i < static_cast<size_t>(kBatch); ++i)
+      batch.push_back(samples[i == place ? 0 : i % samples.size()]);
+    const std::vector<Tensor> got = run_all(session, batch, kBatch);
+    const auto from = got.begin() + static_cast<std::ptrdiff_t>(place * wanted.size());
+    d.add(wanted, {from, from + static_cast<std::ptrdiff_t>(wanted.size())});
   }
   return d;
 }
 
-void examine_variations(const Trial& trial, Session& reference, Session& candidate, const Tensor& samples,
+void examine_variations(const Trial& trial, Session& reference, Session& candidate, std::span<const Inputs> samples,
                         StabilityFigures& figures) {
-  const auto a = run_samples(reference, samples, trial.unit), b = run_samples(candidate, samples, trial.unit);
+  const auto a = run_all(reference, samples, trial.unit), b = run_all(candidate, samples, trial.unit);
   const auto add = [&](std::string what, const Difference& x, const Difference& y) {
     figures.variations.push_back({std::move(what), x.equal, y.equal, x.relative, y.relative});
   };
@@ -181,8 +175,8 @@ void examine_variations(const Trial& trial, Session& reference, Session& candida
     Session other_a = untuned(trial, trial.reference, trial.unit, threads);
     Session other_b = untuned(trial, trial.candidate, trial.unit, threads);
     Difference x, y;
-    x.add(a, run_samples(other_a, samples, trial.unit));
-    y.add(b, run_samples(other_b, samples, trial.unit));
+    x.add(a, run_all(other_a, samples, trial.unit));
+    y.add(b, run_all(other_b, samples, trial.unit));
     add(fmt::format("{} thread{}", threads, threads == 1 ? "" : "s"), x, y);
   }
   if (trial.batchable)
@@ -197,7 +191,7 @@ void examine_stability(Trial& trial, Report& report) {
   Session reference(trial.reference.plan), candidate(trial.candidate.plan);
   examine_extremes(trial, reference, candidate, report);
   progress.step();
-  const Tensor samples = some_samples(trial, kBatch);
+  const std::vector<Inputs> samples = planned_requests(trial, kBatch);
   examine_saturation(trial, candidate, samples, report.stability);
   progress.step();
   examine_variations(trial, reference, candidate, samples, report.stability);

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <unordered_map>
 
 #include "base/error.h"
 #include "engine/executor.h"
 #include "metrics/distance.h"
+#include "model/rows.h"
 
 namespace slipway {
 bool is_weighted(const std::string& op) {
@@ -35,15 +35,6 @@ std::unordered_map<std::string, std::string> ops_by_name(const Graph& graph) {
 
 }  // namespace
 
-Tensor read_samples(const Trial& trial, int64_t first, int64_t count) {
-  const auto begin = trial.samples.begin() + first;
-  if (*(begin + count - 1) - *begin == count - 1)
-    return trial.data.batch(Split::kTest, *begin, count, trial.options.threads);
-  std::vector<Tensor> samples;
-  for (int64_t i = 0; i < count; ++i) samples.push_back(trial.data.input(Split::kTest, *(begin + i)));
-  return stack(samples);
-}
-
 std::vector<int64_t> spread(int64_t size, int64_t count) {
   count = std::clamp<int64_t>(count, 0, size);
   std::vector<int64_t> positions;
@@ -51,37 +42,59 @@ std::vector<int64_t> spread(int64_t size, int64_t count) {
   return positions;
 }
 
-Tensor stack(std::span<const Tensor> samples) {
-  Dims dims = samples[0].dims();
-  dims.insert(dims.begin(), static_cast<int64_t>(samples.size()));
-  Tensor all(samples[0].dtype(), dims);
-  std::byte* to = all.mutable_raw();
-  for (const Tensor& sample : samples) {
-    if (sample.dims() != samples[0].dims() || sample.dtype() != samples[0].dtype())
-      fail(ErrorCode::kInvalidArgument,
-           "The samples differ in shape; give `resize` and `crop` in the data file: {} and {}",
-           to_string(samples[0].dims()), to_string(sample.dims()));
-    std::memcpy(to, sample.raw(), sample.bytes());
-    to += sample.bytes();
+Inputs filled(const Inputs& like, std::span<const InputRange> ranges, Level even, Level odd) {
+  Inputs inputs;
+  for (size_t input = 0; input < like.size(); ++input) {
+    const Tensor& tensor = like[input];
+    const double values[] = {even.in(ranges[input]), odd.in(ranges[input])};
+    if (!is_float(tensor.dtype()) && (even.end == Level::kNone && even.value != 0)) {
+      inputs.push_back(tensor);
+      continue;
+    }
+    std::vector<double> all(static_cast<size_t>(tensor.elements()));
+    for (size_t i = 0; i < all.size(); ++i) all[i] = values[i % 2];
+    inputs.push_back(from_doubles(tensor.dtype(), tensor.dims(), all));
   }
+  return inputs;
+}
+
+std::vector<Inputs> planned_requests(const Trial& trial, int64_t count) {
+  std::vector<int64_t> indices;
+  for (const int64_t i : spread(static_cast<int64_t>(trial.planned.size()), count))
+    indices.push_back(trial.samples[static_cast<size_t>(trial.planned[static_cast<size_t>(i)])]);
+  return trial.feed.requests(Split::kTest, indices, trial.options.threads);
+}
+
+Inputs unit_of(const Trial& trial, const Inputs& request) {
+  if (trial.unit == 1) return request;
+  Inputs stacked;
+  for (const Tensor& tensor : request)
+    stacked.push_back(stack_rows(std::vector<Tensor>(static_cast<size_t>(trial.unit), tensor)));
+  return stacked;
+}
+
+std::vector<Tensor> run_all(Session& session, std::span<const Inputs> requests, int64_t unit) {
+  std::vector<Tensor> all;
+  for (std::vector<Tensor>& outputs :
+       run_requests(requests, {.rows = unit}, [&](std::span<const Tensor> inputs) { return session.run(inputs); }))
+    for (Tensor& output : outputs) all.push_back(std::move(output));
   return all;
 }
 
-std::vector<Tensor> run_samples(Session& session, const Tensor& inputs, int64_t unit) {
-  return run_in_steps(std::span(&inputs, 1), unit, [&](std::span<const Tensor> part) { return session.run(part); });
-}
-
-std::map<std::string, int64_t> input_dims(const Side& side, const Dims& sample_dims) {
+std::map<std::string, int64_t> input_dims(const Trial& trial, const Side& side) {
   std::map<std::string, int64_t> dims;
-  const std::string& input = side.graph.value(side.graph.inputs()[0]).name;
-  for (size_t axis = 0; axis < sample_dims.size(); ++axis)
-    dims[fmt::format("{}.{}", input, axis + 1)] = sample_dims[axis];
+  for (size_t port = 0; port < trial.example.size(); ++port) {
+    const Dims& sizes = trial.example[port].dims();
+    const std::string& name = side.graph.value(side.graph.inputs()[port]).name;
+    for (size_t axis = 0; axis < sizes.size(); ++axis)
+      if (axis > 0 || sizes[0] != 1) dims[fmt::format("{}.{}", name, axis)] = sizes[axis];
+  }
   return dims;
 }
 
 BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads) {
   return {.batch = batch,
-          .dims = input_dims(side, trial.sample_dims),
+          .dims = input_dims(trial, side),
           .threads = threads,
           .tune = trial.options.tune,
           .timing_cache = trial.options.timing_cache,

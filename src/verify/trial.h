@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <functional>
 #include <map>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/feed.h"
 #include "engine/session.h"
 #include "verify/verify.h"
 
@@ -20,6 +22,9 @@ struct Codes {
   float scale = 1;
   int64_t zero_point = 0;
 };
+
+/// A model's inputs for one run.
+using Inputs = std::vector<Tensor>;
 
 /// One of the two models.
 struct Side {
@@ -36,25 +41,45 @@ struct Side {
 struct Trial {
   Side reference, candidate;
   const Dataset& data;
+  Feed feed;  ///< the samples as requests to the original, and so to the candidate
   const Policy& policy;
   const VerifyOptions& options;
   std::vector<int64_t> samples;        ///< indices in the test split
-  Dims sample_dims;                    ///< without the batch axis
+  std::vector<int64_t> planned;        ///< positions in `samples` of those with the shapes that the plans are for
+  Inputs example;                      ///< the request of the first of these
   bool batchable = true;               ///< both models' batch is free and their rows are proven independent
   int64_t unit = 1;                    ///< samples a run of the plans takes
   std::string folder;                  ///< for temporary files
   std::map<std::string, Codes> codes;  ///< of the candidate, by name of the integer value
 };
 
-/// Samples (positions in trial.samples) as the models' input, stacked along axis 0.
-Tensor read_samples(const Trial& trial, int64_t first, int64_t count);
 /// `count` positions in [0, size), spread evenly.
 std::vector<int64_t> spread(int64_t size, int64_t count);
-Tensor stack(std::span<const Tensor> samples);
-/// Any number of samples through a plan that takes `unit` at once.
-std::vector<Tensor> run_samples(Session& session, const Tensor& inputs, int64_t unit);
-/// Sizes of the input's dimensions but the first, for BuildOptions::dims.
-std::map<std::string, int64_t> input_dims(const Side& side, const Dims& sample_dims);
+/// A value for all elements of an input: a number, or an end of its range in the data.
+struct Level {
+  Level(double number) : value(number) {}  // NOLINT: numbers are levels
+  static Level minimum() { return {NAN, kMinimum}; }
+  static Level maximum() { return {NAN, kMaximum}; }
+  double in(const InputRange& range) const {
+    return end == kMinimum ? range.minimum : end == kMaximum ? range.maximum : value;
+  }
+  double value;
+  enum End { kNone, kMinimum, kMaximum } end = kNone;
+
+ private:
+  Level(double number, End which) : value(number), end(which) {}
+};
+/// Inputs like these, filled with two values in turn. What is no float takes only the ends of its range and 0.
+Inputs filled(const Inputs& like, std::span<const InputRange> ranges, Level even, Level odd);
+
+/// At most `count` of trial.planned, spread evenly, as requests.
+std::vector<Inputs> planned_requests(const Trial& trial, int64_t count);
+/// Copies of a request as one run of the plans takes them.
+Inputs unit_of(const Trial& trial, const Inputs& request);
+/// Requests through a plan that takes trial.unit at once; all outputs, one request after the other.
+std::vector<Tensor> run_all(Session& session, std::span<const Inputs> requests, int64_t unit);
+/// Sizes of the inputs' dimensions beside the batch, for BuildOptions::dims.
+std::map<std::string, int64_t> input_dims(const Trial& trial, const Side& side);
 BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads);
 
 /// Whether an operator's work is with weights: Conv, Gemm, LSTM, …
@@ -80,8 +105,8 @@ void record_probes(Trial& trial, Report& report);
 
 /// Runs a side's plan on Trial::unit samples, showing every step's values.
 using PlanRunner =
-    std::function<std::vector<Tensor>(const Side& side, const Tensor& input, const Session::Observer& observe)>;
-std::vector<Tensor> run_plan(const Side& side, const Tensor& input, const Session::Observer& observe);
+    std::function<std::vector<Tensor>(const Side& side, const Inputs& inputs, const Session::Observer& observe)>;
+std::vector<Tensor> run_plan(const Side& side, const Inputs& inputs, const Session::Observer& observe);
 /// `run` is another only in tests: an engine with a fault.
 void check_engine(Trial& trial, Report& report, const PlanRunner& run = run_plan);
 

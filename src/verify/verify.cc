@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/file_reader.h"
 #include "data/preview.h"
+#include "engine/executor.h"
 #include "model/rows.h"
 #include "verify/checks.h"
 #include "verify/temporary_folder.h"
@@ -24,26 +25,24 @@
 namespace slipway {
 namespace {
 
-// The input must be one sample after the other, in the data's shape and type.
-void require_input_fits(const Side& side, const Dataset& data, const Tensor& sample) {
-  const Graph& graph = side.graph;
-  if (graph.inputs().size() != 1)
-    fail(ErrorCode::kUnsupported, "A data file feeds one input; the {} has {}: {}", side.role, graph.inputs().size(),
-         side.path);
-  const Value& input = graph.value(graph.inputs()[0]);
-  if (!takes_sample(input, sample))
-    fail(
-        ErrorCode::kInvalidArgument,
-        "The data does not fit the {}; correct `preprocess` in {}: a sample is {}{}, input '{}' is {}{} with the batch "
-        "first",
-        side.role, data.path(), to_string(sample.dtype()), to_string(sample.dims()), input.name, to_string(input.dtype),
-        to_string(input.shape));
+// A request to the one must be one to the other.
+void require_inputs_correspond(const Graph& original, const Graph& candidate) {
+  const auto names = [](const Graph& graph) {
+    std::vector<std::string> list;
+    for (const FeedPort& port : input_ports(graph)) list.push_back(port.name);
+    return list;
+  };
+  const std::vector<std::string> a = names(original), b = names(candidate);
+  if (a.size() != b.size() || (a.size() > 1 && a != b))
+    fail(ErrorCode::kInvalidArgument,
+         "The models' inputs do not correspond; is this candidate made from this original? '{}' and '{}'",
+         fmt::join(a, "', '"), fmt::join(b, "', '"));
 }
 
 void require_preprocess_agrees(const Side& side, const Dataset& data) {
   Preprocess carried;
   std::vector<std::string> labels;
-  if (!load_preprocess(side.graph, carried, labels)) return;
+  if (!load_preprocess(side.graph, carried, labels) || side.graph.inputs().size() != 1) return;
   if (const std::string difference = preprocess_difference(data.preprocess(), carried); !difference.empty())
     fail(ErrorCode::kInvalidArgument,
          "The data file contradicts the pre-processing that the {} carries; correct {}: {}", side.role, data.path(),
@@ -58,14 +57,39 @@ void require_outputs_correspond(const Trial& trial) {
          a.outputs().size(), b.outputs().size());
 }
 
-/// The fixed first dimension of the model's input, or 0 when it takes any batch.
-int64_t fixed_batch(const Side& side) {
-  const Shape& shape = side.graph.value(side.graph.inputs()[0]).shape;
-  return shape.has_rank() && shape[0].is_known() ? shape[0].value() : 0;
+/// The samples that the plans are for: of the shapes that most of some have, the largest of these.
+void choose_planned(Trial& trial) {
+  constexpr int64_t kLookedAt = 100;
+  const auto count = static_cast<int64_t>(trial.samples.size());
+  bool any = false;  // size that the model leaves open, so that samples may differ
+  for (const FeedPort& port : trial.feed.ports())
+    for (size_t axis = 1; axis < port.shape.rank(); ++axis) any = any || !port.shape[axis].is_known();
+  if (!any) {
+    trial.planned = spread(count, count);
+  } else {
+    std::map<std::vector<Dims>, std::vector<int64_t>> by_shape;
+    for (const int64_t position : spread(count, kLookedAt)) {
+      std::vector<Dims> shapes;
+      for (const Tensor& t : trial.feed.request(Split::kTest, trial.samples[static_cast<size_t>(position)]))
+        shapes.push_back(t.dims());
+      by_shape[std::move(shapes)].push_back(position);
+    }
+    for (auto& [shapes, positions] : by_shape)
+      if (positions.size() >= trial.planned.size()) trial.planned = positions;
+  }
+  trial.example = trial.feed.request(Split::kTest, trial.samples[static_cast<size_t>(trial.planned[0])]);
+}
+
+/// The batch that all of the model's inputs fix, or 0 when it takes any.
+int64_t fixed_batch(const Trial& trial, const Side& side) {
+  const int64_t fixed = batch_of_samples(side.graph, 1);
+  for (const FeedPort& port : input_ports(side.graph))
+    if (port.shape.rank() == 0 || !port.shape[0].is_known()) return fixed > 1 ? fixed : 0;
+  return trial.example[0].dims()[0] == fixed ? 1 : fixed;
 }
 
 void choose_batch(Trial& trial) {
-  const int64_t a = fixed_batch(trial.reference), b = fixed_batch(trial.candidate);
+  const int64_t a = fixed_batch(trial, trial.reference), b = fixed_batch(trial, trial.candidate);
   if (a != 0 && b != 0 && a != b)
     fail(ErrorCode::kInvalidArgument, "The models have different fixed batches; export both with a free one: {} and {}",
          a, b);
@@ -132,21 +156,23 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
   Trial trial{.reference = Side(reference, "original"),
               .candidate = Side(candidate, "candidate"),
               .data = data,
+              .feed = Feed(data, reference.graph),
               .policy = policy,
               .options = options,
               .samples = spread(total, options.max_samples < 0 ? total : options.max_samples),
-              .sample_dims = {},
+              .planned = {},
+              .example = {},
               .folder = folder.path(),
               .codes = read_codes(candidate.graph, reference.graph)};
   if (trial.samples.empty() || options.batch < 1 || !(options.seconds > 0))
     fail(ErrorCode::kInvalidArgument, "Samples, batch and seconds must be positive: {}, {} and {}",
          trial.samples.size(), options.batch, options.seconds);
-  const Tensor sample = data.input(Split::kTest, trial.samples[0]);
-  trial.sample_dims = sample.dims();
+  require_inputs_correspond(reference.graph, candidate.graph);
   for (const Side* side : {&trial.reference, &trial.candidate}) {
     require_preprocess_agrees(*side, data);
-    require_input_fits(*side, data, sample);
+    Feed(data, side->graph).request(Split::kTest, trial.samples[0]);
   }
+  choose_planned(trial);
   require_outputs_correspond(trial);
   choose_batch(trial);
 

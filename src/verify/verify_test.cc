@@ -34,7 +34,7 @@ struct Bench {
                   options);
   }
   Graph quantized() const {
-    return quantize(original, samples_of(data, Split::kCalibration), {}, {.samples = 64}).graph;
+    return quantize(original, samples_of(Feed(data, original), Split::kCalibration), {}, {.samples = 64}).graph;
   }
 };
 
@@ -59,11 +59,11 @@ TEST(Verify, TheModelItselfPasses) {
   EXPECT_EQ(r.candidate.plan_digest.size(), 64u);
   EXPECT_GT(r.performance.reference.peak_bytes, 0u);
   EXPECT_EQ(to_json(report_from_json(to_json(r), "r")), to_json(r));
-  EXPECT_EQ(r.probes.count, 32);
-  EXPECT_EQ(r.probes.samples.size(), 32u);
-  EXPECT_EQ(r.probes.outputs.size(), 1u);
-  EXPECT_EQ(r.probes.input.substr(0, 8), "k05VTVBZ");  // "\x93NUMPY" in base64
-  EXPECT_EQ(r.probes.input.size() % 4, 0u);
+  ASSERT_EQ(r.probes.size(), 32u);
+  ASSERT_EQ(r.probes[0].inputs.size(), 1u);
+  EXPECT_EQ(r.probes[0].outputs.size(), 1u);
+  EXPECT_EQ(r.probes[0].inputs[0].substr(0, 8), "k05VTVBZ");  // "\x93NUMPY" in base64
+  EXPECT_EQ(r.probes[0].inputs[0].size() % 4, 0u);
 }
 
 TEST(Verify, QuantisedModelIsComparedLayerByLayer) {

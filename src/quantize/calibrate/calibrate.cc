@@ -3,8 +3,6 @@
 #include "quantize/calibrate/calibrate.h"
 
 #include <algorithm>
-#include <cstring>
-#include <memory>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -13,37 +11,6 @@
 
 namespace slipway {
 namespace {
-
-Tensor stack(const std::vector<Tensor>& parts) {
-  if (parts.size() == 1) return parts.front();
-  Dims dims = parts.front().dims();
-  dims[0] = 0;
-  for (const Tensor& part : parts) dims[0] += part.dims()[0];
-  Tensor whole(parts.front().dtype(), dims);
-  std::byte* to = whole.mutable_raw();
-  for (const Tensor& part : parts) {
-    std::memcpy(to, part.raw(), part.bytes());
-    to += part.bytes();
-  }
-  return whole;
-}
-
-/// Chosen samples [first, first + count) of `chosen` spread evenly over the source, read in contiguous runs.
-std::vector<Tensor> read_samples(const CalibrationSource& source, int64_t chosen, int64_t first, int64_t count) {
-  const auto index = [&](int64_t i) { return i * (source.count / chosen) + i * (source.count % chosen) / chosen; };
-  std::vector<std::vector<Tensor>> parts;  // per input
-  for (int64_t i = 0; i < count;) {
-    int64_t run = 1;
-    while (i + run < count && index(first + i + run) == index(first + i) + run) ++run;
-    std::vector<Tensor> inputs = source.read(index(first + i), run);
-    parts.resize(inputs.size());
-    for (size_t k = 0; k < inputs.size(); ++k) parts[k].push_back(std::move(inputs[k]));
-    i += run;
-  }
-  std::vector<Tensor> stacked;
-  for (const auto& of_input : parts) stacked.push_back(stack(of_input));
-  return stacked;
-}
 
 struct Observed {
   const std::string* name;
@@ -64,12 +31,14 @@ struct Observed {
 
 }  // namespace
 
-CalibrationSource samples_of(const Dataset& dataset, Split split, int threads) {
-  return {dataset.size(split),
-          [&dataset, split, threads](int64_t first, int64_t count) {
-            return std::vector<Tensor>{dataset.batch(split, first, count, threads)};
+CalibrationSource samples_of(Feed feed, Split split, int threads) {
+  const int64_t count = feed.data().size(split);
+  std::string digest = feed.data().digest();
+  return {count,
+          [feed = std::move(feed), split, threads](std::span<const int64_t> indices) {
+            return feed.requests(split, indices, threads);
           },
-          dataset.digest()};
+          std::move(digest)};
 }
 
 Calibration calibrate(const Graph& graph, const CalibrationSource& source, std::span<const std::string> names,
@@ -109,14 +78,19 @@ Calibration calibrate(const Graph& graph, const CalibrationSource& source, std::
   Progress progress("Calibrating", end - begin);
   for (int64_t first = begin; first < end;) {
     const int64_t count = std::min(batch, end - first);
-    const std::vector<Tensor> inputs = read_samples(source, chosen, first, count);
-    // The last, smaller batch runs as it is: nothing padded is ever observed.
-    const std::vector<Tensor> outputs = executor.run(inputs);
-    parallel_for(static_cast<int64_t>(observed.size()), options.threads, [&](int64_t from, int64_t to) {
-      for (int64_t t = from; t < to; ++t) {
-        Observed& tensor = observed[static_cast<size_t>(t)];
-        tensor.stats.observe((tensor.is_input ? inputs : outputs)[tensor.index].values<float>());
-      }
+    std::vector<int64_t> indices;  // spread evenly over the source
+    for (int64_t i = first; i < first + count; ++i)
+      indices.push_back(i * (source.count / chosen) + i * (source.count % chosen) / chosen);
+    // Nothing filled up is ever observed.
+    run_requests(source.read(indices), {.rows = batch, .fill = false}, [&](std::span<const Tensor> inputs) {
+      const std::vector<Tensor> outputs = executor.run(inputs);
+      parallel_for(static_cast<int64_t>(observed.size()), options.threads, [&](int64_t from, int64_t to) {
+        for (int64_t t = from; t < to; ++t) {
+          Observed& tensor = observed[static_cast<size_t>(t)];
+          tensor.stats.observe((tensor.is_input ? inputs[tensor.index] : outputs[tensor.index]).values<float>());
+        }
+      });
+      return std::vector<Tensor>();
     });
     for (const Observed& tensor : observed)
       if (!tensor.stats.is_finite()) reject_values(graph, tensor);

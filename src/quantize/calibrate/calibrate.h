@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
+#include "data/feed.h"
 #include "model/graph.h"
 #include "quantize/calibrate/calibration.h"
 
@@ -14,13 +14,13 @@ namespace slipway {
 /// Where calibration gets its samples.
 struct CalibrationSource {
   int64_t count = 0;
-  /// Samples [first, first + count) as the model's inputs, in order, stacked along axis 0.
-  std::function<std::vector<Tensor>(int64_t first, int64_t count)> read;
+  /// The samples of these indices as requests to the model.
+  std::function<std::vector<std::vector<Tensor>>(std::span<const int64_t> indices)> read;
   std::string digest = {};  ///< of the whole set
 };
 
-/// The samples of a split, for a model with one input. The data set must outlive the source.
-CalibrationSource samples_of(const Dataset& dataset, Split split, int threads = 1);
+/// The samples of a split.
+CalibrationSource samples_of(Feed feed, Split split, int threads = 1);
 
 struct CalibrateOptions {
   int64_t samples = 500;  ///< at most; the source may have fewer. Spread evenly over the source

@@ -21,12 +21,13 @@ Graph network(const std::string& batch) {
 /// Sample i holds values around i.
 CalibrationSource numbered_samples(int64_t count) {
   return {count,
-          [](int64_t first, int64_t n) {
-            Tensor t(DType::kFloat32, {n, 1, 2, 2});
-            auto values = t.mutable_values<float>();
-            for (size_t i = 0; i < values.size(); ++i)
-              values[i] = static_cast<float>(first) + static_cast<float>(i / 4) + 0.125f * static_cast<float>(i % 4);
-            return std::vector<Tensor>{t};
+          [](std::span<const int64_t> indices) {
+            std::vector<std::vector<Tensor>> requests;
+            for (const int64_t index : indices) {
+              const auto v = static_cast<float>(index);
+              requests.push_back({Tensor::of<float>({1, 1, 2, 2}, {v, v + 0.125f, v + 0.25f, v + 0.375f})});
+            }
+            return requests;
           },
           "digest"};
 }
