@@ -1,3 +1,6 @@
+// Signals on a stack of their own: kernels that oneDNN compiles use the stack pointer as one more register, so that a
+// handler's frame would overwrite whatever they compute with. The kernel gives a process's signals to its main thread
+// as long as that takes them, and the stack is that thread's.
 #include "base/interrupt.h"
 
 #include <atomic>
@@ -25,20 +28,27 @@ void on_signal(int) {
 }
 }  // namespace
 
-void catch_interrupts() {
+void catch_signal(int signal, void (*handler)(int), int flags) {
+  alignas(64) static char stack[64 * 1024];  // a frame with all of AMX's tiles takes 11 KiB
+  const stack_t own{.ss_sp = stack, .ss_flags = 0, .ss_size = sizeof stack};
+  stack_t there{};
+  if (sigaltstack(nullptr, &there) == 0 && (there.ss_flags & SS_DISABLE) != 0) sigaltstack(&own, nullptr);
   struct sigaction action {};
-  action.sa_handler = on_signal;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = handler;
+  action.sa_flags = flags | SA_ONSTACK;
+  sigaction(signal, &action, nullptr);
+}
+
+void catch_interrupts() {
+  catch_signal(SIGINT, on_signal);
+  catch_signal(SIGTERM, on_signal);
 }
 
 bool interrupted() { return g_first_ns != 0; }
 
 void catch_hangups() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { g_hangup = true; };
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGHUP, &action, nullptr);
+  catch_signal(
+      SIGHUP, [](int) { g_hangup = true; }, SA_RESTART);
 }
 
 bool hangup_came() { return g_hangup.exchange(false); }

@@ -142,6 +142,43 @@ TEST(Engine, ExecutorCutsAnyNumberOfSamplesIntoBatches) {
   EXPECT_THROW(Executor(graph).run(std::vector<Tensor>{}), Error);
 }
 
+// Whatever the shapes and rows of the requests, each gets what it would get alone, in its place; equal ones go
+// together.
+TEST(Engine, RequestsOfEqualShapesGoTogether) {
+  Random random(kSeed);
+  for (const int64_t step : {1, 2, 3, 5})
+    for (const bool fill : {false, true}) {
+      std::vector<std::vector<Tensor>> requests;
+      for (int i = 0; i < 23; ++i) {
+        const auto width = static_cast<int64_t>(1 + random.below(3)), rows = static_cast<int64_t>(random.below(3));
+        requests.push_back({random_tensor(DType::kFloat32, {rows, width}, random),
+                            random_tensor(DType::kFloat32, {random.below(8) == 0 ? 4 : rows, width}, random)});
+      }
+      int64_t runs = 0, most = 0;
+      const auto doubled = [&](std::span<const Tensor> inputs) {
+        ++runs;
+        most = std::max(most, inputs[0].dims()[0]);
+        std::vector<Tensor> outputs;
+        for (const Tensor& t : inputs) {
+          std::vector<double> values = to_doubles(t);
+          for (double& v : values) v *= 2;
+          outputs.push_back(from_doubles(t.dtype(), t.dims(), values));
+        }
+        return outputs;
+      };
+      const auto results = run_requests(requests, {.rows = step, .fill = fill}, doubled);
+      EXPECT_LE(most, std::max<int64_t>(step, 2));
+      EXPECT_EQ(runs < 23, step > 1);
+      for (size_t i = 0; i < requests.size(); ++i) {
+        const std::vector<Tensor> alone = doubled(requests[i]);
+        for (size_t k = 0; k < 2; ++k) EXPECT_TRUE(results[i][k].identical(alone[k])) << step << " " << i;
+      }
+    }
+  const std::vector<std::vector<Tensor>> two(2, {Tensor(DType::kFloat32, {1, 2})});
+  EXPECT_THROW(run_requests(two, {.rows = 2}, [](auto) { return std::vector<Tensor>{Tensor(DType::kFloat32, {})}; }),
+               Error);
+}
+
 // x − mean over axis 0: what one row gives depends on the others.
 Graph mixing_rows(const std::string& rows) {
   Graph graph = parse_text("graph \"g\" ir 8 opset {\"\": 17} {\ninput %x : f32[" + rows + R"(,3]

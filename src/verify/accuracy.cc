@@ -97,7 +97,7 @@ class TrialJudge {
   Executor executor(const Side& side) const {
     return Executor(side.graph, {.batch = trial_.options.batch,
                                  .program = {.threads = trial_.options.threads,
-                                             .tune = trial_.options.tune,
+                                             .tune = trial_.options.tune && !trial_.sizes_vary,
                                              .timing_cache = trial_.options.timing_cache}});
   }
 

@@ -46,7 +46,8 @@ struct Trial {
   const VerifyOptions& options;
   std::vector<int64_t> samples;        ///< indices in the test split
   std::vector<int64_t> planned;        ///< positions in `samples` of those with the shapes that the plans are for
-  Inputs example;                      ///< the request of the first of these
+  bool sizes_vary = false;             ///< the model leaves more open than the batch
+  Inputs example;                      ///< the request of the first of `planned`
   bool batchable = true;               ///< both models' batch is free and their rows are proven independent
   int64_t unit = 1;                    ///< samples a run of the plans takes
   std::string folder;                  ///< for temporary files

@@ -61,10 +61,9 @@ void require_outputs_correspond(const Trial& trial) {
 void choose_planned(Trial& trial) {
   constexpr int64_t kLookedAt = 100;
   const auto count = static_cast<int64_t>(trial.samples.size());
-  bool any = false;  // size that the model leaves open, so that samples may differ
   for (const FeedPort& port : trial.feed.ports())
-    for (size_t axis = 1; axis < port.shape.rank(); ++axis) any = any || !port.shape[axis].is_known();
-  if (!any) {
+    for (size_t axis = 1; axis < port.shape.rank(); ++axis) trial.sizes_vary |= !port.shape[axis].is_known();
+  if (!trial.sizes_vary) {
     trial.planned = spread(count, count);
   } else {
     std::map<std::vector<Dims>, std::vector<int64_t>> by_shape;

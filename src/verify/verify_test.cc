@@ -225,6 +225,90 @@ TEST(Verify, TokenIdsAreNotSpoiled) {
   for (const EngineRun& run : r.engine.candidate) EXPECT_EQ(run.input.find("NaN"), std::string::npos) << run.input;
 }
 
+// Ids and a mask of different lengths, and a state that is the same for all: mean of the embedded ids under the mask.
+TEST(Verify, SeveralInputsOfDifferentLengths) {
+  TestFolder folder;
+  Random random(3);
+  Graph g = parse_text(R"(graph "text" ir 8 opset {"": 17} {
+  input %ids : i64[N,T]
+  input %state : f32[N,8]
+  input %mask : i64[N,T]
+  input %table : f32[16,8]
+  input %weight : f32[8,4]
+  const %last : i64[1] = {2}
+  const %second : i64[1] = {1}
+  %rows = Gather(%table, %ids)
+  %kept = Cast(%mask) {to = 1}
+  %wide = Unsqueeze(%kept, %last)
+  %masked = Mul(%rows, %wide)
+  %sum = ReduceSum(%masked, %second) {keepdims = 0}
+  %sized = Add(%sum, %state)
+  %act = Relu(%sized)
+  %scores = MatMul(%act, %weight)
+  output %scores
+})");
+  for (const char* name : {"table", "weight"}) {
+    const ValueId id = g.find(name);
+    const Dims dims = g.value(id).shape.to_dims();
+    const std::vector<float> values = SmallNet::random(static_cast<size_t>(element_count(dims)), 4);
+    g.replace_uses(id, g.add_constant(std::string(name) + "_constant", Tensor::of<float>(dims, values)));
+    g.erase_value(id);
+  }
+  infer_shapes(g);
+  make_folders(folder.path("ids"));
+  make_folders(folder.path("mask"));
+  std::string labels = "file,label\n";
+  Executor teacher(g);
+  for (int64_t i = 0; i < 90; ++i) {
+    const auto length = static_cast<int64_t>(2 + random.below(3));
+    std::vector<int32_t> ids(static_cast<size_t>(length));
+    for (int32_t& id : ids) id = static_cast<int32_t>(random.below(16));
+    const Tensor sample = Tensor::of<int32_t>({length}, ids);
+    std::vector<int64_t> ones(static_cast<size_t>(length), 1);
+    ones.back() = static_cast<int64_t>(random.below(2));
+    const Tensor mask = Tensor::of<int64_t>({length}, ones);
+    write_npy(folder.path(fmt::format("ids/{:03}.npy", i)), sample);
+    write_npy(folder.path(fmt::format("mask/{:03}.npy", i)), mask);
+    const Tensor scores = teacher.run(std::vector<Tensor>{cast(sample, DType::kInt64).reshaped({1, length}),
+                                                          Tensor::of<float>({1, 8}, std::vector<float>(8, 0.25f)),
+                                                          mask.reshaped({1, length})})[0];
+    labels += fmt::format("{:03}.npy,{}\n", i, argmax(to_floats(scores)));
+  }
+  folder.write("labels.csv", labels);
+  const Dataset data = Dataset::open(folder.write("data.yaml", R"(format: folder
+samples: arrays
+inputs: {ids: {folder: ids, labels: labels.csv}, mask: mask, state: {constant: 0.25}}
+calibration: {count: 30}
+test: {}
+)"));
+  const Graph quantized = quantize(g, samples_of(Feed(data, g), Split::kCalibration)).graph;
+  const Report r = verify({g, save_model(g, folder, "a.onnx")}, {quantized, save_model(quantized, folder, "b.onnx")},
+                          data, patient_policy(), quick_options());
+  EXPECT_EQ(r.accuracy.reference.correct, 60) << "the labels are the model's own";
+  EXPECT_GT(r.accuracy.agreement, 0.8);
+  EXPECT_EQ(r.candidate.precision, "int8");
+  ASSERT_EQ(r.data.ranges.size(), 3u);
+  EXPECT_EQ(r.data.ranges[0].maximum, 15);
+  EXPECT_EQ(r.data.ranges[1].minimum, 0.25);
+  EXPECT_EQ(r.data.ranges[2].minimum, 0);
+  EXPECT_TRUE(r.accuracy.edge_cases.empty()) << "neither ids nor masks nor constants are spoiled";
+  for (const char* id : {"engine.steps", "engine.outputs"})
+    EXPECT_EQ(find_check(r, id)->verdict, Verdict::kPass) << find_check(r, id)->sentence;
+  ASSERT_FALSE(r.probes.empty());
+  EXPECT_EQ(r.probes[0].inputs.size(), 3u);
+  const Graph renamed = parse_text(R"(graph "r" ir 8 opset {"": 17} {
+  input %ids : i64[N,T]
+  input %state : f32[N,8]
+  input %other : i64[N,T]
+  output %state
+})");
+  const std::string refusal = error_of([&] {
+    verify({g, folder.path("a.onnx")}, {renamed, save_model(renamed, folder, "c.onnx")}, data, patient_policy(),
+           quick_options());
+  });
+  EXPECT_NE(refusal.find("inputs do not correspond"), std::string::npos) << refusal;
+}
+
 TEST(Verify, QuickOverridesNothingThatWasAskedFor) {
   Policy policy;
   const VerifyOptions plain = verify_options({}, policy), quick = verify_options({.quick = true}, policy);

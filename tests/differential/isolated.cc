@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "random_graph.h"
 
 namespace slipway {
@@ -65,10 +66,7 @@ void count_second(int) {
 /// Ends this process by SIGALRM after so many seconds. Those in which it is stopped count as one.
 void end_after(int seconds) {
   seconds_left = seconds;
-  struct sigaction action {};
-  action.sa_handler = count_second;
-  action.sa_flags = SA_RESTART;
-  ::sigaction(SIGALRM, &action, nullptr);
+  catch_signal(SIGALRM, count_second, SA_RESTART);
   const itimerval tick{{1, 0}, {1, 0}};
   ::setitimer(ITIMER_REAL, &tick, nullptr);
 }

@@ -296,7 +296,9 @@ std::string by_quantised_file(Case& c) {
   how.profile = random.below(2) == 0 ? QuantizeProfile::kPortable : QuantizeProfile::kCpu;
   how.quantize_both_add_inputs = random.below(2) == 0;
   how.integer_bias = random.below(4) != 0;
-  CalibrationSource source{.count = 1, .read = [&](int64_t, int64_t) { return c.oracle.inputs(); }};
+  CalibrationSource source{.count = 1, .read = [&](std::span<const int64_t>) {
+                             return std::vector<std::vector<Tensor>>{c.oracle.inputs()};
+                           }};
   Graph quantised;
   try {
     quantised = quantize(c.graph, source, how, {.engine = "reference"}).graph;

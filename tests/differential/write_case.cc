@@ -38,7 +38,9 @@ void export_seeds(const SeedRange& range, const std::string& folder) {
       Graph optimised = random.graph;
       run_passes(optimised, {.standard_onnx = true});
       save_onnx(optimised, join_path(to, "optimized.onnx"));
-      const CalibrationSource source{.count = 1, .read = [&](int64_t, int64_t) { return random.inputs; }};
+      const CalibrationSource source{.count = 1, .read = [&](std::span<const int64_t>) {
+                                       return std::vector<std::vector<Tensor>>{random.inputs};
+                                     }};
       const Graph quantised = quantize(random.graph, source, {}, {.engine = "reference"}).graph;
       save_onnx(quantised, join_path(to, "quantized.onnx"));
       write_tensors(evaluate(quantised, random.inputs), quantised, quantised.outputs(),
