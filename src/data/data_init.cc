@@ -318,6 +318,12 @@ std::string data_init_text(const std::string& path, const std::string& prefix) {
          (samples->is_image() ? "# augment: {crop: 4, flip: true}  # in training: shifted by up to 4 pixels, mirrored "
                                 "half the time\n"
                               : "") +
+         "\n# A model with several inputs: describe each by its name in the model, instead of `inputs` and "
+         "`preprocess`\n"
+         "# above. Each may have its own format and preprocess.\n"
+         "# inputs:\n"
+         "#   input_ids: ids.npy                             # one row a sample\n"
+         "#   attention_mask: {constant: 1, like: input_ids}\n"
          "\n# The names of the model's classes, by index: a list, or a text file with one a line.\n" +
          (guess->classes.empty() ? "# classes: classes.txt\n" : guess->classes) +
          "# If the data number the classes differently than the model:\n"
