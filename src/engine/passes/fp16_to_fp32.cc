@@ -1,5 +1,6 @@
 // Models stored in FP16 or BF16 are computed in FP32: constants and type-giving attributes are widened, subgraphs
-// included; the model's inputs and outputs keep their type, with a Cast at the border.
+// included; the model's inputs and outputs keep their type, with a Cast at the border. What is constant is computed
+// before, as the file gives it: shapes may follow from the rounded values.
 #include "engine/passes/match.h"
 #include "engine/passes/passes.h"
 
@@ -60,8 +61,9 @@ void widen(Graph& graph) {
 
 }  // namespace
 
-bool fp16_to_fp32(Graph& graph, const PassContext&) {
+bool fp16_to_fp32(Graph& graph, const PassContext& context) {
   if (!computes_in_half(graph)) return false;
+  constant_folding(graph, context);
   const auto cast_node = [&](ValueId value, DType to, const std::string& name, NodeId like) {
     const ValueId out = graph.add_node(
         NodeSpec{.op_type = "Cast", .name = name, .inputs = {value}, .attributes = {{"to", static_cast<int64_t>(to)}}},
