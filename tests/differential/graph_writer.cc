@@ -206,7 +206,7 @@ bool GraphWriter::accept(const Call& call) {
     }
     std::vector<Tensor> results = evaluate(alone.graph, alone.inputs);
     for (const Tensor& t : results)
-      if (t.elements() > kMostElements || t.dtype() == DType::kString) return false;
+      if (t.elements() > kMostElements || t.dtype() == DType::kString || !is_tensor(t.dtype())) return false;
     std::vector<std::string> names;
     const std::vector<bool>& optional = call.signature.optional_results;
     for (size_t i = 0; i < call.outputs; ++i) {

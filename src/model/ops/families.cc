@@ -39,6 +39,7 @@ std::vector<std::span<const OpSpec>> op_families() {
       label_ops(),
       tree_ensemble_ops(),
       control_flow_ops(),
+      sequence_ops(),
       fused_ops(),
   };
   // clang-format on
