@@ -120,7 +120,8 @@ void eval_tree_classifier(EvalContext& ctx) {
     for (size_t k = 0; k < row.size(); ++k) row[k] += base[k];
     if (column >= 0) {
       const double score = row[static_cast<size_t>(column)];
-      classes.push_back(score > (probabilities ? 0.5 : 0.0) ? 1 : 0);
+      const auto rounded = static_cast<float>(score);  // as it is given: 0.3 and 0.2 are not above 0.5
+      classes.push_back(rounded > (probabilities ? 0.5f : 0.0f) ? 1 : 0);
       if (column == 0) return transform_second_class(row, score, probabilities, transform);
       return transform_scores(row, transform);
     }

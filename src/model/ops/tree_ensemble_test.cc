@@ -155,6 +155,7 @@ TEST(TreeEnsembleClassifier, OneColumnDecidesBetweenTwoClasses) {
   std::vector<Tensor> got = run({0.125f, 0.25f, 0.25f, 0.5f}, "NONE");
   EXPECT_EQ(to_ints(got[0]), (List{10, 20, 10})) << "sums 0.375, 0.75 and 0.5 against 0.5";
   expect_near(got[1], {3, 2}, {0.625, 0.375, 0.25, 0.75, 0.5, 0.5});
+  EXPECT_EQ(to_ints(run({0.1f, 0.3f, 0.2f, 0.4f}, "NONE")[0]), (List{10, 20, 10})) << "0.3 and 0.2 are a half";
   got = run({-0.1f, 0.3f, 0.2f, -0.4f}, "NONE");
   EXPECT_EQ(to_ints(got[0]), (List{20, 10, 20})) << "sums 0.1, −0.1 and 0.5 against 0";
   expect_near(got[1], {3, 2}, {-0.1, 0.1, 0.1, -0.1, -0.5, 0.5});
