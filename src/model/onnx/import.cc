@@ -1,6 +1,7 @@
 // ONNX → Graph. Two passes over a graph's nodes: the first declares every value, so that names resolve in any order;
 // the second connects inputs and imports subgraphs. A name that a subgraph does not declare is looked up outward; each
-// level that it passes on the way gets a capture. Cycles and arity are verify()'s business, types infer_shapes()'s.
+// level that it passes on the way gets a capture. Operators that are compositions of standard ones become these
+// (rewrites/). Cycles and arity are verify()'s business, types infer_shapes()'s.
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl.h>
 
@@ -15,6 +16,7 @@
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
 #include "model/onnx/proto.h"
+#include "model/onnx/rewrites/rewrite.h"
 
 namespace slipway {
 namespace {
@@ -144,6 +146,8 @@ class GraphImporter {
       set_type(id, info);
       graph_.add_output(id);
     }
+    if (captures_ == nullptr) unzip_maps(graph_);
+    rewrite_foreign(graph_);
   }
 
   ValueId resolve(const std::string& name) {
@@ -165,7 +169,7 @@ class GraphImporter {
 
   void set_type(ValueId id, const onnx::ValueInfoProto& info) {
     const Value& value = graph_.value(id);
-    if (value.is_constant() || value.is_input || value.capture >= 0) return;
+    if (value.is_constant() || value.is_input || value.capture >= 0 || is_zip_map(graph_.producer(id))) return;
     const DeclaredType type = type_of(info);
     const std::optional<DType> dtype = merge_types(value.dtype, type.dtype);
     if (!dtype)

@@ -277,7 +277,7 @@ std::span<const OpSpec> activation_ops() {
       unary("Tanh", eval_unary<hyperbolic_tangent>, 6),
       unary("Softplus", eval_unary<softplus>),
       unary("Softsign", eval_unary<softsign>),
-      unary("ThresholdedRelu", eval_thresholded_relu, 10),
+      unary("ThresholdedRelu", eval_thresholded_relu, 1),
       unary("Shrink", eval_shrink, 9),
       unary("Gelu", eval_gelu, 20),
       unary("Swish", eval_swish, 24),

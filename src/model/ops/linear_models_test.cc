@@ -13,7 +13,7 @@ OpCall model_call(const std::string& op, Attributes attributes) {
   return {.op = op, .opset = 1, .attributes = std::move(attributes), .outputs = outputs, .domain = "ai.onnx.ml"};
 }
 
-double logistic(double v) { return 1 / (1 + std::exp(-v)); }
+double logistic_of(double v) { return 1 / (1 + std::exp(-v)); }
 
 const Tensor kRows = Tensor::of<float>({2, 2}, {1, 2, -3, 0.5f});
 
@@ -24,7 +24,7 @@ TEST(LinearModels, RegressesSeveralTargets) {
   expect_near(model_call("LinearRegressor", a).run({Tensor::of<int64_t>({2}, {1, 2})})[0], {1, 2}, {1.1, 5.2});
   a["post_transform"] = std::string("LOGISTIC");
   expect_near(model_call("LinearRegressor", a).run({kRows})[0], {2, 2},
-              {logistic(1.1), logistic(5.2), logistic(-1.275), logistic(-1.8)});
+              {logistic_of(1.1), logistic_of(5.2), logistic_of(-1.275), logistic_of(-1.8)});
   a["post_transform"] = std::string("EXP");
   EXPECT_THROW(model_call("LinearRegressor", a).run({kRows}), Error);
   expect_near(model_call("LinearRegressor", {{"coefficients", Reals{1, 1}}}).run({kRows})[0], {2, 1}, {3, -2.5});
@@ -54,7 +54,7 @@ TEST(LinearModels, OneColumnDecidesBetweenTwoClasses) {
   expect_near(raw[1], {2, 2}, {0.45, 0.55, 1.15, -0.15});
   a["post_transform"] = std::string("LOGISTIC");
   expect_near(model_call("LinearClassifier", a).run({kRows})[1], {2, 2},
-              {logistic(-0.55), logistic(0.55), logistic(0.15), logistic(-0.15)});
+              {logistic_of(-0.55), logistic_of(0.55), logistic_of(0.15), logistic_of(-0.15)});
   a["classlabels_ints"] = Numbers{7, 8, 9};
   EXPECT_THROW(model_call("LinearClassifier", a).run({kRows}), Error);
   a.erase("classlabels_ints");
@@ -105,7 +105,7 @@ TEST(SupportVectorMachine, TwoClassesHaveOneDecision) {
   a["prob_a"] = Reals{-1.5f};
   a["prob_b"] = Reals{0.2f};
   const std::vector<Tensor> likely = model_call("SVMClassifier", a).run({kRows});
-  const double first = logistic(1.5 * 2.85 - 0.2), second = logistic(-1.5 * 3.275 - 0.2);
+  const double first = logistic_of(1.5 * 2.85 - 0.2), second = logistic_of(-1.5 * 3.275 - 0.2);
   EXPECT_NEAR(to_doubles(likely[1])[0], first, 0.005) << "the coupling stops this near";
   EXPECT_NEAR(to_doubles(likely[1])[3], 1 - second, 0.005);
 }
@@ -124,8 +124,9 @@ TEST(SupportVectorMachine, EachPairOfClassesVotes) {
   const std::vector<double> p = to_doubles(model_call("SVMClassifier", a).run({x})[1]);
   EXPECT_NEAR(p[0] + p[1] + p[2], 1, 1e-5);
   // At the optimum of the coupling, Qp is the same for all classes.
-  const double r[3][3] = {
-      {0, logistic(ab), logistic(ac)}, {1 - logistic(ab), 0, logistic(bc)}, {1 - logistic(ac), 1 - logistic(bc), 0}};
+  const double r[3][3] = {{0, logistic_of(ab), logistic_of(ac)},
+                          {1 - logistic_of(ab), 0, logistic_of(bc)},
+                          {1 - logistic_of(ac), 1 - logistic_of(bc), 0}};
   double qp[3] = {};
   for (int i = 0; i < 3; ++i)
     for (int j = 0; j < 3; ++j)
