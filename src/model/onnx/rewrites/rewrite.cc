@@ -116,6 +116,15 @@ ValueId Rewrite::swap_last_two(ValueId x) {
   return transpose(x, std::move(perm));
 }
 
+ValueId Rewrite::size_along(ValueId x, int64_t axis) {
+  return add("Gather", {add("Shape", {x}), integers({axis})}, {{"axis", int64_t{0}}});
+}
+
+ValueId Rewrite::numbers_below(ValueId size) {
+  const ValueId end = add("Reshape", {size, integers({})});
+  return add("Range", {tensor(Tensor::scalar<int64_t>(0)), end, tensor(Tensor::scalar<int64_t>(1))});
+}
+
 ValueId Rewrite::dequantize(ValueId codes, ValueId scale, ValueId zero_point, int64_t axis) {
   if (opset < 10) unsupported("it needs opset 10 or later of the standard operators");
   const Tensor* scales = constant(scale);

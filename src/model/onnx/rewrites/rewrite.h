@@ -51,6 +51,9 @@ class Rewrite {
   ValueId reshape(ValueId x, std::vector<int64_t> dims) { return add("Reshape", {x, integers(std::move(dims))}); }
   ValueId transpose(ValueId x, std::vector<int64_t> perm) { return add("Transpose", {x}, {{"perm", std::move(perm)}}); }
   ValueId swap_last_two(ValueId x);
+  ValueId size_along(ValueId x, int64_t axis);  ///< one element of the shape, i64, [1]
+  ValueId numbers_below(ValueId size);          ///< 0, 1, 2, … up to a size [1]: i64, [n]
+  ValueId joined(std::vector<ValueId> parts, int64_t axis) { return add("Concat", std::move(parts), {{"axis", axis}}); }
   /// (codes − zero point) · scale; `axis` is that of a scale with several elements.
   ValueId dequantize(ValueId codes, ValueId scale, ValueId zero_point, int64_t axis = 1);
   ValueId quantize(ValueId x, ValueId scale, ValueId zero_point);

@@ -2,11 +2,9 @@
 // Attention: A. Vaswani et al., "Attention Is All You Need", 2017. Heads are [B, heads, S, size] between the products;
 // positions, hence masks, follow from shapes at run time.
 #include <cmath>
-#include <limits>
-#include <optional>
 
 #include "base/error.h"
-#include "model/onnx/rewrites/rewrite.h"
+#include "model/onnx/rewrites/attention_parts.h"
 
 namespace slipway {
 namespace {
@@ -34,17 +32,12 @@ void skip_simplified_layer_normalization(Rewrite& r) {
   r.finish({y, kNoValue, kNoValue, sum});
 }
 
-// One element of a shape, [1].
-ValueId size_along(Rewrite& r, ValueId x, int64_t axis) {
-  return r.add("Gather", {r.add("Shape", {x}), r.integers({axis})}, {{"axis", int64_t{0}}});
-}
-
 void embed_layer_normalization(Rewrite& r) {
   const ValueId ids = r.need(0);
   ValueId sum = r.add("Gather", {r.need(2), ids}, {{"axis", int64_t{0}}});
   const ValueId positions = r.has(8)
                                 ? r.add("Gather", {r.need(3), r.in(8)}, {{"axis", int64_t{0}}})
-                                : r.add("Slice", {r.need(3), r.integers({0}), size_along(r, ids, 1), r.integers({0})});
+                                : r.add("Slice", {r.need(3), r.integers({0}), r.size_along(ids, 1), r.integers({0})});
   if (!r.has(8) && r.opset < 10) r.unsupported("it needs opset 10 or later of the standard operators");
   sum = r.add("Add", {sum, positions});
   if (r.has(1)) sum = r.add("Add", {sum, r.add("Gather", {r.need(4), r.in(1)}, {{"axis", int64_t{0}}})});
@@ -71,33 +64,23 @@ struct AttentionResult {
   ValueId y, k, v;  ///< k and v with what was before, [B, heads, T, size]
 };
 
-ValueId heads_of(Rewrite& r, ValueId x, int64_t heads) {
-  return r.transpose(r.reshape(x, {0, 0, heads, -1}), {0, 2, 1, 3});
-}
-
-// 0, 1, 2, … up to a size, [n].
-ValueId numbers_below(Rewrite& r, ValueId size) {
-  const ValueId end = r.add("Reshape", {size, r.tensor(Tensor::of<int64_t>({0}, std::vector<int64_t>()))});
-  return r.add("Range", {r.tensor(Tensor::scalar<int64_t>(0)), end, r.tensor(Tensor::scalar<int64_t>(1))});
-}
-
 // What is added to the scores where a key is padding.
 ValueId padding_bias(Rewrite& r, const AttentionParts& parts, ValueId keys) {
   const int64_t rank = r.rank(parts.padding);
   const float filler = r.node.real("mask_filter_value", -10000.0f);
   ValueId kept = kNoValue;  // bool, [B, 1, 1 or S, T]
   if (rank == 1) {
-    const ValueId columns = numbers_below(r, size_along(r, keys, 2));
+    const ValueId columns = r.numbers_below(r.size_along(keys, 2));
     const ValueId lengths = r.reshape(r.add("Cast", {parts.padding}, {{"to", int64_t{7}}}), {-1, 1, 1, 1});
     kept = r.add("Less", {columns, lengths});
   } else if (rank == 2 || rank == 3) {
     const ValueId flags = r.add("Cast", {parts.padding}, {{"to", static_cast<int64_t>(DType::kBool)}});
     if (rank == 2) {
-      const ValueId shape = r.add("Concat", {size_along(r, flags, 0), r.integers({1, 1, -1})}, {{"axis", int64_t{0}}});
+      const ValueId shape = r.add("Concat", {r.size_along(flags, 0), r.integers({1, 1, -1})}, {{"axis", int64_t{0}}});
       kept = r.add("Reshape", {flags, shape});
     } else {
       const ValueId shape =
-          r.add("Concat", {size_along(r, flags, 0), r.integers({1}), size_along(r, flags, 1), size_along(r, flags, 2)},
+          r.add("Concat", {r.size_along(flags, 0), r.integers({1}), r.size_along(flags, 1), r.size_along(flags, 2)},
                 {{"axis", int64_t{0}}});
       kept = r.add("Reshape", {flags, shape});
     }
@@ -110,9 +93,9 @@ ValueId padding_bias(Rewrite& r, const AttentionParts& parts, ValueId keys) {
 
 // Whether a query may see a key: its place, counted from the end of all keys, is not before the key's; [S, T].
 ValueId causal_mask(Rewrite& r, ValueId queries, ValueId keys) {
-  const ValueId total = size_along(r, keys, 2), count = size_along(r, queries, 2);
-  const ValueId rows = r.add("Add", {numbers_below(r, count), r.add("Sub", {total, count})});
-  return r.add("Not", {r.add("Greater", {numbers_below(r, total), r.reshape(rows, {-1, 1})})});
+  const ValueId total = r.size_along(keys, 2), count = r.size_along(queries, 2);
+  const ValueId rows = r.add("Add", {r.numbers_below(count), r.add("Sub", {total, count})});
+  return r.add("Not", {r.add("Greater", {r.numbers_below(total), r.reshape(rows, {-1, 1})})});
 }
 
 AttentionResult attend(Rewrite& r, const AttentionParts& parts) {
@@ -131,7 +114,7 @@ AttentionResult attend(Rewrite& r, const AttentionParts& parts) {
   if (scale != 0) {
     scores = r.add("Mul", {scores, r.number(scale, parts.q)});
   } else {
-    const ValueId size = r.cast_like(size_along(r, q, 3), parts.q);
+    const ValueId size = r.cast_like(r.size_along(q, 3), parts.q);
     scores = r.add("Div", {scores, r.add("Sqrt", {size})});
   }
   if (parts.bias != kNoValue) scores = r.add("Add", {scores, parts.bias});
@@ -197,14 +180,6 @@ void multi_head_attention(Rewrite& r) {
   r.finish({result.y, result.k, result.v});
 }
 
-// Places [first, first + step, …) of the last of four axes; to the end where `last` is 0.
-ValueId last_axis_part(Rewrite& r, ValueId x, int64_t first, int64_t last, int64_t step = 1) {
-  const int64_t end = last == 0 ? std::numeric_limits<int64_t>::max() : last;
-  return r.add("Slice", {x, r.integers({first}), r.integers({end}), r.integers({3}), r.integers({step})});
-}
-
-// Pairs of a head's numbers are turned by their position's angle: the first half with the second, or neighbours where
-// `interleaved`. J. Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
 void rotary_embedding(Rewrite& r) {
   if (r.opset < 10 || r.is_set("is_packed_batching") || r.node.real("scale", 1.0f) != 1)
     r.unsupported("its batches are packed, it scales, or it needs opset 10 of the standard operators");
@@ -218,7 +193,7 @@ void rotary_embedding(Rewrite& r) {
       heads_apart ? r.in(0) : r.reshape(r.in(0), heads > 0 ? Dims{0, 0, heads, -1} : Dims{0, 0, -1, 2 * half});
   ValueId positions = r.in(1);
   if (positions_rank == 1)
-    positions = r.add("Add", {positions, numbers_below(r, size_along(r, r.in(0), heads_apart ? 2 : 1))});
+    positions = r.add("Add", {positions, r.numbers_below(r.size_along(r.in(0), heads_apart ? 2 : 1))});
   else if (positions_rank != 2)
     r.unsupported("its positions' rank is not declared");
   const int64_t rows = positions_rank == 1 ? 1 : 0;  // of the batch: one for all, or as many as there are
@@ -229,21 +204,8 @@ void rotary_embedding(Rewrite& r) {
     return heads_apart ? r.transpose(found, {0, 2, 1, 3}) : found;
   };
   const ValueId cosine = angles(2), sine = angles(3);
-  const bool interleaved = r.is_set("interleaved");
-  const ValueId a = interleaved ? last_axis_part(r, x, 0, 2 * half, 2) : last_axis_part(r, x, 0, half);
-  const ValueId b = interleaved ? last_axis_part(r, x, 1, 2 * half, 2) : last_axis_part(r, x, half, 2 * half);
-  ValueId first = r.add("Sub", {r.add("Mul", {a, cosine}), r.add("Mul", {b, sine})});
-  ValueId second = r.add("Add", {r.add("Mul", {b, cosine}), r.add("Mul", {a, sine})});
-  ValueId y = kNoValue;
-  if (interleaved) {
-    first = r.reshape(first, {0, 0, 0, half, 1});
-    second = r.reshape(second, {0, 0, 0, half, 1});
-    y = r.reshape(r.add("Concat", {first, second}, {{"axis", int64_t{4}}}), {0, 0, 0, 2 * half});
-  } else {
-    y = r.add("Concat", {first, second}, {{"axis", int64_t{3}}});
-  }
-  if (r.node.integer("rotary_embedding_dim", 0) > 0)  // the rest of a head stays
-    y = r.add("Concat", {y, last_axis_part(r, x, 2 * half, 0)}, {{"axis", int64_t{3}}});
+  const bool whole = r.node.integer("rotary_embedding_dim", 0) == 0;
+  const ValueId y = turned_pairs(r, x, {cosine, sine, half, r.is_set("interleaved"), whole});
   r.finish({heads_apart ? y : r.reshape(y, {0, 0, -1})});
 }
 
@@ -254,6 +216,7 @@ constexpr RewriteRule kTransformerRules[] = {
     {"RotaryEmbedding", rotary_embedding},
     {"Attention", merged_attention},
     {"MultiHeadAttention", multi_head_attention},
+    {"GroupQueryAttention", grouped_attention},
 };
 
 }  // namespace
