@@ -64,6 +64,13 @@ Model open_model(const RunFlags& o) {
   return m;
 }
 
+void require_tensor_file(const PortInfo& port) {
+  if (is_sequence(present_of(port.dtype)))
+    fail(ErrorCode::kUnsupported,
+         "A sequence is not read from an .npy file; give all inputs as ONNX's input_N.pb with --test-data: '{}' ({})",
+         port.name, to_string(port.dtype));
+}
+
 std::vector<Tensor> read_inputs(const RunFlags& o, const Model& m) {
   std::vector<Tensor> values(m.inputs.size());
   for (const std::string& pair : o.inputs) {
@@ -76,17 +83,18 @@ std::vector<Tensor> read_inputs(const RunFlags& o, const Model& m) {
       fail(ErrorCode::kInvalidArgument, "An input is given as NAME=FILE.npy, and NAME is one of [{}]: '{}'", names,
            pair);
     }
-    if (is_sequence(present_of(port->dtype)))
-      fail(ErrorCode::kUnsupported,
-           "A sequence is not read from an .npy file; give all inputs as ONNX's input_N.pb with --test-data: '{}' ({})",
-           name, to_string(port->dtype));
+    require_tensor_file(*port);
     values[static_cast<size_t>(port - m.inputs.begin())] = read_npy(pair.substr(equals + 1));
   }
-  for (size_t i = 0; i < values.size(); ++i)
-    if (!values[i].defined() && is_optional(m.inputs[i].dtype))
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (values[i].defined()) continue;
+    if (is_optional(m.inputs[i].dtype)) {
       values[i] = Tensor::absent(m.inputs[i].dtype);
-    else if (!values[i].defined())
-      fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
+      continue;
+    }
+    require_tensor_file(m.inputs[i]);
+    fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
+  }
   return values;
 }
 
