@@ -1,4 +1,5 @@
 // Experimental operators of the standard domain that early converters (WinML, Caffe2) wrote and ONNX dropped.
+#include <algorithm>
 #include <limits>
 
 #include "base/error.h"
@@ -6,6 +7,8 @@
 
 namespace slipway {
 namespace {
+
+constexpr int64_t kFarthest = std::numeric_limits<int32_t>::max();
 
 double required_real(const Rewrite& r, std::string_view attribute) {
   if (!r.node.has(attribute)) r.reject(fmt::format("its attribute {} is missing", attribute));
@@ -29,8 +32,9 @@ void crop(Rewrite& r) {
   std::vector<int64_t> ends;
   for (const size_t axis : {size_t{0}, size_t{1}}) {
     const int64_t start = border[1 - axis], cut = border[3 - axis];
-    if (start < 0 || cut < 0) r.reject("its border is negative");
-    ends.push_back(!size.empty() ? start + size[axis] : cut == 0 ? std::numeric_limits<int32_t>::max() : -cut);
+    if (std::min(start, cut) < 0 || std::max(start, cut) > kFarthest || (!size.empty() && size[axis] > kFarthest))
+      r.reject("its border or scale is no place in a picture");
+    ends.push_back(!size.empty() ? start + size[axis] : cut == 0 ? kFarthest : -cut);
   }
   const std::vector<int64_t> starts = {border[1], border[0]}, axes = {2, 3};
   if (r.opset < 10)

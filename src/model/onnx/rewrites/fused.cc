@@ -85,6 +85,7 @@ constexpr RewriteRule kFusedRules[] = {
     {"FusedConv", fused_conv},
     {"FusedGemm", fused_gemm},
     {"FusedMatMul", fused_matmul},
+    {"TransposeMatMul", fused_matmul},  // its name before it scaled
     {"NhwcConv", conv_of_channels_last},
     {"Gelu", gelu},
     {"BiasGelu", bias_gelu},

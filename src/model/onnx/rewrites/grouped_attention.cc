@@ -13,6 +13,8 @@
 namespace slipway {
 namespace {
 
+constexpr int64_t kMostHeads = 1 << 20;
+
 // Places [first, first + step, …) of the last of four axes; to the end where `last` is 0.
 ValueId last_axis_part(Rewrite& r, ValueId x, int64_t first, int64_t last, int64_t step = 1) {
   const int64_t end = last == 0 ? std::numeric_limits<int64_t>::max() : last;
@@ -82,7 +84,7 @@ ValueId turned_pairs(Rewrite& r, ValueId x, const RotaryAngles& angles) {
 void grouped_attention(Rewrite& r) {
   require_plain(r);
   const int64_t heads = r.node.integer("num_heads", 0), shared = r.node.integer("kv_num_heads", 0);
-  if (heads < 1 || shared < 1 || heads % shared != 0)
+  if (heads < 1 || heads > kMostHeads || shared < 1 || heads % shared != 0)
     r.reject(fmt::format("{} heads do not share {} of keys", heads, shared));
   GroupedHeads h = grouped_heads(r, heads, shared);
   const ValueId count = r.size_along(h.q, 2), total = r.reshape(as_i64(r, r.need(6)), {1});

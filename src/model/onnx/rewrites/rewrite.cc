@@ -41,7 +41,8 @@ const Tensor& Rewrite::known(size_t i) const {
 }
 
 int64_t Rewrite::rank(ValueId id) const {
-  for (; id != kNoValue; id = graph_.producer(id)->input(0)) {
+  constexpr int kMostSteps = 32;  // a file's nodes may go in a circle
+  for (int steps = 0; id != kNoValue && steps < kMostSteps; ++steps, id = graph_.producer(id)->input(0)) {
     if (graph_.value(id).shape.has_rank()) return static_cast<int64_t>(graph_.value(id).shape.rank());
     const Node* from = graph_.producer(id);
     if (from == nullptr) break;

@@ -26,6 +26,45 @@ TEST(Rewrites, KeepNamesOfOutputsAndNodes) {
   for (NodeId id : g.topological_order()) EXPECT_EQ(g.node(id).domain, "");
 }
 
+TEST(Rewrites, LookForARankInACircleOnlySoFar) {
+  Graph g;
+  g.opsets = {{"", 17}, {"com.microsoft", 1}};
+  const ValueId x = g.add_input("x", DType::kFloat32, Shape());
+  const ValueId a = g.add_node({.op_type = "Cast", .inputs = {x}, .attributes = {{"to", int64_t{1}}}}, "a");
+  const ValueId b = g.add_node({.op_type = "Cast", .inputs = {a}, .attributes = {{"to", int64_t{1}}}}, "b");
+  g.set_input(g.value(a).producer, 0, b);
+  g.add_output(g.add_node(
+      {.op_type = "FusedMatMul", .domain = "com.microsoft", .inputs = {x, b}, .attributes = {{"transB", int64_t{1}}}},
+      "y"));
+  rewrite_foreign(g);
+  EXPECT_TRUE(g.producer(g.producer(g.outputs()[0])->input(1))->is("Einsum"));
+  EXPECT_THROW(verify(g), Error);
+}
+
+TEST(Rewrites, ReadWhatIsMadeInBodiesToo) {
+  const auto run = [](bool condition) {
+    Graph g = parse_text(R"(graph "g" ir 8 opset {"": 17, "com.microsoft": 1} {
+  input %c : bool[]
+  input %x : f32[2]
+  %s = "com.microsoft"."QuickGelu"(%x) {alpha = 0.0}
+  %y = If(%c) captures (%s) {else_branch = graph "else" {
+    capture 0 %s
+    %e = "com.microsoft"."BiasGelu"(%s, %s)
+    output %e
+  }, then_branch = graph "then" {
+    capture 0 %s
+    output %s
+  }}
+  output %y
+})");
+    const Graph read = parse_onnx(serialize_onnx(g));
+    return evaluate(read, std::vector<Tensor>{Tensor::scalar(condition), Tensor::of<float>({2}, {2, -4})})[0];
+  };
+  expect_near(run(true), {2}, {1, -2});
+  const auto gelu = [](double v) { return 0.5 * v * std::erfc(-v / std::sqrt(2.0)); };
+  expect_near(run(false), {2}, {gelu(2), gelu(-4)});
+}
+
 TEST(QuantizedRewrites, AddAndMultiply) {
   const ForeignCall add{.op = "QLinearAdd"};
   // a = 0.5·(x − 10), b = 0.25·(x − 2): (−5 + 0.5, 5 + 1) / 0.5 + 100
