@@ -32,22 +32,51 @@ void skip_simplified_layer_normalization(Rewrite& r) {
   r.finish({y, kNoValue, kNoValue, sum});
 }
 
-void embed_layer_normalization(Rewrite& r) {
+/// Tables of embeddings, and what normalises their sum, in float.
+struct EmbeddingTables {
+  ValueId words, places, segments;
+  ValueId gamma, beta;
+  ValueId place_ids = kNoValue;  ///< absent: 0, 1, 2, …
+};
+
+// Word ids are input 0, segment ids input 1, the mask input 7.
+void embed(Rewrite& r, const EmbeddingTables& tables) {
   const ValueId ids = r.need(0);
-  ValueId sum = r.add("Gather", {r.need(2), ids}, {{"axis", int64_t{0}}});
-  const ValueId positions = r.has(8)
-                                ? r.add("Gather", {r.need(3), r.in(8)}, {{"axis", int64_t{0}}})
-                                : r.add("Slice", {r.need(3), r.integers({0}), r.size_along(ids, 1), r.integers({0})});
-  if (!r.has(8) && r.opset < 10) r.unsupported("it needs opset 10 or later of the standard operators");
-  sum = r.add("Add", {sum, positions});
-  if (r.has(1)) sum = r.add("Add", {sum, r.add("Gather", {r.need(4), r.in(1)}, {{"axis", int64_t{0}}})});
-  const ValueId y = r.add("LayerNormalization", {sum, r.need(5), r.need(6)}, normalization_attributes(r));
+  const auto rows = [&](ValueId table, ValueId which) {
+    return r.add("Gather", {table, which}, {{"axis", int64_t{0}}});
+  };
+  if (r.opset < 10) r.unsupported("it needs opset 10 or later of the standard operators");
+  const ValueId places = tables.place_ids != kNoValue
+                             ? rows(tables.places, tables.place_ids)
+                             : r.add("Slice", {tables.places, r.integers({0}), r.size_along(ids, 1), r.integers({0})});
+  ValueId sum = r.add("Add", {rows(tables.words, ids), places});
+  if (r.has(1)) sum = r.add("Add", {sum, rows(tables.segments, r.in(1))});
+  const ValueId y = r.add("LayerNormalization", {sum, tables.gamma, tables.beta}, normalization_attributes(r));
   ValueId lengths = kNoValue;
   if (r.wants(1) && r.has(7)) {
     lengths = r.reduce_sum(r.in(7), 1);
     r.declare(lengths, DType::kInt32, Shape::with_rank(1));
   }
   r.finish({y, lengths, sum});
+}
+
+void embed_layer_normalization(Rewrite& r) {
+  embed(r, {.words = r.need(2),
+            .places = r.need(3),
+            .segments = r.has(1) ? r.need(4) : kNoValue,
+            .gamma = r.need(5),
+            .beta = r.need(6),
+            .place_ids = r.in(8)});
+}
+
+// Scales are inputs 8 to 12, zero points 13 to 17, in the order of what they belong to, inputs 2 to 6.
+void quantized_embed_layer_normalization(Rewrite& r) {
+  const auto real = [&](size_t i) { return r.dequantize(r.need(i), r.need(i + 6), r.in(i + 11)); };
+  embed(r, {.words = real(2),
+            .places = real(3),
+            .segments = r.has(1) ? real(4) : kNoValue,
+            .gamma = real(5),
+            .beta = real(6)});
 }
 
 /// What the two operators of attention have in common once Q, K and V are apart, [B, S, heads · size] each.
@@ -131,28 +160,46 @@ ValueId stacked(Rewrite& r, ValueId a, ValueId b) {
   return r.add("Concat", {r.add("Reshape", {a, shape}), r.add("Reshape", {b, shape})}, {{"axis", int64_t{0}}});
 }
 
-void merged_attention(Rewrite& r) {
-  if (r.is_set("do_rotary") || r.is_set("past_present_share_buffer") || r.has(6))
-    r.unsupported("it rotates, or shares the buffer of the past");
-  const Dims dims = r.known(1).dims();
-  if (dims.size() != 2) r.reject(fmt::format("weights {} are no matrix", to_string(dims)));
+/// Attention whose projection to Q, K and V is one product.
+struct MergedProjection {
+  ValueId all;  ///< [B, S, of Q + of K + of V]
+  Dims weights;
+  ValueId mask, past, bias = kNoValue;
+};
+
+void attend_merged(Rewrite& r, const MergedProjection& p) {
+  if (r.is_set("do_rotary") || r.is_set("past_present_share_buffer")) r.unsupported("it rotates, or shares a buffer");
+  if (p.weights.size() != 2) r.reject(fmt::format("weights {} are no matrix", to_string(p.weights)));
   std::vector<int64_t> sizes = r.node.integers("qkv_hidden_sizes");
-  if (sizes.empty()) sizes.assign(3, dims[1] / 3);
-  if (sizes.size() != 3 || sizes[0] + sizes[1] + sizes[2] != dims[1])
-    r.reject(fmt::format("weights {} are not those of Q, K and V", to_string(dims)));
-  ValueId all = r.add("MatMul", {r.need(0), r.need(1)});
-  if (r.has(2)) all = r.add("Add", {all, r.in(2)});
-  const std::vector<ValueId> qkv = r.split(all, -1, sizes);
-  AttentionParts parts{.q = qkv[0], .k = qkv[1], .v = qkv[2], .padding = r.in(3), .bias = r.in(5), .hidden = sizes[0]};
-  if (r.has(4)) {
+  if (sizes.empty()) sizes.assign(3, p.weights[1] / 3);
+  int64_t left = p.weights[1];
+  for (int64_t size : sizes) left = size < 0 || size > left ? -1 : left - size;
+  if (sizes.size() != 3 || left != 0)
+    r.reject(fmt::format("weights {} are not those of Q, K and V", to_string(p.weights)));
+  const std::vector<ValueId> qkv = r.split(p.all, -1, sizes);
+  AttentionParts parts{.q = qkv[0], .k = qkv[1], .v = qkv[2], .padding = p.mask, .bias = p.bias, .hidden = sizes[0]};
+  if (p.past != kNoValue) {
     const auto half = [&](int64_t i) {
-      return r.add("Gather", {r.in(4), r.tensor(Tensor::scalar(i))}, {{"axis", int64_t{0}}});
+      return r.add("Gather", {p.past, r.tensor(Tensor::scalar(i))}, {{"axis", int64_t{0}}});
     };
     parts.past_k = half(0);
     parts.past_v = half(1);
   }
   const AttentionResult result = attend(r, parts);
   r.finish({result.y, r.wants(1) ? stacked(r, result.k, result.v) : kNoValue});
+}
+
+void merged_attention(Rewrite& r) {
+  if (r.has(6)) r.unsupported("it shares a buffer");
+  ValueId all = r.add("MatMul", {r.need(0), r.need(1)});
+  if (r.has(2)) all = r.add("Add", {all, r.in(2)});
+  attend_merged(r, {.all = all, .weights = r.known(1).dims(), .mask = r.in(3), .past = r.in(4), .bias = r.in(5)});
+}
+
+void quantized_attention(Rewrite& r) {
+  const ValueId x = r.dequantize(r.need(0), r.need(3), r.in(6)), w = r.dequantize(r.need(1), r.need(4), r.in(7), 1);
+  const ValueId all = r.add("Add", {r.add("MatMul", {x, w}), r.need(2)});
+  attend_merged(r, {.all = all, .weights = r.known(1).dims(), .mask = r.in(5), .past = r.in(8)});
 }
 
 void multi_head_attention(Rewrite& r) {
@@ -213,8 +260,10 @@ constexpr RewriteRule kTransformerRules[] = {
     {"SkipLayerNormalization", skip_layer_normalization},
     {"SkipSimplifiedLayerNormalization", skip_simplified_layer_normalization},
     {"EmbedLayerNormalization", embed_layer_normalization},
+    {"QEmbedLayerNormalization", quantized_embed_layer_normalization},
     {"RotaryEmbedding", rotary_embedding},
     {"Attention", merged_attention},
+    {"QAttention", quantized_attention},
     {"MultiHeadAttention", multi_head_attention},
     {"GroupQueryAttention", grouped_attention},
 };

@@ -1,4 +1,5 @@
 // Attention by its definition, in plain loops over batch, head, query and key.
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -149,6 +150,36 @@ TEST(AttentionRewrites, ProjectionsAreSplit) {
         1e-5);
     EXPECT_EQ(got[1].dims(), (Dims{2, kRowCount, kHeadCount, 4, kHeadSize}));
   }
+  // The same projection in steps of 1/64, about zero points.
+  Tensor xq(DType::kUint8, x.dims()), wq(DType::kInt8, w.dims());
+  std::vector<double> xr, wr;
+  for (size_t i = 0; i < input.size(); ++i) {
+    xq.mutable_values<uint8_t>()[i] = static_cast<uint8_t>(std::clamp(std::lround(input[i] * 64) + 120, 0L, 255L));
+    xr.push_back((xq.values<uint8_t>()[i] - 120) / 64.0);
+  }
+  for (size_t i = 0; i < weights.size(); ++i) {
+    wq.mutable_values<int8_t>()[i] = static_cast<int8_t>(std::clamp(std::lround(weights[i] * 64) + 3, -128L, 127L));
+    wr.push_back((wq.values<int8_t>()[i] - 3) / 64.0);
+  }
+  const auto real_part = [&](int64_t which) {
+    return [&, which](int64_t batch, int64_t h, int64_t s, int64_t i) {
+      const int64_t column = which * kHiddenSize + h * kHeadSize + i;
+      double sum = bias[static_cast<size_t>(column)];
+      for (int64_t c = 0; c < 3; ++c)
+        sum += xr[static_cast<size_t>((batch * 3 + s) * 3 + c)] * wr[static_cast<size_t>(c * 3 * kHiddenSize + column)];
+      return sum;
+    };
+  };
+  const ForeignCall quantized{.op = "QAttention", .attributes = {{"num_heads", kHeadCount}}};
+  const Tensor step = Tensor::scalar(1.0f / 64);
+  expect_near(
+      quantized.run({xq, wq, b, step, step, kLeftOut, Tensor::scalar<uint8_t>(120), Tensor::scalar<int8_t>(3)})[0],
+      {kRowCount, 3, kHiddenSize}, attention_by_hand(real_part(0), real_part(1), real_part(2), 3, 3, nothing), 1e-5);
+  ForeignCall uneven{
+      .op = "Attention",
+      .attributes = {{"num_heads", kHeadCount},
+                     {"qkv_hidden_sizes", std::vector<int64_t>{int64_t{1} << 62, int64_t{1} << 62, 12}}}};
+  EXPECT_THROW(uneven.run({x, w, b}), Error);
   ForeignCall rotated{.op = "Attention", .attributes = {{"num_heads", kHeadCount}, {"do_rotary", int64_t{1}}}};
   EXPECT_THROW(rotated.run({x, w, b}), Error);
   EXPECT_THROW(ForeignCall({.op = "Attention", .attributes = {{"num_heads", int64_t{0}}}}).run({x, w, b}), Error);
@@ -251,6 +282,22 @@ TEST(NormalizationRewrites, EmbeddingsAreAddedAndMasksCounted) {
   expect_near(got[2], {1, 2, 2}, sum);
   EXPECT_THROW(call.run({ids, segments, words, places, kinds, gamma, beta}), Error) << "no mask to count";
   call.read = {0};
+  // Tables of 1 and 2 in steps of a half: every word, place and segment adds the same, so beta is what is left.
+  const auto codes = [](int64_t rows, uint8_t first, uint8_t second) {
+    std::vector<uint8_t> values;
+    for (int64_t i = 0; i < rows; ++i) values.insert(values.end(), {first, second});
+    return Tensor::of<uint8_t>(rows == 1 ? Dims{2} : Dims{rows, 2}, values);
+  };
+  ForeignCall quantized = call;
+  quantized.op = "QEmbedLayerNormalization";
+  quantized.first_constant = 1;
+  std::vector<Tensor> operands = {ids,      kLeftOut,         codes(3, 12, 14), codes(5, 11, 15),
+                                  kLeftOut, codes(1, 12, 12), codes(1, 16, 8),  kLeftOut};
+  for (size_t i = 0; i < 5; ++i) operands.push_back(i == 2 ? kLeftOut : Tensor::scalar(0.5f));
+  for (size_t i = 0; i < 5; ++i) operands.push_back(i == 2 ? kLeftOut : Tensor::scalar<uint8_t>(10));
+  // Sums 1 + 0.5 and 2 + 2.5: mean 3, deviation 1.5; times 1, plus 3 and −1.
+  const double unit = 1.5 / std::sqrt(2.25 + 1e-3);
+  expect_near(quantized.run(operands)[0], {1, 2, 2}, {3 - unit, -1 + unit, 3 - unit, -1 + unit}, 1e-5);
   const Tensor positions = Tensor::of<int64_t>({1, 2}, {0, 1});
   expect_near(call.run({ids, segments, words, places, kinds, gamma, beta, kLeftOut, positions})[0], {1, 2, 2},
               normalized_by_hand(sum, gamma, beta, true), 1e-5);
