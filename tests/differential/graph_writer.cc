@@ -203,10 +203,11 @@ bool GraphWriter::accept(const Call& call) {
     for (const ValueId id : alone.graph.outputs()) {
       const Value& v = alone.graph.value(id);
       if (v.shape.is_static() && element_count(v.shape.to_dims()) > kMostElements) return false;
+      if (!is_tensor(v.dtype)) return false;
     }
     std::vector<Tensor> results = evaluate(alone.graph, alone.inputs);
     for (const Tensor& t : results)
-      if (t.elements() > kMostElements || t.dtype() == DType::kString || !is_tensor(t.dtype())) return false;
+      if (t.elements() > kMostElements || t.dtype() == DType::kString) return false;
     std::vector<std::string> names;
     const std::vector<bool>& optional = call.signature.optional_results;
     for (size_t i = 0; i < call.outputs; ++i) {
