@@ -133,7 +133,8 @@ void run_inspect(const InspectFlags& o) {
   try {
     bind_batch(bound, batch, parse_dims(o.dims));
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::kInvalidArgument || o.batch_given || !o.dims.empty()) throw;
+    const bool unbound = error.code() == ErrorCode::kInvalidArgument || error.code() == ErrorCode::kUnsupported;
+    if (!unbound || o.batch_given || !o.dims.empty()) throw;
     free_dims = error.what();
   }
   std::map<std::string, Row> rows;

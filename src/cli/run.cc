@@ -35,8 +35,7 @@ struct RunFlags {
 
 /// The model behind an ONNX file or a plan.
 struct Model {
-  std::vector<PortInfo> inputs;  ///< dims only for a plan
-  std::vector<std::string> output_names;
+  std::vector<PortInfo> inputs, outputs;  ///< dims only for a plan
   std::optional<Executor> executor;
   std::unique_ptr<Session> session;
   Graph graph;
@@ -51,18 +50,25 @@ Model open_model(const RunFlags& o) {
   if (Plan::is_plan_file(o.model) && o.engine == "slipway") {
     const auto plan = Plan::open(o.model);
     m.inputs = plan->inputs();
-    for (const PortInfo& port : plan->outputs()) m.output_names.push_back(port.name);
+    m.outputs = plan->outputs();
     m.graph.metadata = plan->metadata();
     m.session = std::make_unique<Session>(plan);
     return m;
   }
   m.graph = load_model(o.model);
   for (ValueId id : m.graph.inputs()) m.inputs.push_back({m.graph.value(id).name, m.graph.value(id).dtype, {}});
-  for (ValueId id : m.graph.outputs()) m.output_names.push_back(m.graph.value(id).name);
+  for (ValueId id : m.graph.outputs()) m.outputs.push_back({m.graph.value(id).name, m.graph.value(id).dtype, {}});
   if (!o.dims.empty()) bind_dims(m.graph, parse_dims(o.dims));
   m.executor.emplace(
       m.graph, ExecutorOptions{.engine = o.engine, .program = {.threads = o.threads, .optimize = !o.no_optimize}});
   return m;
+}
+
+void require_tensor_file(const PortInfo& port) {
+  if (is_sequence(present_of(port.dtype)))
+    fail(ErrorCode::kUnsupported,
+         "A sequence is not read from an .npy file; give all inputs as ONNX's input_N.pb with --test-data: '{}' ({})",
+         port.name, to_string(port.dtype));
 }
 
 std::vector<Tensor> read_inputs(const RunFlags& o, const Model& m) {
@@ -77,11 +83,18 @@ std::vector<Tensor> read_inputs(const RunFlags& o, const Model& m) {
       fail(ErrorCode::kInvalidArgument, "An input is given as NAME=FILE.npy, and NAME is one of [{}]: '{}'", names,
            pair);
     }
+    require_tensor_file(*port);
     values[static_cast<size_t>(port - m.inputs.begin())] = read_npy(pair.substr(equals + 1));
   }
-  for (size_t i = 0; i < values.size(); ++i)
-    if (!values[i].defined())
-      fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (values[i].defined()) continue;
+    if (is_optional(m.inputs[i].dtype)) {
+      values[i] = Tensor::absent(m.inputs[i].dtype);
+      continue;
+    }
+    require_tensor_file(m.inputs[i]);
+    fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
+  }
   return values;
 }
 
@@ -91,6 +104,25 @@ struct Deviation {
   std::string mismatch;
 };
 
+Deviation compare(const Tensor& actual, const Tensor& expected, double rtol, double atol);
+
+// All items' deviations as one.
+Deviation compare_items(const std::vector<Tensor>& actual, const std::vector<Tensor>& expected, double rtol,
+                        double atol) {
+  Deviation all;
+  if (actual.size() != expected.size())
+    all.mismatch = fmt::format("{} items instead of {}", actual.size(), expected.size());
+  for (size_t i = 0; i < expected.size() && all.mismatch.empty(); ++i) {
+    const Deviation d = compare(actual[i], expected[i], rtol, atol);
+    all.max_abs = std::max(all.max_abs, d.max_abs);
+    all.max_rel = std::max(all.max_rel, d.max_rel);
+    all.beyond += d.beyond;
+    all.elements += d.elements;
+    if (!d.mismatch.empty()) all.mismatch = fmt::format("item {}: {}", i, d.mismatch);
+  }
+  return all;
+}
+
 // numpy's allclose: |actual − expected| ≤ atol + rtol·|expected|; NaN equals NaN, integers are compared exactly.
 Deviation compare(const Tensor& actual, const Tensor& expected, double rtol, double atol) {
   Deviation d;
@@ -99,6 +131,7 @@ Deviation compare(const Tensor& actual, const Tensor& expected, double rtol, dou
                              to_string(expected.dtype()), to_string(expected.dims()));
     return d;
   }
+  if (is_sequence(expected.dtype())) return compare_items(actual.items(), expected.items(), rtol, atol);
   d.elements = expected.elements();
   if (expected.dtype() == DType::kString) {
     for (int64_t i = 0; i < d.elements; ++i)
@@ -130,9 +163,11 @@ int run_test_data(const RunFlags& o) {
   for (const std::string& set : sets) {
     std::vector<Tensor> inputs, expected;
     for (size_t i = 0; file_exists(join_path(set, fmt::format("input_{}.pb", i))); ++i)
-      inputs.push_back(load_tensor_pb(join_path(set, fmt::format("input_{}.pb", i))));
+      inputs.push_back(load_value_pb(join_path(set, fmt::format("input_{}.pb", i)),
+                                     i < m.inputs.size() ? m.inputs[i].dtype : DType::kUndefined));
     for (size_t i = 0; file_exists(join_path(set, fmt::format("output_{}.pb", i))); ++i)
-      expected.push_back(load_tensor_pb(join_path(set, fmt::format("output_{}.pb", i))));
+      expected.push_back(load_value_pb(join_path(set, fmt::format("output_{}.pb", i)),
+                                       i < m.outputs.size() ? m.outputs[i].dtype : DType::kUndefined));
     if (expected.empty())
       fail(ErrorCode::kNotFound, "There are no input_N.pb and output_N.pb files in this folder: {}", set);
     const std::vector<Tensor> outputs = m.run(inputs);
@@ -144,14 +179,14 @@ int run_test_data(const RunFlags& o) {
       const bool ok = d.mismatch.empty() && d.beyond == 0;
       good = good && ok;
       results.push_back({{"data_set", set},
-                         {"output", m.output_names[i]},
+                         {"output", m.outputs[i].name},
                          {"max_abs", d.max_abs},
                          {"max_rel", d.max_rel},
                          {"beyond", d.beyond},
                          {"elements", d.elements},
                          {"mismatch", d.mismatch},
                          {"ok", ok}});
-      table.add({file_name(set), m.output_names[i], fmt::format("{:.3g}", d.max_abs), fmt::format("{:.3g}", d.max_rel),
+      table.add({file_name(set), m.outputs[i].name, fmt::format("{:.3g}", d.max_abs), fmt::format("{:.3g}", d.max_rel),
                  d.mismatch.empty() ? fmt::format("{} of {}", d.beyond, d.elements) : d.mismatch, ok ? "ok" : "OFF"});
     }
   }
@@ -193,29 +228,45 @@ void classify(const RunFlags& o) {
     table.print();
 }
 
+// The first values of a tensor, written to `place`.npy where `place` is given.
+json show_tensor(const RunFlags& o, const std::string& name, const Tensor& t, const std::string& place) {
+  const std::string file = place.empty() ? "" : place + ".npy";
+  if (!file.empty()) write_npy(file, t);
+  std::string values;
+  if (t.dtype() != DType::kString) {
+    const auto numbers = to_doubles(t);
+    for (size_t k = 0; k < std::min<size_t>(numbers.size(), 8); ++k) values += fmt::format(" {:.6g}", numbers[k]);
+    if (numbers.size() > 8) values += " …";
+  }
+  if (!o.json)
+    fmt::print("{} {}{} ={}{}\n", name, to_string(t.dtype()), to_string(t.dims()), values,
+               file.empty() ? "" : "  -> " + file);
+  return {{"name", name}, {"dtype", to_string(t.dtype())}, {"dims", t.dims()}, {"file", file}};
+}
+
+// A sequence's items are shown and written as tensors of their own.
+json show_output(const RunFlags& o, const std::string& name, const Tensor& value, const std::string& place) {
+  if (is_tensor(value.dtype())) return show_tensor(o, name, value, place);
+  json entry = {{"name", name}, {"dtype", to_string(value.dtype())}, {"present", is_sequence(value.dtype())}};
+  if (!o.json)
+    fmt::print("{} {}{}\n", name, to_string(value.dtype()),
+               is_sequence(value.dtype()) ? fmt::format(" of {}", value.items().size()) : " is absent");
+  if (!is_sequence(value.dtype())) return entry;
+  entry["items"] = json::array();
+  for (size_t i = 0; i < value.items().size(); ++i)
+    entry["items"].push_back(show_tensor(o, fmt::format("{}[{}]", name, i), value.items()[i],
+                                         place.empty() ? "" : fmt::format("{}.{}", place, i)));
+  return entry;
+}
+
 void run_once(const RunFlags& o) {
   if (!o.output_dir.empty()) make_folders(o.output_dir);
   Model m = open_model(o);
   const std::vector<Tensor> outputs = m.run(read_inputs(o, m));
   json list = json::array();
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    const std::string file = o.output_dir.empty() ? "" : join_path(o.output_dir, fmt::format("{}.npy", i));
-    if (!file.empty()) write_npy(file, outputs[i]);
-    json entry = {{"name", m.output_names[i]},
-                  {"dtype", to_string(outputs[i].dtype())},
-                  {"dims", outputs[i].dims()},
-                  {"file", file}};
-    std::string values;
-    if (outputs[i].dtype() != DType::kString) {
-      const auto numbers = to_doubles(outputs[i]);
-      for (size_t k = 0; k < std::min<size_t>(numbers.size(), 8); ++k) values += fmt::format(" {:.6g}", numbers[k]);
-      if (numbers.size() > 8) values += " …";
-    }
-    list.push_back(std::move(entry));
-    if (!o.json)
-      fmt::print("{} {}{} ={}{}\n", m.output_names[i], to_string(outputs[i].dtype()), to_string(outputs[i].dims()),
-                 values, file.empty() ? "" : "  -> " + file);
-  }
+  for (size_t i = 0; i < outputs.size(); ++i)
+    list.push_back(show_output(o, m.outputs[i].name, outputs[i],
+                               o.output_dir.empty() ? "" : join_path(o.output_dir, std::to_string(i))));
   if (o.json) print_json({{"model", o.model}, {"engine", o.engine}, {"outputs", list}});
 }
 

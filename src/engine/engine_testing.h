@@ -56,6 +56,12 @@ inline std::vector<Tensor> random_inputs(const Graph& graph, Random& random) {
 /// Empty when both agree: integers, NaN and infinities exactly, other floats within 1e-4 of the value plus 2e-6 of the
 /// tensor's largest (sums of up to some thousand products in another order).
 inline std::string difference(const Tensor& actual, const Tensor& expected) {
+  if (is_sequence(actual.dtype()) && actual.dtype() == expected.dtype()) {
+    if (actual.items().size() != expected.items().size()) return "another number of items";
+    for (size_t i = 0; i < expected.items().size(); ++i)
+      if (std::string text = difference(actual.items()[i], expected.items()[i]); !text.empty()) return text;
+    return "";
+  }
   if (actual.dtype() != expected.dtype() || actual.dims() != expected.dims())
     return fmt::format("{}{} instead of {}{}", to_string(actual.dtype()), to_string(actual.dims()),
                        to_string(expected.dtype()), to_string(expected.dims()));

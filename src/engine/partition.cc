@@ -67,6 +67,11 @@ bool fits_a_plan(const Value& v) {
   return v.dtype != DType::kUndefined && v.dtype != DType::kString && bits_of(v.dtype) >= 8 && v.shape.is_static();
 }
 
+// More is never known of a sequence or optional, and what reads it is interpreted.
+bool is_determined(const Value& v) {
+  return !is_tensor(v.dtype) || (v.dtype != DType::kUndefined && v.shape.is_static());
+}
+
 }  // namespace
 
 GraphPart extract_part(const Graph& whole, std::span<const NodeId> nodes) {
@@ -141,7 +146,7 @@ std::vector<GraphStage> cut_into_stages(const Graph& graph) {
     for (ValueId v : node.outputs)
       if (v != kNoValue) {
         plannable &= fits_a_plan(graph.value(v));
-        determined &= graph.value(v).dtype != DType::kUndefined && graph.value(v).shape.is_static();
+        determined &= is_determined(graph.value(v));
       }
     if (!known) {
       remainder.push_back(id);

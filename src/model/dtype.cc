@@ -1,6 +1,7 @@
 #include "model/dtype.h"
 
 #include <array>
+#include <string>
 
 namespace slipway {
 namespace {
@@ -17,19 +18,64 @@ constexpr std::array<Row, kDTypeCount> kRows = {{
     {"f8e8m0", 8},     {"u2", 2},     {"i2", 2},
 }};
 
+constexpr int kSequenceMark = 32, kOptionalMark = 64, kTypeCodes = 128;
+
+int code_of(DType type) { return static_cast<int>(type); }
+DType marked(DType type, int mark) { return static_cast<DType>(code_of(type) | mark); }
+
+// Of every code, marks included; empty where there is no such element type.
+const std::array<std::string, kTypeCodes>& type_names() {
+  static const std::array<std::string, kTypeCodes> names = [] {
+    std::array<std::string, kTypeCodes> made;
+    for (int code = 0; code < kTypeCodes; ++code) {
+      const int element = code % kSequenceMark;
+      if (element >= kDTypeCount) continue;
+      made[static_cast<size_t>(code)] = std::string(code & kOptionalMark ? "optional." : "") +
+                                        (code & kSequenceMark ? "sequence." : "") +
+                                        std::string(kRows[static_cast<size_t>(element)].name);
+    }
+    return made;
+  }();
+  return names;
+}
+
 }  // namespace
 
-int bits_of(DType type) { return kRows[static_cast<size_t>(type)].bits; }
+DType sequence_of(DType element) { return marked(element, kSequenceMark); }
+DType optional_of(DType type) { return marked(type, kOptionalMark); }
+bool is_sequence(DType type) { return !is_optional(type) && (code_of(type) & kSequenceMark) != 0; }
+bool is_optional(DType type) { return (code_of(type) & kOptionalMark) != 0; }
+bool is_tensor(DType type) { return code_of(type) < kSequenceMark; }
+DType present_of(DType type) { return static_cast<DType>(code_of(type) & ~kOptionalMark); }
+DType element_of(DType type) { return static_cast<DType>(code_of(type) % kSequenceMark); }
+
+std::optional<DType> merge_types(DType declared, DType found) {
+  if (declared == found || found == DType::kUndefined) return declared;
+  if (declared == DType::kUndefined) return found;
+  const DType a = element_of(declared), b = element_of(found);
+  if (a != b && a != DType::kUndefined && b != DType::kUndefined) return std::nullopt;
+  const DType element = a == DType::kUndefined ? b : a;
+  if (is_optional(declared)) {
+    const auto inner = merge_types(present_of(declared), present_of(found));
+    return inner ? std::optional(optional_of(*inner)) : std::nullopt;
+  }
+  if (is_optional(found)) return merge_types(declared, present_of(found));
+  if (is_sequence(declared) != is_sequence(found)) return std::nullopt;
+  return is_sequence(declared) ? sequence_of(element) : element;
+}
+
+int bits_of(DType type) { return is_tensor(type) ? kRows[static_cast<size_t>(type)].bits : 0; }
 
 size_t bytes_of(DType type, int64_t elements) {
   return (static_cast<size_t>(elements) * static_cast<size_t>(bits_of(type)) + 7) / 8;
 }
 
-std::string_view to_string(DType type) { return kRows[static_cast<size_t>(type)].name; }
+std::string_view to_string(DType type) { return type_names()[static_cast<size_t>(type)]; }
 
 DType parse_dtype(std::string_view name) {
-  for (size_t i = 1; i < kRows.size(); ++i)
-    if (kRows[i].name == name) return static_cast<DType>(i);
+  const auto& names = type_names();
+  for (size_t i = 1; i < names.size(); ++i)
+    if (names[i] == name && !name.empty()) return static_cast<DType>(i);
   return DType::kUndefined;
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace slipway {
 
-/// Element types, numbered as ONNX's TensorProto.DataType.
+/// Element types, numbered as ONNX's TensorProto.DataType. A value that is no tensor has the element type of the
+/// tensors in it, with marks above kDTypeCount: sequence_of(), optional_of().
 enum class DType : uint8_t {
   kUndefined = 0,
   kFloat32 = 1,
@@ -37,12 +39,27 @@ enum class DType : uint8_t {
 };
 inline constexpr int kDTypeCount = 27;
 
+/// ONNX's sequence of tensors of that type.
+DType sequence_of(DType element);
+/// ONNX's optional, of a tensor type or a sequence: a value that may be absent. One that is there has its own type.
+DType optional_of(DType type);
+bool is_sequence(DType type);  ///< not an optional one
+bool is_optional(DType type);
+bool is_tensor(DType type);  ///< neither; kUndefined too
+/// Without the mark of an optional.
+DType present_of(DType type);
+/// The element type of the tensors in it.
+DType element_of(DType type);
+/// What is known of a value that is declared as the one and found to be the other: what may be absent may be there,
+/// kUndefined is any element type. nullopt when they contradict each other.
+std::optional<DType> merge_types(DType declared, DType found);
+
 /// Bits an element takes in a tensor's bytes (4-bit types are packed two a byte, 2-bit types four, the first in the
-/// lowest bits); 0 for kString.
+/// lowest bits); 0 for kString, sequences and optionals.
 int bits_of(DType type);
 /// Bytes of `elements` elements, the last byte padded.
 size_t bytes_of(DType type, int64_t elements);
-/// "f32", "u8", "i64", "bool", "f16", …: the names of the text form.
+/// "f32", "u8", "i64", "bool", "f16", "sequence.f32", "optional.sequence.f32", …: the names of the text form.
 std::string_view to_string(DType type);
 /// kUndefined when there is no such name.
 DType parse_dtype(std::string_view name);

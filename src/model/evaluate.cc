@@ -20,6 +20,13 @@ int64_t opset_of(const Graph& graph, const Node& node) {
   return node.domain == kFusedDomain ? 1 : graph.opset(node.domain);
 }
 
+void require_tensors(const OpSpec& spec, const Node& node, const TensorRefs& inputs) {
+  if (spec.has(kTakesAny)) return;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (inputs[i] != nullptr && !is_tensor(inputs[i]->dtype()))
+      reject(node, fmt::format("it takes tensors, and input {} is {}", i, to_string(inputs[i]->dtype())));
+}
+
 class Evaluation {
  public:
   /// `root` gives the opsets of subgraphs that name none of their own.
@@ -78,6 +85,7 @@ class Evaluation {
     const OpSpec& spec = require_op(owner, node);
     if (spec.eval == nullptr)
       fail(ErrorCode::kUnsupported, "The operator has no reference evaluation: {}", node.label());
+    require_tensors(spec, node, inputs);
     EvalContext ctx(node, opset_of(owner, node), std::move(inputs));
     ctx.run_subgraph = run_subgraph;
     try {
@@ -111,10 +119,10 @@ void require_inputs_match(const Graph& graph, std::span<const Tensor> inputs) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Value& v = graph.value(graph.inputs()[i]);
     const Tensor& t = inputs[i];
-    if (v.dtype != DType::kUndefined && t.dtype() != v.dtype)
+    if (!merge_types(v.dtype, t.dtype()) || (is_optional(t.dtype()) && !is_optional(v.dtype)))
       fail(ErrorCode::kInvalidArgument, "An input has the wrong element type: '{}' wants {}, given {}", v.name,
            to_string(v.dtype), to_string(t.dtype()));
-    if (!v.shape.has_rank()) continue;
+    if (!v.shape.has_rank() || !is_tensor(t.dtype())) continue;
     bool fits = v.shape.rank() == t.dims().size();
     for (size_t axis = 0; fits && axis < v.shape.rank(); ++axis) {
       const Dim& dim = v.shape[axis];

@@ -46,6 +46,13 @@ std::vector<ValueFacts> seeds_for(const Node& node, int64_t opset, const FactRef
     }
     for (size_t i = 2; i < inputs.size(); ++i)
       seeds.emplace_back().dtype = inputs[i] == nullptr ? DType::kUndefined : inputs[i]->dtype;
+  } else if (node.is("SequenceMap")) {  // one item at a time of each sequence
+    for (const ValueFacts* input : inputs) {
+      seeds.emplace_back();
+      if (input == nullptr) continue;
+      seeds.back().dtype = element_of(input->dtype);
+      if (is_tensor(input->dtype)) seeds.back().shape = input->shape;
+    }
   } else if (node.is("Scan") && opset < 9) {  // behind the lengths of the sequences, all with a batch in front
     const auto scanned = static_cast<size_t>(std::max<int64_t>(0, node.integer("num_scan_inputs", 0)));
     for (size_t i = 1; i < inputs.size(); ++i) {
@@ -110,6 +117,9 @@ class Inference {
     FactRefs inputs, captures;
     for (ValueId v : node.inputs) inputs.push_back(v == kNoValue ? nullptr : &facts[index(v)]);
     for (ValueId v : node.captures) captures.push_back(v == kNoValue ? nullptr : &facts[index(v)]);
+    for (size_t i = 0; i < inputs.size() && !spec.has(kTakesAny); ++i)
+      if (inputs[i] != nullptr && !is_tensor(inputs[i]->dtype))
+        reject(node, fmt::format("it takes tensors, and input {} is {}", i, to_string(inputs[i]->dtype)));
     const int64_t opset = node.domain == kFusedDomain ? 1 : owner.opset(node.domain);
     InferContext ctx(node, opset, inputs, node.outputs.size());
     for (const GraphPtr& subgraph : subgraphs_of(node))
@@ -160,7 +170,8 @@ class Inference {
     try {
       std::vector<Tensor> values = evaluate_node(graph, node, tensors);
       for (size_t i = 0; i < values.size(); ++i)
-        if (values[i].defined()) results[i].constant = std::make_shared<const Tensor>(std::move(values[i]));
+        if (values[i].defined() && is_tensor(values[i].dtype()))
+          results[i].constant = std::make_shared<const Tensor>(std::move(values[i]));
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kUnsupported) throw;
     }
@@ -174,11 +185,12 @@ class Inference {
       merged.dtype = found.constant->dtype();
       merged.shape = merge_shapes(found.shape, Shape::of(found.constant->dims()), "'" + v.name + "'");
     }
-    if (merged.dtype == DType::kUndefined) merged.dtype = v.dtype;
-    if (v.dtype != DType::kUndefined && merged.dtype != v.dtype)
+    const std::optional<DType> dtype = merge_types(v.dtype, merged.dtype);
+    if (!dtype)
       fail(ErrorCode::kInvalidModel, "A value is declared with another element type than it has: '{}' is {}, not {}",
            v.name, to_string(merged.dtype), to_string(v.dtype));
-    merged.shape = merge_shapes(merged.shape, v.shape, "'" + v.name + "'");
+    merged.dtype = *dtype;
+    merged.shape = is_tensor(*dtype) ? merge_shapes(merged.shape, v.shape, "'" + v.name + "'") : Shape();
     graph.set_type(id, merged.dtype, merged.shape);
     facts[index(id)] = std::move(merged);
   }
@@ -279,6 +291,10 @@ void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t
   int64_t fixed = -1;
   for (ValueId id : graph.inputs()) {
     const Value& v = graph.value(id);
+    if (!is_tensor(v.dtype))
+      fail(ErrorCode::kUnsupported,
+           "An input is no tensor, and a batch is made of tensors; slipway run computes the model as it is: '{}' ({})",
+           v.name, to_string(v.dtype));
     if (!v.shape.has_rank())
       fail(ErrorCode::kInvalidArgument, "An input has no shape; export the model with shapes: '{}'", v.name);
     if (v.shape.rank() == 0) continue;
@@ -310,8 +326,12 @@ void bind_inputs(Graph& graph, std::span<const Tensor> tensors) {
     const ValueId id = graph.inputs()[i];
     const Shape& shape = graph.value(id).shape;
     for (size_t axis = 0; axis < shape.rank(); ++axis)
-      if (shape[axis].is_symbol()) symbols[shape[axis].symbol()] = tensors[i].dims()[axis];
-    graph.set_type(id, tensors[i].dtype(), Shape::of(tensors[i].dims()));
+      if (shape[axis].is_symbol() && is_tensor(tensors[i].dtype()))
+        symbols[shape[axis].symbol()] = tensors[i].dims()[axis];
+    if (is_tensor(tensors[i].dtype()) && !is_optional(graph.value(id).dtype))
+      graph.set_type(id, tensors[i].dtype(), Shape::of(tensors[i].dims()));
+    else if (graph.value(id).dtype == DType::kUndefined)
+      graph.set_type(id, tensors[i].dtype(), Shape());
   }
   forget_shapes(graph, symbols, true);
   infer_shapes(graph);

@@ -29,11 +29,13 @@ std::vector<std::string> free_dims(const Graph& graph);
 void bind_dims(Graph& graph, const std::map<std::string, int64_t>& sizes);
 
 /// Sets every free first dimension of the inputs to `batch` and every other free dimension named in `sizes`;
-/// fails with kInvalidArgument naming a dimension that is still free, and when the batch is fixed to another size.
+/// fails with kInvalidArgument naming a dimension that is still free, and when the batch is fixed to another size, with
+/// kUnsupported where an input is no tensor.
 void bind_batch(Graph& graph, int64_t batch, const std::map<std::string, int64_t>& sizes = {});
 
 /// Gives every input the type and shape of the tensor for it, axes of length 0 included, its symbols their sizes, and
-/// infers anew. The tensors fit the inputs (require_inputs_match).
+/// infers anew. The tensors fit the inputs (require_inputs_match). Sequences and optionals keep the declared type, for
+/// nothing more can be known of what is read from them before it is read.
 void bind_inputs(Graph& graph, std::span<const Tensor> tensors);
 
 }  // namespace slipway

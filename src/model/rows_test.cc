@@ -437,6 +437,8 @@ Graph random_graph(size_t size, Random& random) {
       const NodeId id = grown.add_node(std::move(node), names);
       for (ValueId v : grown.node(id).outputs) grown.add_output(v);
       infer_shapes(grown);
+      for (ValueId v : grown.outputs())
+        if (!is_tensor(grown.value(v).dtype)) fail(ErrorCode::kUnsupported, "no tensor");
       for (const Tensor& t : evaluate(grown, probe))
         if (t.elements() > 4096) fail(ErrorCode::kUnsupported, "too large");
       grown.clear_outputs();

@@ -1,6 +1,7 @@
 // Tensors: shared immutable bytes with copy on write, and conversion between element types.
 #include "model/tensor.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -139,6 +140,24 @@ Tensor Tensor::of_strings(Dims dims, std::vector<std::string> values) {
   return t;
 }
 
+Tensor Tensor::sequence(DType element, std::vector<Tensor> items) {
+  if (items.size() > run_limits().value_bytes / sizeof(Tensor))
+    fail(ErrorCode::kInvalidArgument, "A sequence would hold more tensors than one may; give smaller inputs: {}",
+         items.size());
+  for (const Tensor& item : items) SLIPWAY_CHECK(item.dtype_ == element && is_tensor(element));
+  Tensor t;
+  t.dtype_ = sequence_of(element);
+  t.items_ = std::make_shared<const std::vector<Tensor>>(std::move(items));
+  return t;
+}
+
+Tensor Tensor::absent(DType type) {
+  SLIPWAY_CHECK(is_optional(type));
+  Tensor t;
+  t.dtype_ = type;
+  return t;
+}
+
 std::byte* Tensor::mutable_raw() {
   if (!owned_ || data_.use_count() > 1) {
     auto copy = allocate_zeroed(bytes());
@@ -154,6 +173,11 @@ const std::vector<std::string>& Tensor::strings() const {
   return *strings_;
 }
 
+const std::vector<Tensor>& Tensor::items() const {
+  SLIPWAY_CHECK(items_ != nullptr);
+  return *items_;
+}
+
 Tensor Tensor::reshaped(Dims dims) const {
   SLIPWAY_CHECK(element_count(dims) == elements_);
   Tensor t = *this;
@@ -164,6 +188,9 @@ Tensor Tensor::reshaped(Dims dims) const {
 bool Tensor::identical(const Tensor& other) const {
   if (dtype_ != other.dtype_ || dims_ != other.dims_) return false;
   if (dtype_ == DType::kString) return *strings_ == *other.strings_;
+  if (items_ != nullptr)
+    return std::equal(items_->begin(), items_->end(), other.items_->begin(), other.items_->end(),
+                      [](const Tensor& a, const Tensor& b) { return a.identical(b); });
   return bytes() == 0 || std::memcmp(raw(), other.raw(), bytes()) == 0;
 }
 

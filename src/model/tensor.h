@@ -13,7 +13,9 @@
 
 namespace slipway {
 
-/// A dense row-major tensor with a concrete shape. A value: copies share the bytes, writing copies them first.
+/// A dense row-major tensor with a concrete shape. A value: copies share the bytes, writing copies them first. What
+/// else an ONNX value may be is one too, without shape and elements: a sequence of tensors, or an optional that is
+/// absent (one that is there is what it holds).
 class Tensor {
  public:
   Tensor() = default;  ///< kUndefined, no bytes
@@ -40,6 +42,10 @@ class Tensor {
     return of<T>({}, {value});
   }
   static Tensor of_strings(Dims dims, std::vector<std::string> values);
+  /// Every item is a tensor of that type (checked). Fails with kInvalidArgument on more than one value's memory can
+  /// hold.
+  static Tensor sequence(DType element, std::vector<Tensor> items);
+  static Tensor absent(DType type);  ///< `type` is an optional's
 
   DType dtype() const { return dtype_; }
   const Dims& dims() const { return dims_; }
@@ -62,10 +68,11 @@ class Tensor {
     return {reinterpret_cast<T*>(mutable_raw()), static_cast<size_t>(elements_)};
   }
   const std::vector<std::string>& strings() const;
+  const std::vector<Tensor>& items() const;  ///< of a sequence (checked)
 
   /// The same bytes under another shape with as many elements.
   Tensor reshaped(Dims dims) const;
-  /// Same dtype, dims and bytes (NaNs equal when their bits are).
+  /// Same dtype, dims and bytes (NaNs equal when their bits are), or items.
   bool identical(const Tensor& other) const;
 
  private:
@@ -78,6 +85,7 @@ class Tensor {
   std::shared_ptr<const std::byte> data_;
   bool owned_ = false;  ///< the bytes came from allocate_aligned and may be written when not shared
   std::shared_ptr<const std::vector<std::string>> strings_;
+  std::shared_ptr<const std::vector<Tensor>> items_;
 };
 
 /// Any numeric or bool dtype (2-bit, 4-bit and 8-bit types included) as float, double or int64, element by element.

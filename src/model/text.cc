@@ -217,6 +217,7 @@ class Printer {
     }
     out_ += "]";
   }
+  void write(DType v, const Graph&, const std::string&) { out_ += fmt::format("type {}", to_string(v)); }
   void list(std::string_view kind, const std::string& items) {
     out_ += items.empty() ? std::string(kind) + "[]" : "[" + items + "]";
   }

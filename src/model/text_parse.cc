@@ -102,14 +102,18 @@ class Parser {
     Shape shape;
   };
 
+  DType dtype() {
+    const DType named = parse_dtype(lexer_.peek().kind == Kind::kWord ? lexer_.peek().text : "");
+    if (named == DType::kUndefined) lexer_.reject("an element type is expected");
+    lexer_.take();
+    return named;
+  }
+
   Type type() {
     Type t;
-    if (!accept("?")) {
-      t.dtype = parse_dtype(lexer_.peek().kind == Kind::kWord ? lexer_.peek().text : "");
-      if (t.dtype == DType::kUndefined) lexer_.reject("an element type is expected");
-      lexer_.take();
-    }
+    if (!accept("?")) t.dtype = dtype();
     if (accept("*")) return t;
+    if (!is_tensor(t.dtype)) lexer_.reject("a sequence or optional before this has no shape but *");
     expect("[");
     std::vector<Dim> dims;
     list("]", [&] {
@@ -241,6 +245,7 @@ class Parser {
     if (is("nan") || is("inf")) return std::bit_cast<float>(float_bits());
     if (t.kind == Kind::kNumber) return number();
     if (accept("[")) return attribute_list(outer, depth);
+    if (accept("type")) return dtype();
     if (accept("ints")) return empty<std::vector<int64_t>>();
     if (accept("floats")) return empty<std::vector<float>>();
     if (accept("strings")) return empty<std::vector<std::string>>();

@@ -175,6 +175,17 @@ std::optional<Report> read_proof(const std::string& folder, VersionSource& sourc
   }
 }
 
+// The protocol knows tensors alone.
+void require_tensor_ports(const Graph& graph, const std::string& path) {
+  for (const auto* ids : {&graph.inputs(), &graph.outputs()})
+    for (const ValueId id : *ids)
+      if (const Value& v = graph.value(id); !is_tensor(v.dtype))
+        fail(ErrorCode::kUnsupported,
+             "A server takes and gives tensors only; export the model without sequences and optionals as inputs and "
+             "outputs: '{}' is {} in {}",
+             v.name, to_string(v.dtype), path);
+}
+
 }  // namespace
 
 std::vector<std::string> repository_models(const std::string& repository) {
@@ -230,6 +241,7 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   VersionSource source{.model = model, .version = version, .config = config};
   ModelIdentity identity;
   source.graph = load_onnx(path, identity);
+  require_tensor_ports(source.graph, path);
   source.sha256 = identity.sha256;
   source.file_bytes = identity.bytes;
   source.report_sha256 = report_digest(folder);

@@ -80,6 +80,24 @@ TEST(Repository, LinksThatLeadOutAreRefused) {
   EXPECT_NO_THROW(read_version(options, "m", 1, {})) << "the repository itself may be a link";
 }
 
+TEST(Repository, PortsAreTensorsWhateverFlowsBetweenThem) {
+  const TestFolder folder;
+  Graph within = parse_text(R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[N,4]
+  %rows = SplitToSequence(%x)
+  %y = ConcatFromSequence(%rows) {axis = 0}
+  output %y
+})");
+  infer_shapes(within);
+  publish(folder, "m", 1, within);
+  EXPECT_NO_THROW(read_version(options_of(folder), "m", 1, {}));
+  Graph outside = within;
+  outside.add_output(outside.find("rows"));
+  publish(folder, "m", 2, outside);
+  EXPECT_NE(error_of([&] { read_version(options_of(folder), "m", 2, {}); }).find("'rows' is sequence.f32"),
+            std::string::npos);
+}
+
 TEST(Repository, PipesAndDevicesAreNeverWaitedFor) {
   const TestFolder folder;
   publish(folder, "m", 1, scaling_graph(2));

@@ -46,6 +46,7 @@ std::vector<Tensor> run_saved_plan(const Graph& graph, const std::vector<Tensor>
   int64_t batch = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const Value& v = graph.value(graph.inputs()[i]);
+    if (!is_tensor(v.dtype)) continue;
     if (batch == 0 && inputs[i].rank() > 0) batch = inputs[i].dims()[0];
     for (size_t axis = 0; axis < inputs[i].dims().size(); ++axis)
       if (!v.shape.has_rank() || !v.shape[axis].is_known())

@@ -203,6 +203,7 @@ bool GraphWriter::accept(const Call& call) {
     for (const ValueId id : alone.graph.outputs()) {
       const Value& v = alone.graph.value(id);
       if (v.shape.is_static() && element_count(v.shape.to_dims()) > kMostElements) return false;
+      if (!is_tensor(v.dtype)) return false;
     }
     std::vector<Tensor> results = evaluate(alone.graph, alone.inputs);
     for (const Tensor& t : results)

@@ -1,6 +1,8 @@
 // One spelling for what models say in several ways, so that later passes match one: Sum of two becomes Add; means over
-// all spatial axes become GlobalAveragePool (ReduceMean, AveragePool whose window is the whole picture).
+// all spatial axes become GlobalAveragePool (ReduceMean, AveragePool whose window is the whole picture); an Einsum that
+// swaps the last two axes becomes Transpose.
 #include <algorithm>
+#include <numeric>
 
 #include "engine/passes/match.h"
 #include "engine/passes/passes.h"
@@ -54,6 +56,18 @@ bool whole_window_to_global(Graph& graph, NodeId id) {
   return true;
 }
 
+// The import writes a swap of the last two axes so while it does not know the rank.
+bool einsum_to_transpose(Graph& graph, NodeId id) {
+  const Node& node = graph.node(id);
+  const size_t rank = graph.value(node.inputs[0]).shape.rank();
+  if (node.text("equation", "") != "...ij->...ji" || rank < 2) return false;
+  std::vector<int64_t> perm(rank);
+  std::iota(perm.begin(), perm.end(), 0);
+  std::swap(perm[rank - 1], perm[rank - 2]);
+  rewrite(graph, id, {.op_type = "Transpose", .inputs = {node.inputs[0]}, .attributes = {{"perm", std::move(perm)}}});
+  return true;
+}
+
 }  // namespace
 
 bool canonicalize(Graph& graph, const PassContext&) {
@@ -68,6 +82,8 @@ bool canonicalize(Graph& graph, const PassContext&) {
       changed |= mean_to_pool(graph, id);
     } else if (node.op_type == "AveragePool") {
       changed |= whole_window_to_global(graph, id);
+    } else if (node.op_type == "Einsum") {
+      changed |= einsum_to_transpose(graph, id);
     }
   }
   return changed;

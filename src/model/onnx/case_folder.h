@@ -15,7 +15,7 @@ struct CaseData {
 
 /// The folders that hold a case: `folder` itself, or, some levels below it, all that do. Sorted.
 std::vector<std::string> case_folders(const std::string& folder);
-/// The data sets of a case, given its model (older cases store bfloat16 as uint16). Fails as load_tensor_pb() does.
+/// The data sets of a case, given its model (older cases store bfloat16 as uint16). Fails as load_value_pb() does.
 std::vector<CaseData> load_case_data(const std::string& folder, const Graph& graph);
 /// The operator that a case is about: the one that its model has, "several" where there are more. Fails as load_onnx()
 /// does for what is no ONNX file.

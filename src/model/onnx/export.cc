@@ -129,14 +129,19 @@ class GraphExporter {
 
   void note(DType dtype) { ir_version_ = std::max(ir_version_, ir_version_for(dtype)); }
 
+  void write_type(DType dtype, onnx::TypeProto& type) {
+    if (is_optional(dtype)) return write_type(present_of(dtype), *type.mutable_optional_type()->mutable_elem_type());
+    if (is_sequence(dtype)) return write_type(element_of(dtype), *type.mutable_sequence_type()->mutable_elem_type());
+    note(dtype);
+    type.mutable_tensor_type()->set_elem_type(static_cast<int>(dtype));
+  }
+
   void write_info(ValueId id, onnx::ValueInfoProto& info) {
     const Value& v = graph_.value(id);
-    note(v.dtype);
     info.set_name(name_of(id));
-    auto& type = *info.mutable_type()->mutable_tensor_type();
-    type.set_elem_type(static_cast<int>(v.dtype));
-    if (!v.shape.has_rank()) return;
-    auto& shape = *type.mutable_shape();
+    write_type(v.dtype, *info.mutable_type());
+    if (!v.shape.has_rank() || !is_tensor(v.dtype)) return;
+    auto& shape = *info.mutable_type()->mutable_tensor_type()->mutable_shape();
     for (const Dim& d : v.shape.dims()) {
       auto& dim = *shape.add_dim();
       if (d.is_known()) dim.set_dim_value(d.value());
@@ -172,6 +177,10 @@ class GraphExporter {
   void write(const std::string& v, const Node&, A& a) {
     a.set_type(A::STRING);
     a.set_s(v);
+  }
+  void write(DType v, const Node&, A& a) {
+    a.set_type(A::TYPE_PROTO);
+    write_type(v, *a.mutable_tp());
   }
   void write(const Tensor& v, const Node&, A& a) {
     a.set_type(A::TENSOR);

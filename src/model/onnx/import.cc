@@ -1,11 +1,13 @@
 // ONNX → Graph. Two passes over a graph's nodes: the first declares every value, so that names resolve in any order;
 // the second connects inputs and imports subgraphs. A name that a subgraph does not declare is looked up outward; each
-// level that it passes on the way gets a capture. Cycles and arity are verify()'s business, types infer_shapes()'s.
+// level that it passes on the way gets a capture. Operators that are compositions of standard ones become these
+// (rewrites/). Cycles and arity are verify()'s business, types infer_shapes()'s.
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl.h>
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -14,6 +16,7 @@
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
 #include "model/onnx/proto.h"
+#include "model/onnx/rewrites/rewrite.h"
 
 namespace slipway {
 namespace {
@@ -39,24 +42,38 @@ Shape shape_of(const onnx::TensorShapeProto& proto, const std::string& name) {
   return Shape(std::move(dims));
 }
 
-struct TensorType {
+struct DeclaredType {
   DType dtype = DType::kUndefined;
-  Shape shape;
+  Shape shape;  ///< of a tensor
 };
 
-bool is_tensor(const onnx::ValueInfoProto& info) {
-  return !info.has_type() || info.type().has_tensor_type() || info.type().value_case() == 0;
+// A tensor, a sequence of tensors, or an optional one of either; nullopt for what else ONNX has.
+std::optional<DType> value_type(const onnx::TypeProto& type, const std::string& where) {
+  if (type.value_case() == 0) return DType::kUndefined;
+  if (type.has_tensor_type()) return element_type(type.tensor_type().elem_type(), where);
+  if (type.has_sequence_type()) {
+    const auto& item = type.sequence_type().elem_type();
+    if (!item.has_tensor_type()) return std::nullopt;
+    return sequence_of(element_type(item.tensor_type().elem_type(), where));
+  }
+  if (!type.has_optional_type() || type.optional_type().elem_type().has_optional_type()) return std::nullopt;
+  const std::optional<DType> inner = value_type(type.optional_type().elem_type(), where);
+  return inner ? std::optional(optional_of(*inner)) : std::nullopt;
 }
 
-TensorType type_of(const onnx::ValueInfoProto& info) {
-  if (!is_tensor(info))
+std::optional<DType> value_type(const onnx::ValueInfoProto& info) {
+  return value_type(info.type(), "value '" + info.name() + "'");
+}
+
+DeclaredType type_of(const onnx::ValueInfoProto& info) {
+  const std::optional<DType> dtype = value_type(info);
+  if (!dtype)
     fail(ErrorCode::kUnsupported,
-         "Only tensors are supported as inputs and outputs; export the model without sequences, maps and optionals: "
-         "'{}'",
+         "Of values that are no tensors, only sequences of tensors and optionals are supported; export the model "
+         "without maps and sparse tensors: '{}'",
          info.name());
-  const auto& tensor = info.type().tensor_type();
-  TensorType type{.dtype = element_type(tensor.elem_type(), "value '" + info.name() + "'"), .shape = {}};
-  if (tensor.has_shape()) type.shape = shape_of(tensor.shape(), info.name());
+  DeclaredType type{.dtype = *dtype, .shape = {}};
+  if (info.type().tensor_type().has_shape()) type.shape = shape_of(info.type().tensor_type().shape(), info.name());
   return type;
 }
 
@@ -79,6 +96,7 @@ onnx::AttributeProto::AttributeType type_of(const onnx::AttributeProto& a) {
   if (a.strings_size() > 0) return A::STRINGS;
   if (a.tensors_size() > 0) return A::TENSORS;
   if (a.graphs_size() > 0) return A::GRAPHS;
+  if (a.has_tp()) return A::TYPE_PROTO;
   return A::UNDEFINED;
 }
 
@@ -119,7 +137,7 @@ class GraphImporter {
     for (int i = 0; i < proto.node_size(); ++i)
       if (ids[static_cast<size_t>(i)] != kNoNode) connect(ids[static_cast<size_t>(i)], *proto.mutable_node(i));
     for (const auto& info : proto.value_info())
-      if (const auto it = names_.find(info.name()); it != names_.end() && is_tensor(info)) set_type(it->second, info);
+      if (const auto it = names_.find(info.name()); it != names_.end() && value_type(info)) set_type(it->second, info);
     for (const auto& info : proto.output()) {
       const ValueId id = resolve(info.name());
       if (id == kNoValue)
@@ -128,6 +146,8 @@ class GraphImporter {
       set_type(id, info);
       graph_.add_output(id);
     }
+    if (captures_ == nullptr) unzip_maps(graph_);
+    rewrite_foreign(graph_);
   }
 
   ValueId resolve(const std::string& name) {
@@ -149,13 +169,13 @@ class GraphImporter {
 
   void set_type(ValueId id, const onnx::ValueInfoProto& info) {
     const Value& value = graph_.value(id);
-    if (value.is_constant() || value.is_input || value.capture >= 0) return;
-    const TensorType type = type_of(info);
-    if (type.dtype != DType::kUndefined && value.dtype != DType::kUndefined && type.dtype != value.dtype)
+    if (value.is_constant() || value.is_input || value.capture >= 0 || is_zip_map(graph_.producer(id))) return;
+    const DeclaredType type = type_of(info);
+    const std::optional<DType> dtype = merge_types(value.dtype, type.dtype);
+    if (!dtype)
       fail(ErrorCode::kInvalidModel, "A value is declared with two element types; export the model again: '{}'",
            info.name());
-    graph_.set_type(id, type.dtype == DType::kUndefined ? value.dtype : type.dtype,
-                    merge_shapes(value.shape, type.shape, "value '" + info.name() + "'"));
+    graph_.set_type(id, *dtype, merge_shapes(value.shape, type.shape, "value '" + info.name() + "'"));
   }
 
   void declare_constants_and_inputs(onnx::GraphProto& proto) {
@@ -165,7 +185,7 @@ class GraphImporter {
       if (initialised.contains(info.name())) continue;
       if (info.name().empty())
         fail(ErrorCode::kInvalidModel, "A graph input has no name; export the model again: in graph '{}'", graph_.name);
-      TensorType type = type_of(info);
+      DeclaredType type = type_of(info);
       if (type.dtype == DType::kUndefined && captures_ == nullptr)
         fail(ErrorCode::kInvalidModel, "A graph input has no element type; export the model again: '{}'", info.name());
       add_name(info.name(), graph_.add_input(info.name(), type.dtype, std::move(type.shape)));
@@ -253,9 +273,13 @@ class GraphImporter {
         for (auto& g : *a.mutable_graphs()) graphs.push_back(subgraph(g, captures));
         return graphs;
       }
+      case A::TYPE_PROTO:
+        if (const auto type = value_type(a.tp(), label_of(node))) return *type;
+        [[fallthrough]];
       default:
         fail(ErrorCode::kUnsupported,
-             "An attribute is of a kind that is not supported (sparse tensor or type); export without it: '{}' at {}",
+             "An attribute is of a kind that is not supported (sparse tensor or type of a map); export without it: "
+             "'{}' at {}",
              a.name(), label_of(node));
     }
   }

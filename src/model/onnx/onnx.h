@@ -22,6 +22,9 @@ std::vector<std::byte> serialize_onnx(const Graph& graph);
 
 /// A TensorProto file (ONNX's input_N.pb); fails with kInvalidModel.
 Tensor load_tensor_pb(const std::string& path);
+/// A file of a value that is declared so: a SequenceProto of tensors, an OptionalProto of either, else a TensorProto.
+/// Fails with kInvalidModel.
+Tensor load_value_pb(const std::string& path, DType declared);
 void save_tensor_pb(const Tensor& tensor, const std::string& name, const std::string& path);
 
 }  // namespace slipway

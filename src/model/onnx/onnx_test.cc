@@ -304,8 +304,8 @@ TEST(OnnxImport, RejectsGraphsThatBreakTheRules) {
                   ErrorCode::kUnsupported, "'a' at Add 'y'");
   expect_rejected(with([](auto& g) { g.add_sparse_initializer()->mutable_values()->set_name("s"); }),
                   ErrorCode::kUnsupported, "Sparse");
-  expect_rejected(with([](auto& g) { g.mutable_input(0)->mutable_type()->mutable_sequence_type(); }),
-                  ErrorCode::kUnsupported, "Only tensors");
+  expect_rejected(with([](auto& g) { g.mutable_input(0)->mutable_type()->mutable_map_type(); }),
+                  ErrorCode::kUnsupported, "without maps");
   expect_rejected(with([](auto& g) { add_node(g, "Constant", {}, {"c"}); }), bad, "exactly one attribute");
   expect_rejected(with([](auto& g) { g.mutable_node(0)->set_domain("slipway"); }), ErrorCode::kUnsupported, "internal");
   ModelProto none = small_model();

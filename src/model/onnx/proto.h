@@ -10,7 +10,7 @@
 #pragma GCC diagnostic ignored "-Wshadow"
 #pragma GCC diagnostic ignored "-Wpedantic"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
-#include <onnx/onnx_pb.h>
+#include <onnx/onnx-data_pb.h>
 #pragma GCC diagnostic pop
 
 #include <cstdint>

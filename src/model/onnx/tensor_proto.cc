@@ -126,14 +126,53 @@ void to_proto(const Tensor& tensor, const std::string& name, onnx::TensorProto& 
     proto.set_raw_data(tensor.raw(), tensor.bytes());
 }
 
-Tensor load_tensor_pb(const std::string& path) {
+namespace {
+
+template <typename Proto>
+Proto read_value(const std::string& path, const char* kind) {
   const auto bytes = read_file(path, INT32_MAX);
-  onnx::TensorProto proto;
+  Proto proto;
   if (!proto.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
-    fail(ErrorCode::kInvalidModel, "This is no tensor file (a TensorProto, as ONNX's input_0.pb); name another: {}",
+    fail(ErrorCode::kInvalidModel, "This is no file of a value (a {}, as ONNX's input_0.pb); name another: {}", kind,
          path);
+  return proto;
+}
+
+// An empty one has the element type that is declared.
+Tensor take_sequence(onnx::SequenceProto& proto, ExternalData& external, DType declared, const std::string& path) {
+  if (proto.elem_type() != onnx::SequenceProto::UNDEFINED && proto.elem_type() != onnx::SequenceProto::TENSOR)
+    fail(ErrorCode::kUnsupported, "Only sequences of tensors are supported; name another file: {}", path);
+  DType element = element_of(declared);
+  std::vector<Tensor> items;
+  for (auto& item : *proto.mutable_tensor_values()) {
+    items.push_back(take_tensor(item, external));
+    if (items.size() == 1) element = items[0].dtype();
+    if (items.back().dtype() != element)
+      fail(ErrorCode::kInvalidModel, "A sequence's tensors differ in type; name another file: {} and {} in {}",
+           to_string(element), to_string(items.back().dtype()), path);
+  }
+  return Tensor::sequence(element, std::move(items));
+}
+
+}  // namespace
+
+Tensor load_tensor_pb(const std::string& path) {
+  auto proto = read_value<onnx::TensorProto>(path, "TensorProto");
   ExternalData external(parent_folder(path));
   return take_tensor(proto, external);
+}
+
+Tensor load_value_pb(const std::string& path, DType declared) {
+  ExternalData external(parent_folder(path));
+  if (is_sequence(declared)) {
+    auto proto = read_value<onnx::SequenceProto>(path, "SequenceProto");
+    return take_sequence(proto, external, declared, path);
+  }
+  if (!is_optional(declared)) return load_tensor_pb(path);
+  auto proto = read_value<onnx::OptionalProto>(path, "OptionalProto");
+  if (proto.has_tensor_value()) return take_tensor(*proto.mutable_tensor_value(), external);
+  if (proto.has_sequence_value()) return take_sequence(*proto.mutable_sequence_value(), external, declared, path);
+  return Tensor::absent(declared);
 }
 
 void save_tensor_pb(const Tensor& tensor, const std::string& name, const std::string& path) {

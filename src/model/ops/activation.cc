@@ -206,6 +206,7 @@ void drop_out(EvalContext& ctx) {
     fail(ErrorCode::kUnsupported,
          "Dropout in training mode is not run without a seed; export the model in evaluation mode: {}",
          ctx.node.label());
+  if (ctx.has_input(1) && ctx.input(1).elements() != 1) ctx.reject("its ratio is not one number");
   const double ratio = ctx.has_input(1) ? to_doubles(ctx.input(1))[0] : 0.5;
   if (!(ratio >= 0 && ratio < 1)) ctx.reject(fmt::format("its ratio is outside [0, 1): {}", ratio));
   std::mt19937 random(static_cast<uint32_t>(ctx.node.integer("seed", 0)));
@@ -276,7 +277,7 @@ std::span<const OpSpec> activation_ops() {
       unary("Tanh", eval_unary<hyperbolic_tangent>, 6),
       unary("Softplus", eval_unary<softplus>),
       unary("Softsign", eval_unary<softsign>),
-      unary("ThresholdedRelu", eval_thresholded_relu, 10),
+      unary("ThresholdedRelu", eval_thresholded_relu, 1),
       unary("Shrink", eval_shrink, 9),
       unary("Gelu", eval_gelu, 20),
       unary("Swish", eval_swish, 24),

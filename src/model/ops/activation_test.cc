@@ -104,6 +104,7 @@ TEST(Activation, DropoutWithASeedDropsTheSame) {
   expect_near(seeded.run({x, Tensor::scalar(0.6f), yes})[0], {5}, {0, 5, 7.5, 0, 0}, 1e-5);
   EXPECT_TRUE(seeded.run({x, ratio, yes})[1].identical(Tensor(DType::kBool, {5})));
   EXPECT_THROW(seeded.run({x, Tensor::scalar(1.0f), yes}), Error);
+  EXPECT_THROW(seeded.run({x, Tensor(DType::kFloat32, {0}), yes}), Error);
   const auto y = seeded.run({Tensor::of<float>({10000}, std::vector<float>(10000, 1.0f)), ratio, yes});
   EXPECT_NEAR(to_doubles(OpCall{.op = "ReduceMean"}.run({y[0]})[0])[0], 1, 0.1);
 }

@@ -17,8 +17,8 @@ namespace slipway {
 namespace {
 
 const std::string kCases = "/usr/share/libonnx-testdata/data/node";
-constexpr int kPassedFloor = 894;
-constexpr int kStaticFloor = 1032;
+constexpr int kPassedFloor = 918;
+constexpr int kStaticFloor = 1035;
 
 // Cases that are known to differ, with the reason.
 const char* const kTraining = "imports only the training domain, which no model in service uses";
@@ -67,7 +67,7 @@ std::string shape_difference(Graph graph, const std::vector<Tensor>& inputs, con
     const Value& v = graph.value(graph.outputs()[i]);
     ++outcome.outputs;
     outcome.static_outputs += v.shape.is_static();
-    if (v.dtype != outputs[i].dtype())
+    if (merge_types(v.dtype, outputs[i].dtype()) != v.dtype)
       return fmt::format("inferred {} instead of {}", to_string(v.dtype), to_string(outputs[i].dtype()));
     bool fits = !v.shape.has_rank() || v.shape.rank() == outputs[i].dims().size();
     for (size_t axis = 0; fits && axis < v.shape.rank(); ++axis)

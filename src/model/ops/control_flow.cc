@@ -32,6 +32,8 @@ Shape either(const Shape& a, const Shape& b) {
   return shape;
 }
 
+DType either(DType a, DType b) { return (is_optional(b) ? merge_types(b, a) : merge_types(a, b)).value_or(a); }
+
 void infer_if(InferContext& ctx) {
   if (ctx.subgraph_facts.size() != 2) ctx.reject("it takes a then_branch and an else_branch");
   const auto &no = ctx.subgraph_facts[0], &yes = ctx.subgraph_facts[1];  // by name: else_branch comes first
@@ -43,8 +45,7 @@ void infer_if(InferContext& ctx) {
       ctx.results()[i] = to_ints(*condition)[0] != 0 ? yes[i] : no[i];
       continue;
     }
-    ctx.set_output(i, yes[i].dtype == DType::kUndefined ? no[i].dtype : yes[i].dtype,
-                   either(yes[i].shape, no[i].shape));
+    ctx.set_output(i, either(yes[i].dtype, no[i].dtype), either(yes[i].shape, no[i].shape));
   }
 }
 
@@ -57,6 +58,8 @@ void eval_if(EvalContext& ctx) {
 
 // The slices, one an iteration, joined along a new axis; with none, an empty tensor of what the body declares.
 Tensor stack(const EvalContext& ctx, const std::vector<Tensor>& slices, int64_t axis, const Value& declared) {
+  if (!is_tensor(slices.empty() ? declared.dtype : slices[0].dtype()))
+    ctx.reject("its scanned outputs are sequences or optionals");
   if (slices.empty()) {
     Dims dims = {0};
     for (const Dim& d : declared.shape.dims()) dims.push_back(std::max<int64_t>(0, d.value()));
@@ -304,14 +307,14 @@ constexpr OpSpec kControlFlowOps[] = {
      .max_outputs = -1,
      .infer = infer_if,
      .eval = eval_if,
-     .traits = kHasSubgraph},
+     .traits = kHasSubgraph | kTakesAny},
     {.name = "Loop",
      .min_inputs = 0,  // neither trip count nor condition need be there
      .max_inputs = -1,
      .max_outputs = -1,
      .infer = infer_loop,
      .eval = eval_loop,
-     .traits = kHasSubgraph},
+     .traits = kHasSubgraph | kTakesAny},
     {.name = "Scan",
      .since = 8,
      .until = 8,
@@ -320,7 +323,7 @@ constexpr OpSpec kControlFlowOps[] = {
      .max_outputs = -1,
      .infer = infer_batch_scan,
      .eval = eval_batch_scan,
-     .traits = kHasSubgraph},
+     .traits = kHasSubgraph | kTakesAny},
     {.name = "Scan",
      .since = 9,
      .min_inputs = 1,
@@ -328,7 +331,7 @@ constexpr OpSpec kControlFlowOps[] = {
      .max_outputs = -1,
      .infer = infer_scan,
      .eval = eval_scan,
-     .traits = kHasSubgraph},
+     .traits = kHasSubgraph | kTakesAny},
 };
 
 }  // namespace

@@ -37,8 +37,11 @@ std::vector<std::span<const OpSpec>> op_families() {
       string_ops(),
       vectorizer_ops(),
       label_ops(),
+      feature_ops(),
+      linear_model_ops(),
       tree_ensemble_ops(),
       control_flow_ops(),
+      sequence_ops(),
       fused_ops(),
   };
   // clang-format on

@@ -37,8 +37,11 @@ std::span<const OpSpec> signal_ops();
 std::span<const OpSpec> string_ops();
 std::span<const OpSpec> vectorizer_ops();
 std::span<const OpSpec> label_ops();
+std::span<const OpSpec> feature_ops();
+std::span<const OpSpec> linear_model_ops();
 std::span<const OpSpec> tree_ensemble_ops();
 std::span<const OpSpec> control_flow_ops();
+std::span<const OpSpec> sequence_ops();
 std::span<const OpSpec> fused_ops();
 
 std::vector<std::span<const OpSpec>> op_families();

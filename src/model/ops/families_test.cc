@@ -119,7 +119,7 @@ std::string describe(const OpCall& call, const std::vector<Tensor>& inputs) {
 
 // Empty, or how the claim is wrong.
 std::string contradiction(const ValueFacts& claim, const Tensor& truth) {
-  if (claim.dtype != truth.dtype() && claim.dtype != DType::kUndefined) return "type";
+  if (claim.dtype != DType::kUndefined && merge_types(claim.dtype, truth.dtype()) != claim.dtype) return "type";
   if (!claim.shape.has_rank()) return "";
   if (claim.shape.rank() != truth.dims().size())
     return fmt::format("inferred {}, is {}", to_string(claim.shape), to_string(truth.dims()));

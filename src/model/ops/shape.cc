@@ -339,7 +339,7 @@ constexpr OpSpec kShapeOps[] = {
      .min_inputs = 1,
      .infer = infer_identity,
      .eval = eval_identity,
-     .traits = kElementwise | kReshapes},
+     .traits = kElementwise | kReshapes | kTakesAny},
 };
 
 }  // namespace
