@@ -1,7 +1,7 @@
 // slipway bench: latency, throughput, start-up and memory of models as they would run, side by side.
 //
-// Each ONNX file is first built into a plan by a child process; then a child of its own opens the plan, as a server
-// would, and is asked in turn, round after round, so that a noisy neighbour hits all models alike.
+// Each ONNX file is first built into a plan by a child process, where it can be one; then a child of its own opens the
+// plan, as a server would, and is asked in turn, round after round, so that a noisy neighbour hits all models alike.
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,6 +32,7 @@ struct BenchFlags {
 
 struct Entry {
   std::string model, plan_path;
+  std::string no_plan;                  ///< why the model can't be one plan
   std::map<std::string, int64_t> dims;  ///< of free dimensions besides the batch
   bool temporary = false;
   std::unique_ptr<MeasuredPlan> plan;
@@ -70,6 +71,15 @@ std::map<std::string, int64_t> settle_dims(const std::string& path, const BenchF
   return dims;
 }
 
+BuildOptions build_options(const Entry& entry, const BenchFlags& o) {
+  return {.batch = o.batch,
+          .dims = entry.dims,
+          .threads = o.threads,
+          .tune = !o.no_tune,
+          .timing_cache = default_timing_cache(),
+          .quiet = o.json};
+}
+
 void prepare(Entry& entry, const BenchFlags& o) {
   entry.plan_path = entry.model;
   if (Plan::is_plan_file(entry.model)) return;
@@ -78,14 +88,19 @@ void prepare(Entry& entry, const BenchFlags& o) {
                               fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
   entry.temporary = true;
   entry.dims = settle_dims(entry.model, o);
-  entry.build_ms = build_plan_file([&] { return load_model(entry.model); },
-                                   {.batch = o.batch,
-                                    .dims = entry.dims,
-                                    .threads = o.threads,
-                                    .tune = !o.no_tune,
-                                    .timing_cache = default_timing_cache(),
-                                    .quiet = o.json},
-                                   entry.plan_path, entry.model);
+  try {
+    entry.build_ms =
+        build_plan_file([&] { return load_model(entry.model); }, build_options(entry, o), entry.plan_path, entry.model);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kUnsupported) throw;
+    entry.no_plan = error.what();
+  }
+}
+
+std::unique_ptr<MeasuredPlan> open_entry(const Entry& entry, const BenchFlags& o) {
+  if (entry.no_plan.empty()) return std::make_unique<MeasuredPlan>(entry.plan_path, entry.model);
+  return std::make_unique<MeasuredPlan>([path = entry.model] { return load_model(path); }, build_options(entry, o),
+                                        entry.model);
 }
 
 json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
@@ -107,7 +122,8 @@ json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
             {"file_bytes", model_bytes(e.model)},
             {"runs", e.times_ms.size()},
             {"coefficient_of_variation", summarize(e.round_medians).cv},
-            {"choices_digest", e.plan->opened().choices_digest}};
+            {"choices_digest", e.plan->opened().choices_digest},
+            {"one_plan", e.no_plan.empty()}};
   if (&e != &first) {
     const SpeedUp fast =
         speed_up(quantile(first.times_ms, 0.5), median, median_ratio_interval(first.round_medians, e.round_medians));
@@ -133,7 +149,7 @@ void run_bench(const BenchFlags& o) {
     prepare(entries[i], o);
   }
   for (Entry& e : entries) {
-    e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model);
+    e.plan = open_entry(e, o);
     if (e.temporary) ::unlink(e.plan_path.c_str());  // the child has read it
   }
   for (int round = 0; round <= o.rounds; ++round)  // round 0 warms up
@@ -169,6 +185,9 @@ void run_bench(const BenchFlags& o) {
       o.batch, o.threads, o.threads == 1 ? "" : "s", o.rounds, o.seconds);
   const size_t given = o.dims.size();
   for (const Entry& e : entries) {
+    if (!e.no_plan.empty())
+      fmt::print("{} is no single plan and runs as `run` and `serve` prepare it, which is in its first ms: {}\n",
+                 e.model, e.no_plan);
     if (e.dims.size() > given) {
       std::string sizes;
       for (const auto& [name, size] : e.dims) sizes += fmt::format("{}{}={}", sizes.empty() ? "" : ", ", name, size);

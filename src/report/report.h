@@ -198,6 +198,7 @@ struct EngineRun {
 
 struct EngineFigures {
   bool done = false;
+  bool steps = true;    ///< false: the models are no single plans, so that only outputs were compared
   int64_t samples = 0;  ///< real ones among the inputs
   double seconds = 0;
   std::vector<EngineRun> reference, candidate;  ///< by input

@@ -128,7 +128,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Variation, what, reference_equal, candidate_e
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StabilityFigures, extremes, saturation, variations)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EngineRun, input, values, wrong, step_error, step, output_error, output_bound,
                                    output)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EngineFigures, done, samples, seconds, reference, candidate)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(EngineFigures, done, steps, samples, seconds, reference, candidate)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedLoad, name, rate_per_s, connections, requests, errors, seconds,
                                    throughput_per_s, p50_ms, p95_ms, p99_ms, kept_up)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SimulatedSoak, seconds, requests, errors, slope_mib_per_hour, slope_low, slope_high,

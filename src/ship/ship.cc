@@ -250,6 +250,7 @@ class Ship {
     options.tune = o_.tune;
     options.quiet = o_.quiet;
     options.save_plan = plan;
+    ::unlink(plan.c_str());  // a model that is no single plan leaves none
     for (bool last = false;; last = true, options.seconds *= kLonger) {
       in_child("verify", [&]() -> json {
         ModelIdentity a_identity, b_identity;
@@ -271,7 +272,9 @@ class Ship {
       save_report(report, in_work("report.json"));
       if (report.verdict != Verdict::kPass)
         return {.passed = false, .figure = reason_of(report, in_work("report.html"))};
-      return {.figure = figure_of(report), .files = {saved, plan}};
+      std::vector<std::string> files = {saved};
+      if (file_exists(plan)) files.push_back(plan);
+      return {.figure = figure_of(report), .files = std::move(files)};
     }
   }
 
@@ -325,11 +328,12 @@ class Ship {
   }
 
   StageOutcome publish(const StageValues& values) {
+    const std::string plan = in_work("model.plan");
     const Published published = publish_version(o_.repository, name_,
                                                 {.model = values.at("candidate"),
                                                  .report = in_work("report.json"),
                                                  .page = in_work("report.html"),
-                                                 .plan = in_work("model.plan")});
+                                                 .plan = file_exists(plan) ? plan : ""});
     const std::string model = join_path(o_.repository, name_), config = join_path(model, "config.yaml");
     if (threads_ != 1 && !file_exists(config))
       write_file(config, std::string_view(fmt::format("threads: {}\n", threads_)));

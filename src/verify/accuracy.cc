@@ -132,8 +132,13 @@ class TrialJudge {
                   "divergence, not by accuracy.";
   }
 
+  // Sizes that follow from the data, say the number of things found, may differ.
   void require_corresponding(const Tensor& a, const Tensor& b, size_t output) const {
-    if (a.dims() != b.dims())
+    const Shape& declared = trial_.reference.graph.value(trial_.reference.graph.outputs()[output]).shape;
+    bool fits = a.rank() == b.rank();
+    for (size_t axis = 0; fits && axis < a.dims().size(); ++axis)
+      fits = a.dims()[axis] == b.dims()[axis] || !declared.has_rank() || !declared[axis].is_known();
+    if (!fits)
       fail(ErrorCode::kInvalidArgument,
            "The models' outputs do not correspond; is this candidate made from this original? '{}' is {} and {}",
            trial_.reference.graph.value(trial_.reference.graph.outputs()[output]).name, to_string(a.dims()),
@@ -143,6 +148,8 @@ class TrialJudge {
   void compare(const Tensor& a, const Tensor& b, size_t output, int64_t position, OutputTally& tally) const {
     require_corresponding(a, b, output);
     std::vector<float> p = to_floats(a), q = to_floats(b);
+    p.resize(std::max(p.size(), q.size()), 0.0f);  // what only one of them has is set against nothing
+    q.resize(p.size(), 0.0f);
     tally.reference_nonfinite += count_nonfinite(p);
     tally.candidate_nonfinite += count_nonfinite(q);
     leave_out_shared(p, q);

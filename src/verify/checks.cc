@@ -330,24 +330,26 @@ class Judge {
     const std::string scope = fmt::format("{} inputs, {} of them samples, the others extremes and special values",
                                           e.candidate.size(), e.samples);
     const bool good = step->step_error <= limit;
-    add({"engine.steps", "Steps of the plans against the reference", pass_if(good), step->step_error, limit, "at most",
-         "",
-         good ? fmt::format(
-                    "Every step of both plans gives what the reference gives, within {:.2g} of its largest value "
-                    "({}).",
-                    step->step_error, scope)
-              : fmt::format("The engine is wrong: layer {} of the {}'s plan differs from the reference on {}{}. Build "
-                            "without tuning, and report it.",
-                            step->step, model(step), step->input,
-                            step->wrong > 0 ? fmt::format(" ({} elements in NaN, infinity or an integer)", step->wrong)
-                                            : fmt::format(" by {:.2g} of its largest value", step->step_error))});
+    if (e.steps)
+      add({"engine.steps", "Steps of the plans against the reference", pass_if(good), step->step_error, limit,
+           "at most", "",
+           good
+               ? fmt::format(
+                     "Every step of both plans gives what the reference gives, within {:.2g} of its largest value "
+                     "({}).",
+                     step->step_error, scope)
+               : fmt::format("The engine is wrong: layer {} of the {}'s plan differs from the reference on {}{}. Build "
+                             "without tuning, and report it.",
+                             step->step, model(step), step->input,
+                             step->wrong > 0 ? fmt::format(" ({} elements in NaN, infinity or an integer)", step->wrong)
+                                             : fmt::format(" by {:.2g} of its largest value", step->step_error))});
     if (output == nullptr) return;
     const bool same = output->output_error <= output->output_bound;
-    add({"engine.outputs", "Outputs of the plans against the reference", pass_if(same), output->output_error,
+    add({"engine.outputs", "Outputs of the engine against the reference", pass_if(same), output->output_error,
          output->output_bound, "at most", "",
-         same ? fmt::format("Both plans' outputs are the reference's, within {:.2g} of the largest value.",
+         same ? fmt::format("Both models' outputs are the reference's, within {:.2g} of the largest value.",
                             output->output_error)
-              : fmt::format("The engine is wrong: output '{}' of the {}'s plan differs from the reference on {}{}.",
+              : fmt::format("The engine is wrong: output '{}' of the {} differs from the reference on {}{}.",
                             output->output, model(output), output->input,
                             std::isfinite(output->output_error)
                                 ? fmt::format(" by {:.2g} of its largest value", output->output_error)

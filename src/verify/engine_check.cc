@@ -183,12 +183,10 @@ struct Traits {
 };
 
 Traits traits_of(const Graph& graph, const Policy& policy) {
-  Traits traits{.bound = std::max(policy.stability.max_variation, kLeastBound)};
+  Traits traits{.quantized = has_codes(graph), .bound = std::max(policy.stability.max_variation, kLeastBound)};
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
     traits.random = traits.random || require_op(graph, node).has(kNondeterministic);
-    for (const char* part : {"Quantize", "Integer", "QLinear"})
-      traits.quantized = traits.quantized || node.op_type.find(part) != std::string::npos;
     for (const ValueId out : node.outputs)
       if (out != kNoValue && graph.value(out).dtype == DType::kFloat16)
         traits.bound = std::max(traits.bound, kF16Bound);
@@ -298,7 +296,7 @@ std::vector<Tensor> examine(Suspect& suspect, const EngineInput& input, const st
   StepCheck steps(suspect.side, suspect.graph, input.tensors, suspect.step_scales, result);
   const std::vector<Tensor> got =
       run(suspect.side, input.tensors, [&](const std::string& name, const Tensor& value) { steps.add(name, value); });
-  steps.finish(got);
+  if (suspect.side.plan != nullptr) steps.finish(got);
   if (suspect.traits.random) return {};
   const Graph& model = suspect.side.graph;
   std::vector<Tensor> expected = evaluate(model, input.tensors);
@@ -319,12 +317,13 @@ std::vector<Tensor> examine(Suspect& suspect, const EngineInput& input, const st
 }  // namespace
 
 std::vector<Tensor> run_plan(const Side& side, const Inputs& inputs, const Session::Observer& observe) {
-  return Session(side.plan).run_observed(inputs, observe);
+  return SideSession(side).run_observed(inputs, observe);
 }
 
 void check_engine(Trial& trial, Report& report, const PlanRunner& run) {
   const int64_t start = now_ns();
   EngineFigures& figures = report.engine;
+  figures.steps = trial.reference.plan != nullptr;
   Suspect reference(trial, trial.reference, figures.reference), candidate(trial, trial.candidate, figures.candidate);
   std::vector<EngineInput> inputs = inputs_of(trial, report.data);
   const double flops = 2 * (flops_of(reference.graph) + flops_of(candidate.graph));  // by steps and as a whole

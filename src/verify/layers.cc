@@ -130,7 +130,7 @@ void locate(const Graph& reference, LayerFigures& figures) {
 
 void compare_layers(Trial& trial, Report& report) {
   const std::vector<Inputs> samples = planned_requests(trial, trial.options.layer_samples);
-  if (samples.empty()) return;
+  if (samples.empty() || trial.reference.plan == nullptr) return;
   std::vector<std::string> names;
   BuildOptions options = build_options(trial, trial.reference, trial.unit, trial.options.threads);
   options.tune = false;

@@ -26,7 +26,9 @@
 #include "base/interrupt.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "engine/program.h"
 #include "engine/session.h"
+#include "model/infer.h"
 
 namespace slipway {
 
@@ -116,10 +118,10 @@ void reset_peak() {
 }
 
 // Wider integers are likely ids, of which 0 and 1 are always among the known ones.
-std::vector<Tensor> random_inputs(const Plan& plan) {
+std::vector<Tensor> random_inputs(const std::vector<PortInfo>& ports) {
   std::vector<Tensor> inputs;
   Random random(1);
-  for (const PortInfo& port : plan.inputs()) {
+  for (const PortInfo& port : ports) {
     std::vector<double> values(static_cast<size_t>(element_count(port.dims)));
     for (double& v : values)
       v = is_float(port.dtype)         ? random.uniform()
@@ -130,24 +132,78 @@ std::vector<Tensor> random_inputs(const Plan& plan) {
   return inputs;
 }
 
-/// An opened plan with inputs and outputs bound.
-struct Runner {
-  explicit Runner(const std::string& path) : plan(Plan::open(path)), session(plan), inputs(random_inputs(*plan)) {
-    for (const PortInfo& port : plan->outputs()) outputs.emplace_back(port.dtype, port.dims);
-    for (const Tensor& t : inputs) in.push_back(t.raw());
-    for (Tensor& t : outputs) out.push_back(t.mutable_raw());
-  }
-  void run() { session.run(in, out); }
+/// What a measuring child runs.
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual void run() = 0;
+  virtual int threads() const = 0;
+  virtual json facts() const = 0;
+};
 
-  std::shared_ptr<const Plan> plan;
-  Session session;
-  std::vector<Tensor> inputs, outputs;
-  std::vector<const void*> in;
-  std::vector<void*> out;
+/// An opened plan with inputs and outputs bound.
+class PlanRun : public Runner {
+ public:
+  explicit PlanRun(const std::string& path)
+      : plan_(Plan::open(path)), session_(plan_), inputs_(random_inputs(plan_->inputs())) {
+    for (const PortInfo& port : plan_->outputs()) outputs_.emplace_back(port.dtype, port.dims);
+    for (const Tensor& t : inputs_) in_.push_back(t.raw());
+    for (Tensor& t : outputs_) out_.push_back(t.mutable_raw());
+  }
+  void run() override { session_.run(in_, out_); }
+  int threads() const override { return plan_->threads(); }
+  json facts() const override {
+    const MemoryInfo m = plan_->memory();
+    return {{"precision", plan_->precision()},    {"choices_digest", plan_->choices_digest()},
+            {"arena_bytes", m.arena_bytes},       {"lower_bound_bytes", m.lower_bound_bytes},
+            {"unshared_bytes", m.unshared_bytes}, {"scratch_bytes", m.scratch_bytes},
+            {"weight_bytes", m.weight_bytes}};
+  }
+
+ private:
+  std::shared_ptr<const Plan> plan_;
+  Session session_;
+  std::vector<Tensor> inputs_, outputs_;
+  std::vector<const void*> in_;
+  std::vector<void*> out_;
+};
+
+/// A model's program, at one combination of shapes.
+class ProgramRun : public Runner {
+ public:
+  ProgramRun(Graph graph, const BuildOptions& options)
+      : threads_(options.threads),
+        program_(compiled_backend().make(
+            graph, {.threads = threads_, .tune = options.tune, .timing_cache = options.timing_cache})),
+        session_(program_->open()) {
+    bind_batch(graph, options.batch, options.dims);
+    std::vector<PortInfo> ports;
+    for (const ValueId id : graph.inputs())
+      ports.push_back({graph.value(id).name, graph.value(id).dtype, graph.value(id).shape.to_dims()});
+    inputs_ = random_inputs(ports);
+  }
+  void run() override { session_->run(inputs_); }
+  int threads() const override { return threads_; }
+  json facts() const override {
+    const ProgramInfo info = program_->info();
+    return {{"precision", ""},
+            {"choices_digest", ""},
+            {"lower_bound_bytes", 0},
+            {"unshared_bytes", 0},
+            {"scratch_bytes", 0},
+            {"arena_bytes", info.session_bytes},
+            {"weight_bytes", info.weight_bytes}};
+  }
+
+ private:
+  int threads_;
+  std::shared_ptr<const Program> program_;
+  std::unique_ptr<ProgramSession> session_;
+  std::vector<Tensor> inputs_;
 };
 
 /// What a measuring child does: opens at the first request, runs at the others.
-ChildProcess::Answer measuring(const std::string& plan_path) {
+ChildProcess::Answer measuring(const std::function<std::unique_ptr<Runner>()>& open) {
   auto runner = std::make_shared<std::unique_ptr<Runner>>();
   auto start_bytes = std::make_shared<uint64_t>(0);
   return [=, round = 0](const json& request) mutable -> json {
@@ -155,21 +211,15 @@ ChildProcess::Answer measuring(const std::string& plan_path) {
       reset_peak();
       *start_bytes = resident_bytes();
       const int64_t start = now_ns();
-      *runner = std::make_unique<Runner>(plan_path);
+      *runner = open();
       (*runner)->run();
       const double first_ms = static_cast<double>(now_ns() - start) * 1e-6;
-      const MemoryInfo m = (*runner)->plan->memory();
-      return {{"first_result_ms", first_ms},
-              {"precision", (*runner)->plan->precision()},
-              {"choices_digest", (*runner)->plan->choices_digest()},
-              {"arena_bytes", m.arena_bytes},
-              {"lower_bound_bytes", m.lower_bound_bytes},
-              {"unshared_bytes", m.unshared_bytes},
-              {"scratch_bytes", m.scratch_bytes},
-              {"weight_bytes", m.weight_bytes}};
+      json facts = (*runner)->facts();
+      facts["first_result_ms"] = first_ms;
+      return facts;
     }
     // Virtual CPUs differ in speed while others use the same core: the n-th round of every plan is on the same one.
-    if ((*runner)->plan->threads() == 1) stay_on_cpu(round++);
+    if ((*runner)->threads() == 1) stay_on_cpu(round++);
     const int64_t begin = now_ns(), preempted = preemptions();
     const int64_t end = begin + static_cast<int64_t>(request.at("seconds").get<double>() * 1e9);
     const auto min_runs = request.at("min_runs").get<size_t>();
@@ -250,7 +300,16 @@ double build_plan_file(const std::function<Graph()>& load, const BuildOptions& o
 }
 
 MeasuredPlan::MeasuredPlan(const std::string& plan_path, std::string label)
-    : child_(std::move(label), measuring(plan_path)) {
+    : child_(std::move(label), measuring([=] { return std::make_unique<PlanRun>(plan_path); })) {
+  open();
+}
+
+MeasuredPlan::MeasuredPlan(const std::function<Graph()>& load, const BuildOptions& options, std::string label)
+    : child_(std::move(label), measuring([=] { return std::make_unique<ProgramRun>(load(), options); })) {
+  open();
+}
+
+void MeasuredPlan::open() {
   const json j = child_.ask(json::object());
   opened_ = {.first_result_ms = j.at("first_result_ms"),
              .precision = j.at("precision"),

@@ -35,12 +35,13 @@ class ChildProcess {
 double build_plan_file(const std::function<Graph()>& load, const BuildOptions& options, const std::string& plan_path,
                        const std::string& label);
 
-/// A saved plan in a process of its own, opened as a server would: first result, then rounds of runs on random inputs.
+/// A saved plan in a process of its own, opened as a server would, or a model that no single plan can hold, prepared
+/// there: first result, then rounds of runs on random inputs.
 class MeasuredPlan {
  public:
   struct Opened {
-    double first_result_ms = 0;  ///< mapping the file up to the first result
-    std::string precision, choices_digest;
+    double first_result_ms = 0;             ///< mapping the file, or preparing the model, up to the first result
+    std::string precision, choices_digest;  ///< empty without a plan
     MemoryInfo memory;
   };
   struct Round {
@@ -49,11 +50,15 @@ class MeasuredPlan {
     double preemptions_per_s = 0;                        ///< times that the kernel took a CPU away, all threads
   };
   MeasuredPlan(const std::string& plan_path, std::string label);
+  /// Without a plan: the model is bound to the options' sizes and run by its program.
+  MeasuredPlan(const std::function<Graph()>& load, const BuildOptions& options, std::string label);
   const Opened& opened() const { return opened_; }
   /// Runs for `seconds`, at least `min_runs` times; a plan of one thread on the next CPU with each call.
   Round run(double seconds, int64_t min_runs = 1);
 
  private:
+  void open();
+
   ChildProcess child_;
   Opened opened_;
 };

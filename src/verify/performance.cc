@@ -43,9 +43,17 @@ std::string plan_file(const Trial& trial, const Side& side, int64_t batch) {
   return join_path(trial.folder, fmt::format("{}.{}.plan", side.role, batch));
 }
 
+/// A side in a process of its own.
+MeasuredPlan measured(const Trial& trial, const Side& side, int64_t batch) {
+  const std::string label = "the " + side.role;
+  if (side.plan != nullptr) return {plan_file(trial, side, batch), label};
+  return {[&side] { return side.graph; }, build_options(trial, side, batch, trial.options.threads), label};
+}
+
 /// The two sides of a pair of rounds, each in its own process.
 struct Pair {
-  Pair(const std::string& a, const std::string& b) : reference(a, "the original"), candidate(b, "the candidate") {}
+  Pair(const Trial& trial, int64_t batch)
+      : reference(measured(trial, trial.reference, batch)), candidate(measured(trial, trial.candidate, batch)) {}
   void round(int index, double seconds, int64_t min_runs, MeasuredPlan::Round& a, MeasuredPlan::Round& b) {
     if (index % 2 == 0) a = reference.run(seconds, min_runs);
     b = candidate.run(seconds, min_runs);
@@ -60,8 +68,8 @@ void measure_cold(const Trial& trial, PerformanceFigures& p) {
   Progress progress("opening plans cold", kColdOpenings, trial.options.quiet);
   for (int i = 0; i < kColdOpenings; ++i) {
     if (i >= kMinColdOpenings && seconds_since(start) > trial.options.seconds / 2) break;
-    a.push_back(MeasuredPlan(trial.reference.plan_path, "the original").opened().first_result_ms);
-    b.push_back(MeasuredPlan(trial.candidate.plan_path, "the candidate").opened().first_result_ms);
+    a.push_back(measured(trial, trial.reference, trial.unit).opened().first_result_ms);
+    b.push_back(measured(trial, trial.candidate, trial.unit).opened().first_result_ms);
     progress.step();
   }
   p.reference.cold = figures_of(a);
@@ -80,7 +88,7 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
     if (i > 4 && spent > 4 * trial.options.seconds) break;
     if (i % (rounds / kProcesses) == 0) {
       pair.reset();  // never two at a time
-      pair = std::make_unique<Pair>(trial.reference.plan_path, trial.candidate.plan_path);
+      pair = std::make_unique<Pair>(trial, trial.unit);
       pair->round(0, std::min(0.2, trial.options.seconds / 16), 3, a, b);  // warms up
     }
     const int64_t start = now_ns();
@@ -116,9 +124,10 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
 
 Throughput measure_throughput(const Trial& trial, int64_t batch) {
   for (const Side* side : {&trial.reference, &trial.candidate})
-    build_plan_file([&] { return side->graph; }, build_options(trial, *side, batch, trial.options.threads),
-                    plan_file(trial, *side, batch), side->path);
-  Pair pair(plan_file(trial, trial.reference, batch), plan_file(trial, trial.candidate, batch));
+    if (side->plan != nullptr)
+      build_plan_file([&] { return side->graph; }, build_options(trial, *side, batch, trial.options.threads),
+                      plan_file(trial, *side, batch), side->path);
+  Pair pair(trial, batch);
   MeasuredPlan::Round a, b;
   pair.round(0, 0, 1, a, b);
   std::vector<double> times_a, times_b, medians_a, medians_b;
@@ -137,12 +146,8 @@ Throughput measure_throughput(const Trial& trial, int64_t batch) {
   return {batch, samples / time_a, samples / time_b, fast.value > 0 && preempted <= kCrowded * trial.options.threads};
 }
 
-}  // namespace
-
-void measure_performance(Trial& trial, Report& report) {
+void build_plans(Trial& trial, Report& report) {
   PerformanceFigures& p = report.performance;
-  p.threads = trial.options.threads;
-  p.batch = trial.unit;
   for (auto [side, figures, facts] : {std::tuple(&trial.reference, &p.reference, &report.reference),
                                       std::tuple(&trial.candidate, &p.candidate, &report.candidate)}) {
     side->plan_path = plan_file(trial, *side, trial.unit);
@@ -152,6 +157,36 @@ void measure_performance(Trial& trial, Report& report) {
     side->plan = Plan::open(side->plan_path);
     facts->precision = side->plan->precision();
     facts->plan_digest = side->plan->choices_digest();
+  }
+}
+
+// Both by their programs, so that like is set against like. The first run fills the cache of timings.
+void make_programs(Trial& trial, Report& report) {
+  PerformanceFigures& p = report.performance;
+  for (auto [side, figures, facts] : {std::tuple(&trial.reference, &p.reference, &report.reference),
+                                      std::tuple(&trial.candidate, &p.candidate, &report.candidate)}) {
+    const int64_t start = now_ns();
+    side->plan = nullptr;
+    side->program = compiled_backend().make(
+        side->graph,
+        {.threads = trial.options.threads, .tune = trial.options.tune, .timing_cache = trial.options.timing_cache});
+    side->program->open()->run(unit_of(trial, trial.example));
+    figures->build_ms = seconds_since(start) * 1e3;
+    facts->precision = has_codes(side->graph) ? "mixed" : "fp32";
+  }
+}
+
+}  // namespace
+
+void measure_performance(Trial& trial, Report& report) {
+  PerformanceFigures& p = report.performance;
+  p.threads = trial.options.threads;
+  p.batch = trial.unit;
+  try {
+    build_plans(trial, report);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kUnsupported) throw;
+    make_programs(trial, report);
   }
   measure_cold(trial, p);
   measure_warm(trial, p);
@@ -170,7 +205,9 @@ void note_small_gain(const Trial& trial, Report& report) {
   constexpr double kGain = 0.9;
   constexpr size_t kNamed = 8;
   PerformanceFigures& p = report.performance;
-  if (report.candidate.precision == "fp32" || report.reference.precision != "fp32" || p.ratio < kGain) return;
+  if (trial.candidate.plan == nullptr || report.candidate.precision == "fp32" || report.reference.precision != "fp32" ||
+      p.ratio < kGain)
+    return;
   std::vector<std::string> floats;
   for (const StepInfo& step : trial.candidate.plan->steps())
     if (is_weighted(step.op.substr(step.op.rfind('.') + 1)))  // whatever it is fused with

@@ -22,7 +22,7 @@ void record_probes(Trial& trial, Report& report) {
   for (const int64_t position : spread(static_cast<int64_t>(trial.planned.size()), std::min(kProbes, fit)))
     indices.push_back(trial.samples[static_cast<size_t>(trial.planned[static_cast<size_t>(position)])]);
   const std::vector<Inputs> requests = trial.feed.requests(Split::kTest, indices, trial.options.threads);
-  Session session(trial.candidate.plan);
+  SideSession session(trial.candidate);
   const auto outputs =
       run_requests(requests, {.rows = trial.unit}, [&](std::span<const Tensor> inputs) { return session.run(inputs); });
   for (size_t i = 0; i < indices.size(); ++i) {

@@ -37,7 +37,7 @@ LayerCounts count_values(const Trial& trial, const Side& side, const std::string
   return c;
 }
 
-ExtremeSide run_extreme(const Trial& trial, const Side& side, Session& session, const Inputs& inputs) {
+ExtremeSide run_extreme(const Trial& trial, const Side& side, SideSession& session, const Inputs& inputs) {
   ExtremeSide result;
   const auto outputs = session.run_observed(inputs, [&](const std::string& name, const Tensor& value) {
     LayerCounts c = count_values(trial, side, name, value);
@@ -79,7 +79,7 @@ std::vector<Stimulus> stimuli() {
           {"NaN", false, nan, nan}};
 }
 
-void examine_extremes(const Trial& trial, Session& reference, Session& candidate, Report& report) {
+void examine_extremes(const Trial& trial, SideSession& reference, SideSession& candidate, Report& report) {
   const Inputs sample = unit_of(trial, trial.example);
   const bool floats =
       std::any_of(sample.begin(), sample.end(), [](const Tensor& tensor) { return is_float(tensor.dtype()); });
@@ -91,7 +91,7 @@ void examine_extremes(const Trial& trial, Session& reference, Session& candidate
   }
 }
 
-void examine_saturation(const Trial& trial, Session& candidate, std::span<const Inputs> samples,
+void examine_saturation(const Trial& trial, SideSession& candidate, std::span<const Inputs> samples,
                         StabilityFigures& figures) {
   std::map<std::string, LayerCounts> layers;
   const auto count = [&](const std::string& name, const Tensor& value) {
@@ -131,24 +131,18 @@ struct Difference {
   }
 };
 
-Session untuned(const Trial& trial, const Side& side, int64_t batch, int threads) {
-  BuildOptions options = build_options(trial, side, batch, threads);
-  options.tune = false;
-  return Session(Plan::build(side.graph, options));
-}
-
-Difference repeated(const Trial& trial, const Side& side, Session& session, std::span<const Inputs> samples,
+Difference repeated(const Trial& trial, const Side& side, SideSession& session, std::span<const Inputs> samples,
                     const std::vector<Tensor>& expected) {
   Difference d;
-  Session fresh(side.plan);
-  for (Session* s : {&session, &fresh, &session}) d.add(expected, run_all(*s, samples, trial.unit));
+  SideSession fresh(side);
+  for (SideSession* s : {&session, &fresh, &session}) d.add(expected, run_all(*s, samples, trial.unit));
   return d;
 }
 
 // The first sample at every place of a batch among others.
 Difference at_places(const Trial& trial, const Side& side, std::span<const Inputs> samples,
                      const std::vector<Tensor>& expected) {
-  Session session = untuned(trial, side, kBatch, trial.options.threads);
+  SideSession session(trial, side, kBatch, trial.options.threads);
   const std::vector<Tensor> wanted(expected.begin(),
                                    expected.begin() + static_cast<std::ptrdiff_t>(expected.size() / samples.size()));
   Difference d;
@@ -163,8 +157,8 @@ Difference at_places(const Trial& trial, const Side& side, std::span<const Input
   return d;
 }
 
-void examine_variations(const Trial& trial, Session& reference, Session& candidate, std::span<const Inputs> samples,
-                        StabilityFigures& figures) {
+void examine_variations(const Trial& trial, SideSession& reference, SideSession& candidate,
+                        std::span<const Inputs> samples, StabilityFigures& figures) {
   const auto a = run_all(reference, samples, trial.unit), b = run_all(candidate, samples, trial.unit);
   const auto add = [&](std::string what, const Difference& x, const Difference& y) {
     figures.variations.push_back({std::move(what), x.equal, y.equal, x.relative, y.relative});
@@ -172,8 +166,8 @@ void examine_variations(const Trial& trial, Session& reference, Session& candida
   add("run again and in a new session", repeated(trial, trial.reference, reference, samples, a),
       repeated(trial, trial.candidate, candidate, samples, b));
   for (const int threads : {1, 2}) {
-    Session other_a = untuned(trial, trial.reference, trial.unit, threads);
-    Session other_b = untuned(trial, trial.candidate, trial.unit, threads);
+    SideSession other_a(trial, trial.reference, trial.unit, threads);
+    SideSession other_b(trial, trial.candidate, trial.unit, threads);
     Difference x, y;
     x.add(a, run_all(other_a, samples, trial.unit));
     y.add(b, run_all(other_b, samples, trial.unit));
@@ -188,7 +182,7 @@ void examine_variations(const Trial& trial, Session& reference, Session& candida
 
 void examine_stability(Trial& trial, Report& report) {
   Progress progress("numerical stability", 3, trial.options.quiet);
-  Session reference(trial.reference.plan), candidate(trial.candidate.plan);
+  SideSession reference(trial.reference), candidate(trial.candidate);
   examine_extremes(trial, reference, candidate, report);
   progress.step();
   const std::vector<Inputs> samples = planned_requests(trial, kBatch);

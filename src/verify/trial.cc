@@ -12,6 +12,14 @@
 #include "model/rows.h"
 
 namespace slipway {
+
+bool has_codes(const Graph& graph) {
+  for (const NodeId id : graph.topological_order())
+    for (const char* part : {"Quantize", "Integer", "QLinear"})
+      if (graph.node(id).op_type.find(part) != std::string::npos) return true;
+  return false;
+}
+
 bool is_weighted(const std::string& op) {
   return op == "Conv" || op == "Gemm" || op == "MatMul" || op == "ConvTranspose" || op == "LSTM" || op == "GRU" ||
          op == "RNN" || op == "Einsum";
@@ -34,6 +42,30 @@ std::unordered_map<std::string, std::string> ops_by_name(const Graph& graph) {
 }
 
 }  // namespace
+
+SideSession::SideSession(const Side& side) {
+  if (side.plan != nullptr)
+    plan_.emplace(side.plan);
+  else
+    program_ = side.program->open();
+}
+
+SideSession::SideSession(const Trial& trial, const Side& side, int64_t batch, int threads) {
+  BuildOptions options = build_options(trial, side, batch, threads);
+  options.tune = false;
+  if (side.plan != nullptr)
+    plan_.emplace(Plan::build(side.graph, options));
+  else
+    program_ = compiled_backend().make(side.graph, {.threads = threads})->open();
+}
+
+std::vector<Tensor> SideSession::run(std::span<const Tensor> inputs) {
+  return plan_ ? plan_->run(inputs) : program_->run(inputs);
+}
+
+std::vector<Tensor> SideSession::run_observed(std::span<const Tensor> inputs, const Session::Observer& observe) {
+  return plan_ ? plan_->run_observed(inputs, observe) : program_->run(inputs);
+}
 
 std::vector<int64_t> spread(int64_t size, int64_t count) {
   count = std::clamp<int64_t>(count, 0, size);
@@ -73,7 +105,7 @@ Inputs unit_of(const Trial& trial, const Inputs& request) {
   return stacked;
 }
 
-std::vector<Tensor> run_all(Session& session, std::span<const Inputs> requests, int64_t unit) {
+std::vector<Tensor> run_all(SideSession& session, std::span<const Inputs> requests, int64_t unit) {
   std::vector<Tensor> all;
   for (std::vector<Tensor>& outputs :
        run_requests(requests, {.rows = unit}, [&](std::span<const Tensor> inputs) { return session.run(inputs); }))
@@ -102,6 +134,7 @@ BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, 
 }
 
 void name_layers(Side& side, const Graph& reference) {
+  if (side.plan == nullptr) return;
   const auto originals = ops_by_name(reference), own = ops_by_name(side.graph);
   for (const StepInfo& step : side.plan->steps()) {
     if (step.op == "layout" || step.name.empty()) continue;

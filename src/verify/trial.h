@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "data/feed.h"
+#include "engine/program.h"
 #include "engine/session.h"
 #include "verify/verify.h"
 
@@ -34,7 +35,8 @@ struct Side {
   const ModelIdentity& identity;
   std::string path, role;                                     ///< "original" or "candidate", for messages
   std::string plan_path;                                      ///< the plan for Trial::unit samples, saved
-  std::shared_ptr<const Plan> plan;                           ///< the same, opened
+  std::shared_ptr<const Plan> plan;                           ///< the same, opened; null where there is a program
+  std::shared_ptr<const Program> program;                     ///< where a model can't be one plan
   std::map<std::string, std::string> layer_names, layer_ops;  ///< by value name of the plan
 };
 
@@ -52,6 +54,22 @@ struct Trial {
   int64_t unit = 1;                    ///< samples a run of the plans takes
   std::string folder;                  ///< for temporary files
   std::map<std::string, Codes> codes;  ///< of the candidate, by name of the integer value
+};
+
+/// A run of a side's plan, or of its program, on the shapes of Trial::example.
+class SideSession {
+ public:
+  /// As the side stands.
+  explicit SideSession(const Side& side);
+  /// For so many samples and threads, nothing timed.
+  SideSession(const Trial& trial, const Side& side, int64_t batch, int threads);
+  std::vector<Tensor> run(std::span<const Tensor> inputs);
+  /// A program shows nothing.
+  std::vector<Tensor> run_observed(std::span<const Tensor> inputs, const Session::Observer& observe);
+
+ private:
+  std::optional<Session> plan_;
+  std::unique_ptr<ProgramSession> program_;
 };
 
 /// `count` positions in [0, size), spread evenly.
@@ -77,12 +95,14 @@ Inputs filled(const Inputs& like, std::span<const InputRange> ranges, Level even
 std::vector<Inputs> planned_requests(const Trial& trial, int64_t count);
 /// Copies of a request as one run of the plans takes them.
 Inputs unit_of(const Trial& trial, const Inputs& request);
-/// Requests through a plan that takes trial.unit at once; all outputs, one request after the other.
-std::vector<Tensor> run_all(Session& session, std::span<const Inputs> requests, int64_t unit);
+/// Requests through a plan that takes `unit` rows at once; all outputs, one request after the other.
+std::vector<Tensor> run_all(SideSession& session, std::span<const Inputs> requests, int64_t unit);
 /// Sizes of the inputs' dimensions beside the batch, for BuildOptions::dims.
 std::map<std::string, int64_t> input_dims(const Trial& trial, const Side& side);
 BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads);
 
+/// Whether a model quantises anything.
+bool has_codes(const Graph& graph);
 /// Whether an operator's work is with weights: Conv, Gemm, LSTM, …
 bool is_weighted(const std::string& op);
 /// Fills in layer_names and layer_ops from the plan's steps: the weighted node behind each value, else the first node.

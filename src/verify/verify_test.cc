@@ -309,6 +309,33 @@ test: {}
   EXPECT_NE(refusal.find("inputs do not correspond"), std::string::npos) << refusal;
 }
 
+// What it finds has as many rows as there are: no single plan, and another number where quantising tips the balance.
+TEST(Verify, AModelThatIsNoSinglePlan) {
+  const Bench bench(64);
+  const auto with_finds = [](Graph g) {
+    const ValueId zero = g.add_constant("threshold", Tensor::scalar(0.3f));
+    const ValueId above =
+        g.add_node({.op_type = "Greater", .name = "above", .inputs = {g.find("scores"), zero}}, "above");
+    g.add_output(g.add_node({.op_type = "NonZero", .name = "find", .inputs = {above}}, "found"));
+    infer_shapes(g);
+    return g;
+  };
+  const Graph original = with_finds(bench.original), candidate = with_finds(bench.quantized());
+  const std::string path = save_model(original, bench.folder, "finds.onnx");
+  const Report r = verify({original, path}, {candidate, save_model(candidate, bench.folder, "finds.int8.onnx")},
+                          bench.data, patient_policy(), quick_options());
+  EXPECT_FALSE(r.engine.steps);
+  EXPECT_EQ(find_check(r, "engine.steps"), nullptr) << "no steps were seen, so nothing is said of them";
+  EXPECT_EQ(find_check(r, "engine.outputs")->verdict, Verdict::kPass) << find_check(r, "engine.outputs")->sentence;
+  EXPECT_EQ(r.accuracy.reference.correct, 64);
+  EXPECT_GT(r.outputs.at(0).cosine_mean, 0.98);
+  EXPECT_GT(r.performance.reference.warm.runs, 0);
+  EXPECT_EQ(r.stability.extremes.size(), 10u);
+  EXPECT_EQ(r.candidate.plan_digest, "");
+  EXPECT_EQ(r.probes.size(), 32u);
+  EXPECT_EQ(r.probes[0].outputs.size(), 2u);
+}
+
 TEST(Verify, QuickOverridesNothingThatWasAskedFor) {
   Policy policy;
   const VerifyOptions plain = verify_options({}, policy), quick = verify_options({.quick = true}, policy);
