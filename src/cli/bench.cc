@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -48,6 +49,9 @@ std::map<std::string, int64_t> settle_dims(const std::string& path, const BenchF
   const std::map<std::string, int64_t> given = parse_dims(o.dims);
   const Graph graph = load_model(path);
   std::map<std::string, int64_t> dims;
+  std::set<std::string> batch;  // first axes' symbols, wherever else they stand
+  for (const ValueId id : graph.inputs())
+    if (const Shape& shape = graph.value(id).shape; shape.rank() > 0) batch.insert(shape[0].symbol());
   for (const int64_t shrink : {1, 2, 4, 128}) {
     dims = given;
     for (const ValueId id : graph.inputs()) {
@@ -55,7 +59,8 @@ std::map<std::string, int64_t> settle_dims(const std::string& path, const BenchF
       for (size_t axis = 1; axis < v.shape.rank(); ++axis) {
         const Dim& dim = v.shape[axis];
         const std::string place = fmt::format("{}.{}", v.name, axis);
-        if (dim.is_known() || given.contains(place) || (dim.is_symbol() && given.contains(dim.symbol()))) continue;
+        if (dim.is_known() || given.contains(place)) continue;
+        if (dim.is_symbol() && (given.contains(dim.symbol()) || batch.contains(dim.symbol()))) continue;
         dims.emplace(dim.is_symbol() ? dim.symbol() : place,
                      std::max<int64_t>((v.shape.rank() == 4 ? kPicture : kSequence) / shrink, 1));
       }
@@ -99,8 +104,12 @@ void prepare(Entry& entry, const BenchFlags& o) {
 
 std::unique_ptr<MeasuredPlan> open_entry(const Entry& entry, const BenchFlags& o) {
   if (entry.no_plan.empty()) return std::make_unique<MeasuredPlan>(entry.plan_path, entry.model);
-  return std::make_unique<MeasuredPlan>([path = entry.model] { return load_model(path); }, build_options(entry, o),
-                                        entry.model);
+  Graph bound = load_model(entry.model);
+  bind_batch(bound, o.batch, entry.dims);
+  return std::make_unique<MeasuredPlan>(
+      [path = entry.model] { return load_model(path); },
+      ProgramOptions{.threads = o.threads, .tune = !o.no_tune, .timing_cache = default_timing_cache()},
+      random_inputs(bound), entry.model);
 }
 
 json summary(const Entry& e, const BenchFlags& o, const Entry& first) {

@@ -211,15 +211,15 @@ double flops_of(const Graph& graph) {
   return flops;
 }
 
-/// The sample with special values among each input's floats.
-Inputs sprinkled(const Inputs& sample, std::span<const double> specials) {
-  Inputs inputs;
-  for (const Tensor& tensor : sample) {
-    std::vector<double> values = to_doubles(tensor);
+/// The sample with special values among the floats that come from the data.
+Inputs sprinkled(const Trial& trial, const Inputs& sample, std::span<const double> specials) {
+  Inputs inputs = sample;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!is_float(inputs[i].dtype()) || inputs[i].elements() == 0 || !trial.feed.source_of(i)) continue;
+    std::vector<double> values = to_doubles(inputs[i]);
     Random random(values.size());
-    for (const double special : specials)
-      if (!values.empty() && is_float(tensor.dtype())) values[random.below(values.size())] = special;
-    inputs.push_back(from_doubles(tensor.dtype(), tensor.dims(), values));
+    for (const double special : specials) values[random.below(values.size())] = special;
+    inputs[i] = from_doubles(inputs[i].dtype(), inputs[i].dims(), values);
   }
   return inputs;
 }
@@ -239,10 +239,10 @@ std::vector<EngineInput> inputs_of(const Trial& trial, const DataFacts& data) {
   more(0, 1);
   const Inputs first = inputs[0].tensors;
   const auto special = [&](const char* name, std::vector<double> values) {
-    inputs.push_back({fmt::format("{} sprinkled over a sample", name), sprinkled(first, values), false});
+    inputs.push_back({fmt::format("{} sprinkled over a sample", name), sprinkled(trial, first, values), false});
   };
   const auto extreme = [&](const char* name, Level even, Level odd) {
-    inputs.push_back({name, filled(first, data.ranges, even, odd), false});
+    inputs.push_back({name, filled(trial, first, data.ranges, even, odd), false});
   };
   const bool floats =
       std::any_of(first.begin(), first.end(), [](const Tensor& tensor) { return is_float(tensor.dtype()); });

@@ -26,9 +26,7 @@
 #include "base/interrupt.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "engine/program.h"
 #include "engine/session.h"
-#include "model/infer.h"
 
 namespace slipway {
 
@@ -118,7 +116,7 @@ void reset_peak() {
 }
 
 // Wider integers are likely ids, of which 0 and 1 are always among the known ones.
-std::vector<Tensor> random_inputs(const std::vector<PortInfo>& ports) {
+std::vector<Tensor> random_tensors(const std::vector<PortInfo>& ports) {
   std::vector<Tensor> inputs;
   Random random(1);
   for (const PortInfo& port : ports) {
@@ -145,7 +143,7 @@ class Runner {
 class PlanRun : public Runner {
  public:
   explicit PlanRun(const std::string& path)
-      : plan_(Plan::open(path)), session_(plan_), inputs_(random_inputs(plan_->inputs())) {
+      : plan_(Plan::open(path)), session_(plan_), inputs_(random_tensors(plan_->inputs())) {
     for (const PortInfo& port : plan_->outputs()) outputs_.emplace_back(port.dtype, port.dims);
     for (const Tensor& t : inputs_) in_.push_back(t.raw());
     for (Tensor& t : outputs_) out_.push_back(t.mutable_raw());
@@ -168,20 +166,14 @@ class PlanRun : public Runner {
   std::vector<void*> out_;
 };
 
-/// A model's program, at one combination of shapes.
+/// A model's program.
 class ProgramRun : public Runner {
  public:
-  ProgramRun(Graph graph, const BuildOptions& options)
+  ProgramRun(const Graph& graph, const ProgramOptions& options, std::vector<Tensor> inputs)
       : threads_(options.threads),
-        program_(compiled_backend().make(
-            graph, {.threads = threads_, .tune = options.tune, .timing_cache = options.timing_cache})),
-        session_(program_->open()) {
-    bind_batch(graph, options.batch, options.dims);
-    std::vector<PortInfo> ports;
-    for (const ValueId id : graph.inputs())
-      ports.push_back({graph.value(id).name, graph.value(id).dtype, graph.value(id).shape.to_dims()});
-    inputs_ = random_inputs(ports);
-  }
+        program_(compiled_backend().make(graph, options)),
+        session_(program_->open()),
+        inputs_(std::move(inputs)) {}
   void run() override { session_->run(inputs_); }
   int threads() const override { return threads_; }
   json facts() const override {
@@ -241,6 +233,13 @@ ChildProcess::Answer measuring(const std::function<std::unique_ptr<Runner>()>& o
 }
 
 }  // namespace
+
+std::vector<Tensor> random_inputs(const Graph& graph) {
+  std::vector<PortInfo> ports;
+  for (const ValueId id : graph.inputs())
+    ports.push_back({graph.value(id).name, graph.value(id).dtype, graph.value(id).shape.to_dims()});
+  return random_tensors(ports);
+}
 
 ChildProcess::ChildProcess(std::string label, const Answer& answer) : label_(std::move(label)) {
   int ends[2];
@@ -304,8 +303,9 @@ MeasuredPlan::MeasuredPlan(const std::string& plan_path, std::string label)
   open();
 }
 
-MeasuredPlan::MeasuredPlan(const std::function<Graph()>& load, const BuildOptions& options, std::string label)
-    : child_(std::move(label), measuring([=] { return std::make_unique<ProgramRun>(load(), options); })) {
+MeasuredPlan::MeasuredPlan(const std::function<Graph()>& load, const ProgramOptions& options,
+                           std::vector<Tensor> inputs, std::string label)
+    : child_(std::move(label), measuring([=] { return std::make_unique<ProgramRun>(load(), options, inputs); })) {
   open();
 }
 

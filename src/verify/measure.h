@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/plan.h"
+#include "engine/program.h"
 
 namespace slipway {
 
@@ -35,6 +36,9 @@ class ChildProcess {
 double build_plan_file(const std::function<Graph()>& load, const BuildOptions& options, const std::string& plan_path,
                        const std::string& label);
 
+/// Random inputs of a model whose shapes are known: floats in [0, 1), small integers.
+std::vector<Tensor> random_inputs(const Graph& graph);
+
 /// A saved plan in a process of its own, opened as a server would, or a model that no single plan can hold, prepared
 /// there: first result, then rounds of runs on random inputs.
 class MeasuredPlan {
@@ -50,8 +54,9 @@ class MeasuredPlan {
     double preemptions_per_s = 0;                        ///< times that the kernel took a CPU away, all threads
   };
   MeasuredPlan(const std::string& plan_path, std::string label);
-  /// Without a plan: the model is bound to the options' sizes and run by its program.
-  MeasuredPlan(const std::function<Graph()>& load, const BuildOptions& options, std::string label);
+  /// Without a plan: the model's program, on these inputs.
+  MeasuredPlan(const std::function<Graph()>& load, const ProgramOptions& options, std::vector<Tensor> inputs,
+               std::string label);
   const Opened& opened() const { return opened_; }
   /// Runs for `seconds`, at least `min_runs` times; a plan of one thread on the next CPU with each call.
   Round run(double seconds, int64_t min_runs = 1);

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "metrics/latency.h"
+#include "model/rows.h"
 #include "verify/checks.h"
 #include "verify/measure.h"
 #include "verify/trial.h"
@@ -47,7 +48,13 @@ std::string plan_file(const Trial& trial, const Side& side, int64_t batch) {
 MeasuredPlan measured(const Trial& trial, const Side& side, int64_t batch) {
   const std::string label = "the " + side.role;
   if (side.plan != nullptr) return {plan_file(trial, side, batch), label};
-  return {[&side] { return side.graph; }, build_options(trial, side, batch, trial.options.threads), label};
+  Inputs inputs;
+  for (const Tensor& tensor : trial.example)
+    inputs.push_back(batch == 1 ? tensor : stack_rows(std::vector<Tensor>(static_cast<size_t>(batch), tensor)));
+  return {[&side] { return side.graph; },
+          ProgramOptions{
+              .threads = trial.options.threads, .tune = trial.options.tune, .timing_cache = trial.options.timing_cache},
+          std::move(inputs), label};
 }
 
 /// The two sides of a pair of rounds, each in its own process.

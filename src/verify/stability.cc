@@ -85,7 +85,7 @@ void examine_extremes(const Trial& trial, SideSession& reference, SideSession& c
       std::any_of(sample.begin(), sample.end(), [](const Tensor& tensor) { return is_float(tensor.dtype()); });
   for (const Stimulus& s : stimuli()) {
     if (s.floats_only && !floats) continue;
-    const Inputs inputs = filled(sample, report.data.ranges, s.even, s.odd);
+    const Inputs inputs = filled(trial, sample, report.data.ranges, s.even, s.odd);
     report.stability.extremes.push_back({s.name, s.judged, run_extreme(trial, trial.reference, reference, inputs),
                                          run_extreme(trial, trial.candidate, candidate, inputs)});
   }

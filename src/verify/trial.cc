@@ -74,12 +74,13 @@ std::vector<int64_t> spread(int64_t size, int64_t count) {
   return positions;
 }
 
-Inputs filled(const Inputs& like, std::span<const InputRange> ranges, Level even, Level odd) {
+Inputs filled(const Trial& trial, const Inputs& like, std::span<const InputRange> ranges, Level even, Level odd) {
   Inputs inputs;
   for (size_t input = 0; input < like.size(); ++input) {
     const Tensor& tensor = like[input];
     const double values[] = {even.in(ranges[input]), odd.in(ranges[input])};
-    if (!is_float(tensor.dtype()) && (even.end == Level::kNone && even.value != 0)) {
+    const bool takes = is_float(tensor.dtype()) || even.end != Level::kNone || even.value == 0;
+    if (!takes || !trial.feed.source_of(input)) {
       inputs.push_back(tensor);
       continue;
     }

@@ -88,8 +88,9 @@ struct Level {
  private:
   Level(double number, End which) : value(number), end(which) {}
 };
-/// Inputs like these, filled with two values in turn. What is no float takes only the ends of its range and 0.
-Inputs filled(const Inputs& like, std::span<const InputRange> ranges, Level even, Level odd);
+/// Inputs like these, filled with two values in turn. What is no float takes only the ends of its range and 0; what the
+/// data file says is constant stays.
+Inputs filled(const Trial& trial, const Inputs& like, std::span<const InputRange> ranges, Level even, Level odd);
 
 /// At most `count` of trial.planned, spread evenly, as requests.
 std::vector<Inputs> planned_requests(const Trial& trial, int64_t count);
