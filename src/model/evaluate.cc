@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "model/op.h"
+#include "model/ops/shape_rules.h"
 #include "model/run_limits.h"
 
 namespace slipway {
@@ -18,13 +19,6 @@ using TensorRefs = std::vector<const Tensor*>;
 
 int64_t opset_of(const Graph& graph, const Node& node) {
   return node.domain == kFusedDomain ? 1 : graph.opset(node.domain);
-}
-
-void require_tensors(const OpSpec& spec, const Node& node, const TensorRefs& inputs) {
-  if (spec.has(kTakesAny)) return;
-  for (size_t i = 0; i < inputs.size(); ++i)
-    if (inputs[i] != nullptr && !is_tensor(inputs[i]->dtype()))
-      reject(node, fmt::format("it takes tensors, and input {} is {}", i, to_string(inputs[i]->dtype())));
 }
 
 class Evaluation {
@@ -85,7 +79,8 @@ class Evaluation {
     const OpSpec& spec = require_op(owner, node);
     if (spec.eval == nullptr)
       fail(ErrorCode::kUnsupported, "The operator has no reference evaluation: {}", node.label());
-    require_tensors(spec, node, inputs);
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (inputs[i] != nullptr) require_tensor(spec, node, i, inputs[i]->dtype());
     EvalContext ctx(node, opset_of(owner, node), std::move(inputs));
     ctx.run_subgraph = run_subgraph;
     try {

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/evaluate.h"
 #include "model/op.h"
+#include "model/ops/shape_rules.h"
 
 namespace slipway {
 namespace {
@@ -117,9 +118,8 @@ class Inference {
     FactRefs inputs, captures;
     for (ValueId v : node.inputs) inputs.push_back(v == kNoValue ? nullptr : &facts[index(v)]);
     for (ValueId v : node.captures) captures.push_back(v == kNoValue ? nullptr : &facts[index(v)]);
-    for (size_t i = 0; i < inputs.size() && !spec.has(kTakesAny); ++i)
-      if (inputs[i] != nullptr && !is_tensor(inputs[i]->dtype))
-        reject(node, fmt::format("it takes tensors, and input {} is {}", i, to_string(inputs[i]->dtype)));
+    for (size_t i = 0; i < inputs.size(); ++i)
+      if (inputs[i] != nullptr) require_tensor(spec, node, i, inputs[i]->dtype);
     const int64_t opset = node.domain == kFusedDomain ? 1 : owner.opset(node.domain);
     InferContext ctx(node, opset, inputs, node.outputs.size());
     for (const GraphPtr& subgraph : subgraphs_of(node))

@@ -10,7 +10,7 @@
 namespace slipway {
 
 /// Reads an ONNX file (up to opset 27, IR 3 and up): external data, raw and typed tensors, functions inlined, subgraphs
-/// kept, Constant nodes turned into constants, initialisers that are also inputs into constants. Shapes are inferred.
+/// kept, Constant nodes and initialisers that are inputs too as constants, rewrites/ applied. Shapes are inferred.
 /// Fails with kInvalidModel (what is wrong, where), kUnsupported (operator and node named), kNotFound, kIo.
 Graph load_onnx(const std::string& path);
 /// From bytes; external data is looked for in `folder` (empty: refused).

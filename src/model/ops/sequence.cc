@@ -2,7 +2,6 @@
 // that it holds, so Optional and OptionalGetElement pass it on. What lies in a sequence has a type and no shape until
 // it runs.
 #include <algorithm>
-#include <optional>
 
 #include "base/error.h"
 #include "model/ops/families.h"

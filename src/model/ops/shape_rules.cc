@@ -25,6 +25,11 @@ bool carries_sizes(DType dtype) { return dtype == DType::kInt64 || dtype == DTyp
 
 }  // namespace
 
+void require_tensor(const OpSpec& spec, const Node& node, size_t input, DType type) {
+  if (!spec.has(kTakesAny) && !is_tensor(type))
+    reject(node, fmt::format("it takes tensors, and input {} is {}", input, to_string(type)));
+}
+
 int64_t bounded_count(std::span<const int64_t> dims) {
   const int64_t count = element_count(dims);
   static const int64_t memory = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);

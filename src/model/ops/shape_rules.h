@@ -11,6 +11,9 @@ namespace slipway {
 /// Rank that no real model exceeds; longer shapes are refused before loops run over them.
 inline constexpr size_t kMaxRank = 64;
 
+/// Rejects a sequence or optional as that input of an operator that takes tensors alone.
+void require_tensor(const OpSpec& spec, const Node& node, size_t input, DType type);
+
 /// element_count(), refused with kInvalidArgument beyond what this machine's memory could hold: for operators whose
 /// output's size comes from their inputs' values.
 int64_t bounded_count(std::span<const int64_t> dims);
