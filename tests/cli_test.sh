@@ -227,6 +227,9 @@ if [ -d $data_set ]; then
   works "data preview" data preview "$model" "$trained_with" --samples 200 --count 4 -o preview.html --json
   json "and nothing to warn of" "j['warnings'] == [] and j['accuracy'] > 0.8"
   echo "label_map: {0: 1, 1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 0}" | cat "$trained_with" - >shifted.yaml
+  works "bench on a sample" bench "$model" --data data.yaml --seconds 0.2 --no-tune --json
+  json "bench on a sample" "28 in j['dims'].values() and j['one_plan']"
+  refuses "bench: a sample and sizes" "excludes" bench "$model" --data data.yaml --dim N=2
   works "data preview of wrong labels" data preview "$model" shifted.yaml --samples 200 --count 4 -o preview.html --json
   json "and its warning" "'near chance' in j['warnings'][-1]"
   judged "verify: few samples are inconclusive, and that is exit 1" inconclusive verify "$model" "$model" --data "$trained_with" --quick --samples 40 --edge-case-samples 10 --no-tune

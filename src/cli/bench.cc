@@ -14,8 +14,10 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "cli/cli.h"
+#include "data/feed.h"
 #include "metrics/latency.h"
 #include "model/infer.h"
+#include "model/rows.h"
 #include "verify/measure.h"
 
 namespace slipway {
@@ -25,6 +27,7 @@ using nlohmann::json;
 
 struct BenchFlags {
   std::vector<std::string> models, dims;
+  std::string data;
   int64_t batch = 1;
   int threads = 1, rounds = 5;
   double seconds = 3;
@@ -34,6 +37,7 @@ struct BenchFlags {
 struct Entry {
   std::string model, plan_path;
   std::string no_plan;                  ///< why the model can't be one plan
+  std::vector<Tensor> inputs;           ///< of a data file's first sample; else random
   std::map<std::string, int64_t> dims;  ///< of free dimensions besides the batch
   bool temporary = false;
   std::unique_ptr<MeasuredPlan> plan;
@@ -76,6 +80,15 @@ std::map<std::string, int64_t> settle_dims(const std::string& path, const BenchF
   return dims;
 }
 
+/// The first sample of the test split, `batch` times.
+std::vector<Tensor> sample_inputs(const Graph& graph, const BenchFlags& o) {
+  std::vector<Tensor> inputs = Feed(Dataset::open(o.data), graph).request(Split::kTest, 0);
+  for (Tensor& tensor : inputs)
+    if (o.batch > 1 && tensor.rank() > 0)
+      tensor = stack_rows(std::vector<Tensor>(static_cast<size_t>(o.batch), tensor));
+  return inputs;
+}
+
 BuildOptions build_options(const Entry& entry, const BenchFlags& o) {
   return {.batch = o.batch,
           .dims = entry.dims,
@@ -87,12 +100,14 @@ BuildOptions build_options(const Entry& entry, const BenchFlags& o) {
 
 void prepare(Entry& entry, const BenchFlags& o) {
   entry.plan_path = entry.model;
+  if (!o.data.empty()) entry.inputs = sample_inputs(load_model(entry.model), o);
   if (Plan::is_plan_file(entry.model)) return;
   const char* folder = std::getenv("TMPDIR");
   entry.plan_path = join_path(folder ? folder : "/tmp",
                               fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
   entry.temporary = true;
-  entry.dims = settle_dims(entry.model, o);
+  entry.dims =
+      entry.inputs.empty() ? settle_dims(entry.model, o) : dims_of_request(load_model(entry.model), entry.inputs);
   try {
     entry.build_ms =
         build_plan_file([&] { return load_model(entry.model); }, build_options(entry, o), entry.plan_path, entry.model);
@@ -103,13 +118,13 @@ void prepare(Entry& entry, const BenchFlags& o) {
 }
 
 std::unique_ptr<MeasuredPlan> open_entry(const Entry& entry, const BenchFlags& o) {
-  if (entry.no_plan.empty()) return std::make_unique<MeasuredPlan>(entry.plan_path, entry.model);
+  if (entry.no_plan.empty()) return std::make_unique<MeasuredPlan>(entry.plan_path, entry.model, entry.inputs);
   Graph bound = load_model(entry.model);
-  bind_batch(bound, o.batch, entry.dims);
+  if (entry.inputs.empty()) bind_batch(bound, o.batch, entry.dims);
   return std::make_unique<MeasuredPlan>(
       [path = entry.model] { return load_model(path); },
       ProgramOptions{.threads = o.threads, .tune = !o.no_tune, .timing_cache = default_timing_cache()},
-      random_inputs(bound), entry.model);
+      entry.inputs.empty() ? random_inputs(bound) : entry.inputs, entry.model);
 }
 
 json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
@@ -224,8 +239,10 @@ void add_bench(Cli& cli) {
   verb->add_option("--threads", o->threads, "Threads a run")->capture_default_str();
   verb->add_option("--seconds", o->seconds, "Seconds to measure each model")->capture_default_str();
   verb->add_option("--rounds", o->rounds, "Rounds that the seconds are cut into")->capture_default_str();
+  auto* data = verb->add_option("--data", o->data, "Data file, whose first test sample is run; else random numbers");
   verb->add_option("--dim", o->dims,
-                   "Size of another free dimension, NAME=SIZE (repeatable); else 224 for pictures, 128 for sequences");
+                   "Size of another free dimension, NAME=SIZE (repeatable); else 224 for pictures, 128 for sequences")
+      ->excludes(data);
   verb->add_flag("--no-tune", o->no_tune, "Take the likely fastest candidates without timing them");
   verb->callback([=] { run_bench(*o); });
 }

@@ -1,6 +1,7 @@
 // slipway data: a commented data file for a folder, and a look at what a model would get from one.
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -26,8 +27,15 @@ struct InitOptions {
 };
 
 void init(const InitOptions& o) {
-  const std::string folder = o.output.empty() ? o.folder : parent_folder(o.output);
-  const std::string text = data_init_text(o.folder, o.output.empty() || folder == o.folder ? "" : o.folder);
+  std::string prefix;  // of the folder, from the file's; a whole path stays one
+  if (!o.output.empty()) {
+    prefix = std::filesystem::proximate(o.folder, std::filesystem::absolute(o.output).parent_path()).string();
+    if (prefix == ".")
+      prefix.clear();
+    else if (o.folder.starts_with('/'))
+      prefix = o.folder;
+  }
+  const std::string text = data_init_text(o.folder, prefix);
   if (!o.output.empty()) {
     if (file_exists(o.output))
       fail(ErrorCode::kInvalidArgument, "The file exists already; remove it or choose another name: {}", o.output);

@@ -86,6 +86,8 @@ std::vector<NamedInput> named_inputs(const StrictMap& map) {
     NamedInput input{.name = entry.first.IsScalar() ? entry.first.Scalar() : ""};
     if (input.name.empty())
       fail(ErrorCode::kInvalidArgument, "An input needs its name in the model: {}", map.place("inputs"));
+    if (std::any_of(inputs.begin(), inputs.end(), [&](const auto& other) { return other.name == input.name; }))
+      fail(ErrorCode::kInvalidArgument, "An input stands twice; keep one: '{}' in {}", input.name, map.place("inputs"));
     if (entry.second.IsScalar())
       input.text = entry.second.Scalar();
     else

@@ -396,9 +396,9 @@ int64_t Dataset::label(Split split, int64_t index) const {
   return labels.empty() ? -1 : labels[static_cast<size_t>(index)];
 }
 
-std::string Dataset::sample_name(Split split, int64_t index) const {
+std::string Dataset::sample_name(Split split, int64_t index, size_t input) const {
   const int64_t at = impl_->source_index(split, index);
-  return impl_->split(split).lead().name(at);
+  return impl_->split(split).sources[input]->name(at);
 }
 
 bool Dataset::has_labels(Split split) const { return !impl_->split(split).labels.empty(); }

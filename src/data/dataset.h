@@ -35,7 +35,7 @@ class Dataset {
   int64_t size(Split split) const;
   /// The label as the model numbers its classes, or −1 when the set has none.
   int64_t label(Split split, int64_t index) const;
-  std::string sample_name(Split split, int64_t index) const;
+  std::string sample_name(Split split, int64_t index, size_t input = 0) const;
   bool has_labels(Split split = Split::kTest) const;
   /// Names of the classes by index; empty when not given.
   const std::vector<std::string>& class_names() const;

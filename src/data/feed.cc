@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <map>
 #include <mutex>
 
 #include "base/error.h"
@@ -47,6 +48,17 @@ std::vector<FeedPort> input_ports(const Graph& model) {
     ports.push_back({v.name, v.dtype, v.shape});
   }
   return ports;
+}
+
+std::map<std::string, int64_t> dims_of_request(const Graph& model, const std::vector<Tensor>& request) {
+  std::map<std::string, int64_t> dims;
+  for (size_t port = 0; port < request.size(); ++port) {
+    const Dims& sizes = request[port].dims();
+    for (size_t axis = 0; axis < sizes.size(); ++axis)
+      if (axis > 0 || sizes[0] != 1)
+        dims[fmt::format("{}.{}", model.value(model.inputs()[port]).name, axis)] = sizes[axis];
+  }
+  return dims;
 }
 
 Feed::Feed(Dataset data, std::vector<FeedPort> ports) : data_(std::move(data)), ports_(std::move(ports)) {
@@ -101,7 +113,7 @@ Tensor Feed::fitted(size_t port, Tensor value, const std::string& sample) const 
       "the batch first: {}",
       !source   ? "the constant's `dims`"
       : picture ? "`preprocess` (layout, resize, crop, color, dtype)"
-                : "`dims` of raw files, `dtype` of `preprocess`, or the arrays",
+                : "`dims` of raw files, `dtype` of `preprocess`, `columns`, or the arrays",
       sample, to_string(value.dtype()), to_string(value.dims()), wanted.name, to_string(wanted.dtype),
       to_string(wanted.shape), data_.path());
 }
@@ -126,21 +138,46 @@ Tensor Feed::constant(size_t port, const std::vector<Tensor>& sample) const {
     }
   }
   const std::vector<double> values(static_cast<size_t>(element_count(dims)), c.value);
-  return from_doubles(wanted.dtype, dims, values);
+  Tensor filled = from_doubles(wanted.dtype, dims, values);
+  if (!values.empty() && !is_float(wanted.dtype) && to_doubles(filled)[0] != c.value)
+    fail(ErrorCode::kInvalidArgument,
+         "A constant is no number of its input's type; correct it: '{}' is {}, not {:g} in {}", wanted.name,
+         to_string(wanted.dtype), c.value, data_.path());
+  return filled;
 }
 
-std::vector<Tensor> Feed::request_of(const std::vector<Tensor>& sample, const std::string& name) const {
+void Feed::require_equal_sizes(const std::vector<Tensor>& request, const std::string& sample) const {
+  std::map<std::string, std::pair<int64_t, std::string>> sizes;  // by symbol: size and input
+  for (size_t port = 0; port < request.size(); ++port)
+    for (size_t axis = 0; axis < ports_[port].shape.rank(); ++axis) {
+      const Dim& dim = ports_[port].shape[axis];
+      const int64_t size = request[port].dims()[axis];
+      if (!dim.is_symbol()) continue;
+      const auto [it, fresh] = sizes.try_emplace(dim.symbol(), size, ports_[port].name);
+      if (!fresh && it->second.first != size)
+        fail(ErrorCode::kInvalidArgument,
+             "The inputs of a sample do not fit each other; correct its data: '{}' is {} in '{}' and {} in '{}' of {}: "
+             "{}",
+             dim.symbol(), it->second.first, it->second.second, size, ports_[port].name, sample, data_.path());
+    }
+}
+
+std::vector<Tensor> Feed::request_of(const std::vector<Tensor>& sample, Split split, int64_t index) const {
+  const auto name = [&](size_t input) {
+    return fmt::format("{} of the {} split", data_.sample_name(split, index, input), to_string(split));
+  };
   std::vector<Tensor> request;
   for (size_t port = 0; port < ports_.size(); ++port)
-    request.push_back(sources_[port] ? fitted(port, sample[*sources_[port]], name)
+    request.push_back(sources_[port] ? fitted(port, sample[*sources_[port]], name(*sources_[port]))
                                      : fitted(port, constant(port, sample), "a constant"));
+  require_equal_sizes(request, name(0));
   return request;
 }
 
 std::vector<Tensor> Feed::request(Split split, int64_t index) const {
   std::vector<Tensor> sample;
   for (size_t i = 0; i < data_.inputs(); ++i) sample.push_back(data_.input(split, index, i));
-  return request_of(sample, fmt::format("{} of the {} split", data_.sample_name(split, index), to_string(split)));
+  return request_of(sample, split, index);
 }
 
 std::vector<std::vector<Tensor>> Feed::requests(Split split, std::span<const int64_t> indices, int threads) const {

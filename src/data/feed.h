@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,6 +19,9 @@ struct FeedPort {
 };
 std::vector<FeedPort> input_ports(const Graph& model);
 
+/// Sizes of a request's dimensions beside the batch, as bind_batch() takes them.
+std::map<std::string, int64_t> dims_of_request(const Graph& model, const std::vector<Tensor>& request);
+
 /// A data set's samples as requests to a model: its inputs in its order, each sample's tensor with an axis of 1 in
 /// front where the model's input has one axis more, as it is where it has as many. Inputs are matched by name, or where
 /// both are alone. Arrays whose type the data file leaves open become the model's where that is a wider or narrower one
@@ -28,11 +32,12 @@ class Feed {
   Feed(Dataset data, std::vector<FeedPort> ports);
   Feed(Dataset data, const Graph& model) : Feed(std::move(data), input_ports(model)) {}
 
-  /// Fails with kInvalidArgument where the sample's type or shape is not the model's, else as Dataset::input().
+  /// Fails with kInvalidArgument where the sample's type or shape is not the model's, or sizes that the model says are
+  /// equal differ, else as Dataset::input().
   std::vector<Tensor> request(Split split, int64_t index) const;
   std::vector<std::vector<Tensor>> requests(Split split, std::span<const int64_t> indices, int threads) const;
   /// The same of a sample whose tensors are `changed`, by Dataset's order of inputs.
-  std::vector<Tensor> request_of(const std::vector<Tensor>& changed, const std::string& sample) const;
+  std::vector<Tensor> request_of(const std::vector<Tensor>& changed, Split split, int64_t index) const;
 
   const Dataset& data() const { return data_; }
   const std::vector<FeedPort>& ports() const { return ports_; }
@@ -42,6 +47,7 @@ class Feed {
  private:
   Tensor fitted(size_t port, Tensor value, const std::string& sample) const;
   Tensor constant(size_t port, const std::vector<Tensor>& sample) const;
+  void require_equal_sizes(const std::vector<Tensor>& request, const std::string& sample) const;
 
   Dataset data_;
   std::vector<FeedPort> ports_;

@@ -142,6 +142,10 @@ TEST(Feed, WhatDoesNotFitIsSaid) {
   EXPECT_TOLD(told("{ids: {constant: 1}, mask: {constant: 1}}"), "All inputs are constants");
   EXPECT_TOLD(told("{ids: {inputs: {a: b}}, mask: {constant: 1}}"), "inputs");
   EXPECT_TOLD(told("{}"), "inputs of the model are expected");
+  EXPECT_TOLD(told("{ids: ids.npy, mask: {constant: 1.5, like: ids}}"), "'mask' is i64, not 1.5");
+  EXPECT_TOLD(told("{ids: ids.npy, mask: {constant: 1, dims: [2]}}"),
+              "'T' is 3 in 'ids' and 2 in 'mask' of ids.npy[0]");
+  EXPECT_TOLD(told("{ids: ids.npy, ids: mask.npy}"), "An input stands twice; keep one: 'ids'");
   EXPECT_TOLD(told("{ids: ids.npy, mask: mask.npy}\npreprocess: {dtype: i64}"), "put the key below its name");
   EXPECT_TOLD(told("{ids: ids.npy, mask: mask.npy}\ntest: {inputs: {types: x.npy}}"),
               "at the top of the file are: 'types'");

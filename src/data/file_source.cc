@@ -156,14 +156,16 @@ void add_from_folder(FileSource& source, const SourceDescription& d) {
 }  // namespace
 
 std::unique_ptr<SampleSource> open_files(const SourceDescription& d) {
+  if (d.format == "csv" && d.labels.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "The data file lacks keys for format csv: add `labels`, a CSV file of files and classes, or `inputs` and "
+         "`columns`, a table and its columns of numbers");
   if (d.folder.empty())
     fail(ErrorCode::kInvalidArgument, "The data file lacks a key for format {}: add `folder`", d.format);
   if (!is_folder(d.folder))
     fail(ErrorCode::kNotFound, "There is no such folder; correct `folder` in the data file: {}", d.folder);
   if (d.format == "raw" && d.dtype == DType::kUndefined)
     fail(ErrorCode::kInvalidArgument, "The data file lacks keys for format raw: add `dims` and `dtype`");
-  if (d.format == "csv" && d.labels.empty())
-    fail(ErrorCode::kInvalidArgument, "The data file lacks a key for format csv: add `labels`, a CSV file");
   auto source = std::make_unique<FileSource>(d);
   if (d.labels.empty())
     add_from_folder(*source, d);

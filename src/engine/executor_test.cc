@@ -168,7 +168,7 @@ TEST(Engine, RequestsOfEqualShapesGoTogether) {
       };
       const auto results = run_requests(requests, {.rows = step, .fill = fill}, doubled);
       EXPECT_LE(most, std::max<int64_t>(step, 2));
-      EXPECT_EQ(runs < 23, step > 1);
+      EXPECT_EQ(runs<23, step> 1);
       for (size_t i = 0; i < requests.size(); ++i) {
         const std::vector<Tensor> alone = doubled(requests[i]);
         for (size_t k = 0; k < 2; ++k) EXPECT_TRUE(results[i][k].identical(alone[k])) << step << " " << i;

@@ -421,7 +421,11 @@ class Ship {
   static ModelDescription describe_file(const std::string& path) {
     ModelDescription model;
     const Graph graph = load_onnx(path);
-    for (const ValueId id : graph.inputs()) model.inputs.push_back({graph.value(id).name, graph.value(id).dtype, {}});
+    for (const FeedPort& port : input_ports(graph)) {
+      Dims dims;
+      for (const Dim& dim : port.shape.dims()) dims.push_back(dim.is_known() ? dim.value() : -1);
+      model.inputs.push_back({port.name, port.dtype, std::move(dims)});
+    }
     return model;
   }
 

@@ -325,7 +325,7 @@ EdgeCase edge_case(const Trial& trial, TrialJudge& judge, Corruption kind) {
       std::vector<Tensor> sample;
       for (size_t input = 0; input < trial.data.inputs(); ++input)
         sample.push_back(spoiled(trial.data, index, input, kind));
-      requests.push_back(trial.feed.request_of(sample, trial.data.sample_name(Split::kTest, index)));
+      requests.push_back(trial.feed.request_of(sample, Split::kTest, index));
     }
     return requests;
   };

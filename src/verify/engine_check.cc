@@ -200,7 +200,7 @@ Traits traits_of(const Graph& graph, const Policy& policy) {
 /// What the plan was made from: the shapes bound, the passes run, as Plan::build does it.
 Graph optimised(const Trial& trial, const Side& side) {
   Graph graph = side.graph;
-  bind_batch(graph, trial.unit, input_dims(trial, side));
+  bind_batch(graph, trial.unit, dims_of_request(side.graph, trial.example));
   run_passes(graph);
   return graph;
 }

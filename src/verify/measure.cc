@@ -142,8 +142,18 @@ class Runner {
 /// An opened plan with inputs and outputs bound.
 class PlanRun : public Runner {
  public:
-  explicit PlanRun(const std::string& path)
-      : plan_(Plan::open(path)), session_(plan_), inputs_(random_tensors(plan_->inputs())) {
+  PlanRun(const std::string& path, std::vector<Tensor> inputs)
+      : plan_(Plan::open(path)),
+        session_(plan_),
+        inputs_(inputs.empty() ? random_tensors(plan_->inputs()) : std::move(inputs)) {
+    for (size_t i = 0; i < plan_->inputs().size(); ++i) {
+      const PortInfo& port = plan_->inputs()[i];
+      if (inputs_.size() != plan_->inputs().size() || inputs_[i].dtype() != port.dtype ||
+          inputs_[i].dims() != port.dims)
+        fail(ErrorCode::kInvalidArgument,
+             "The samples have not the plan's shapes; build it for theirs: input '{}' of the plan is {}{}", port.name,
+             to_string(port.dtype), to_string(port.dims));
+    }
     for (const PortInfo& port : plan_->outputs()) outputs_.emplace_back(port.dtype, port.dims);
     for (const Tensor& t : inputs_) in_.push_back(t.raw());
     for (Tensor& t : outputs_) out_.push_back(t.mutable_raw());
@@ -298,8 +308,8 @@ double build_plan_file(const std::function<Graph()>& load, const BuildOptions& o
   return static_cast<double>(now_ns() - start) * 1e-6;
 }
 
-MeasuredPlan::MeasuredPlan(const std::string& plan_path, std::string label)
-    : child_(std::move(label), measuring([=] { return std::make_unique<PlanRun>(plan_path); })) {
+MeasuredPlan::MeasuredPlan(const std::string& plan_path, std::string label, std::vector<Tensor> inputs)
+    : child_(std::move(label), measuring([=] { return std::make_unique<PlanRun>(plan_path, inputs); })) {
   open();
 }
 

@@ -53,7 +53,8 @@ class MeasuredPlan {
     uint64_t peak_bytes = 0, peak_over_start_bytes = 0;  ///< resident
     double preemptions_per_s = 0;                        ///< times that the kernel took a CPU away, all threads
   };
-  MeasuredPlan(const std::string& plan_path, std::string label);
+  /// On `inputs`, of the plan's shapes; random ones without any.
+  MeasuredPlan(const std::string& plan_path, std::string label, std::vector<Tensor> inputs = {});
   /// Without a plan: the model's program, on these inputs.
   MeasuredPlan(const std::function<Graph()>& load, const ProgramOptions& options, std::vector<Tensor> inputs,
                std::string label);

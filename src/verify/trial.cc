@@ -114,20 +114,9 @@ std::vector<Tensor> run_all(SideSession& session, std::span<const Inputs> reques
   return all;
 }
 
-std::map<std::string, int64_t> input_dims(const Trial& trial, const Side& side) {
-  std::map<std::string, int64_t> dims;
-  for (size_t port = 0; port < trial.example.size(); ++port) {
-    const Dims& sizes = trial.example[port].dims();
-    const std::string& name = side.graph.value(side.graph.inputs()[port]).name;
-    for (size_t axis = 0; axis < sizes.size(); ++axis)
-      if (axis > 0 || sizes[0] != 1) dims[fmt::format("{}.{}", name, axis)] = sizes[axis];
-  }
-  return dims;
-}
-
 BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads) {
   return {.batch = batch,
-          .dims = input_dims(trial, side),
+          .dims = dims_of_request(side.graph, trial.example),
           .threads = threads,
           .tune = trial.options.tune,
           .timing_cache = trial.options.timing_cache,

@@ -98,8 +98,6 @@ std::vector<Inputs> planned_requests(const Trial& trial, int64_t count);
 Inputs unit_of(const Trial& trial, const Inputs& request);
 /// Requests through a plan that takes `unit` rows at once; all outputs, one request after the other.
 std::vector<Tensor> run_all(SideSession& session, std::span<const Inputs> requests, int64_t unit);
-/// Sizes of the inputs' dimensions beside the batch, for BuildOptions::dims.
-std::map<std::string, int64_t> input_dims(const Trial& trial, const Side& side);
 BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads);
 
 /// Whether a model quantises anything.

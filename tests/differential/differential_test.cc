@@ -48,6 +48,8 @@ TEST(Differential, GraphsCoverTheRegistry) {
   size_t wanted = 0;
   for (const OpSpec* spec : all_ops()) {
     if (!spec->domain.empty() || spec->has(kNondeterministic) || spec->eval == nullptr) continue;
+    const std::string_view name = spec->name;  // random graphs hold tensors alone
+    if (name.starts_with("Optional") || (name.find("Sequence") != name.npos && name != "ReverseSequence")) continue;
     ++wanted;
     if (!written.contains(std::string(spec->name))) missing.insert(spec->name);
   }
