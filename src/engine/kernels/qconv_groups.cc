@@ -20,15 +20,16 @@ namespace {
 constexpr int32_t kChunk = 144;  // steps packed at a time: the work grows with its square
 constexpr int kMaxSum = 32767;
 
-/// Per channel, half and sign: the largest sum that the input allows.
-using Load = std::array<int32_t, kQConvMaxLanes * 4>;
+/// Per channel, half and sign: the largest sum that the input allows, at most 2·255·128.
+using Load = std::array<uint16_t, kQConvMaxLanes * 4>;
 
 Load load_of(const QConvStep& step, int lanes, int32_t hi) {
   Load load = {};
   for (int lane = 0; lane < lanes; ++lane) {
     for (int k = 0; k < 4; ++k) {
       const int32_t w = step.w[lane][k];
-      load[lane * 4 + k / 2 * 2 + (w < 0)] += hi * std::abs(w);
+      uint16_t& sum = load[static_cast<size_t>(lane * 4 + k / 2 * 2 + (w < 0))];
+      sum = static_cast<uint16_t>(sum + hi * std::abs(w));
     }
   }
   return load;
@@ -36,10 +37,11 @@ Load load_of(const QConvStep& step, int lanes, int32_t hi) {
 
 int64_t heaviest(const Load& load) { return *std::max_element(load.begin(), load.end()); }
 
+/// Of loads up to kMaxSum: a sum is above it where it reaches the highest bit.
 bool fits(const Load& a, const Load& b) {
-  int32_t most = 0;
-  for (size_t i = 0; i < a.size(); ++i) most = std::max(most, a[i] + b[i]);
-  return most <= kMaxSum;
+  uint16_t any = 0;
+  for (size_t i = 0; i < a.size(); ++i) any = static_cast<uint16_t>(any | (a[i] + b[i]));
+  return any <= kMaxSum;
 }
 
 std::vector<QConvStep> split_heavy(const std::vector<QConvStep>& steps, int lanes, int32_t hi) {
@@ -74,7 +76,7 @@ Groups fill_evenly(const std::vector<int32_t>& order, const std::vector<Load>& l
       if ((best == bins || groups[bin].size() < groups[best].size()) && fits(sums[bin], loads[s])) best = bin;
     if (best == bins || groups[best].size() == kStripMaxGroup) return {};
     groups[best].push_back(s);
-    for (size_t i = 0; i < sums[best].size(); ++i) sums[best][i] += loads[s][i];
+    for (size_t i = 0; i < loads[s].size(); ++i) sums[best][i] = static_cast<uint16_t>(sums[best][i] + loads[s][i]);
   }
   return groups;
 }
@@ -84,19 +86,23 @@ Groups fill_evenly(const std::vector<int32_t>& order, const std::vector<Load>& l
 QConvGroups group_steps(const std::vector<QConvStep>& steps, int lanes, int32_t hi) {
   QConvGroups bins{{}, split_heavy(steps, lanes, hi)};
   std::vector<Load> loads;
-  for (const QConvStep& step : bins.steps) loads.push_back(load_of(step, lanes, hi));
+  std::vector<int64_t> weight;
+  for (const QConvStep& step : bins.steps) {
+    loads.push_back(load_of(step, lanes, hi));
+    weight.push_back(heaviest(loads.back()));
+  }
   const auto total = static_cast<int32_t>(loads.size());
   for (int32_t first = 0; first < total; first += kChunk) {
     std::vector<int32_t> order(static_cast<size_t>(std::min(kChunk, total - first)));
     std::iota(order.begin(), order.end(), first);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int32_t a, int32_t b) { return heaviest(loads[a]) > heaviest(loads[b]); });
-    Load all = {};
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return weight[a] > weight[b]; });
+    std::array<size_t, kQConvMaxLanes* 4> all = {};
     for (const int32_t s : order)
       for (size_t i = 0; i < all.size(); ++i) all[i] += loads[s][i];
     Groups groups;
     const auto least = [](size_t total_size, size_t bin) { return (total_size + bin - 1) / bin; };
-    size_t count = std::max(least(order.size(), kStripMaxGroup), least(static_cast<size_t>(heaviest(all)), kMaxSum));
+    size_t count =
+        std::max(least(order.size(), kStripMaxGroup), least(*std::max_element(all.begin(), all.end()), kMaxSum));
     for (; groups.empty(); ++count) groups = fill_evenly(order, loads, count);
     for (auto& group : groups) std::sort(group.begin(), group.end());
     bins.groups.insert(bins.groups.end(), groups.begin(), groups.end());
@@ -104,6 +110,12 @@ QConvGroups group_steps(const std::vector<QConvStep>& steps, int lanes, int32_t 
   std::stable_sort(bins.groups.begin(), bins.groups.end(),
                    [](const auto& a, const auto& b) { return a.size() > b.size(); });
   return bins;
+}
+
+size_t count_steps(const std::vector<QConvStep>& steps, int lanes, int32_t hi) {
+  size_t count = steps.size();
+  for (const QConvStep& step : steps) count += heaviest(load_of(step, lanes, hi)) > kMaxSum;
+  return count;
 }
 
 QConvGroups group_in_order(std::vector<QConvStep> steps) {

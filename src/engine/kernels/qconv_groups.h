@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -20,6 +21,8 @@ struct QConvGroups {
 
 /// Groups within which 16-bit sums of u8 inputs up to `hi` cannot overflow, `lanes` output channels wide.
 QConvGroups group_steps(const std::vector<QConvStep>& steps, int lanes, int32_t hi);
+/// How many steps group_steps() groups: those that could overflow alone count twice.
+size_t count_steps(const std::vector<QConvStep>& steps, int lanes, int32_t hi);
 /// For sums in 32 bits.
 QConvGroups group_in_order(std::vector<QConvStep> steps);
 

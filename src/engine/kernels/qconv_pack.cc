@@ -169,12 +169,17 @@ std::string reject_strips(const QConvForm& form, const QConvSpec& spec, const QC
   if (hi <= 127) return {};
   // Vector instructions: a multiplication and an addition per step, and both per group less the first step's addition;
   // the 16-bit form needs two steps of its own for one of these.
-  size_t cost = 0, cost_wide = 0;
-  for (const QConvBlock& block : blocks_of(form, spec.shape)) {
+  size_t most = 0, cost = 0, cost_wide = 0;
+  const std::vector<QConvBlock> blocks = blocks_of(form, spec.shape);
+  for (const QConvBlock& block : blocks) {
     const std::vector<QConvStep> steps = steps_of_block(form, spec, weights, block);
-    const QConvGroups bins = groups_of_block(form, spec, steps);
-    cost += 2 * bins.steps.size() + bins.groups.size();
+    most += 3 * count_steps(steps, 2 * form.lanes, hi);  // each a group of its own
     cost_wide += 4 * steps.size();
+  }
+  if (most <= cost_wide) return {};  // grouping takes seconds for large matrices
+  for (const QConvBlock& block : blocks) {
+    const QConvGroups bins = groups_of_block(form, spec, steps_of_block(form, spec, weights, block));
+    cost += 2 * bins.steps.size() + bins.groups.size();
   }
   if (cost <= cost_wide) return {};
   return fmt::format("input may reach {}: vpmaddubsw would saturate, and avoiding it takes {} instructions for {}", hi,
