@@ -37,7 +37,7 @@ struct BenchFlags {
 struct Entry {
   std::string model, plan_path;
   std::string no_plan;                  ///< why the model can't be one plan
-  std::vector<Tensor> inputs;           ///< of a data file's first sample; else random
+  std::vector<Tensor> inputs;           ///< of a data file's first sample; else the plan's are made up
   std::map<std::string, int64_t> dims;  ///< of free dimensions besides the batch
   bool temporary = false;
   std::unique_ptr<MeasuredPlan> plan;
@@ -48,10 +48,9 @@ struct Entry {
 
 /// Sizes for the free dimensions besides the batch that the user gives none: the first of some usual ones that the
 /// model can have.
-std::map<std::string, int64_t> settle_dims(const std::string& path, const BenchFlags& o) {
+std::map<std::string, int64_t> settle_dims(const Graph& graph, const BenchFlags& o) {
   constexpr int64_t kPicture = 224, kSequence = 128;
   const std::map<std::string, int64_t> given = parse_dims(o.dims);
-  const Graph graph = load_model(path);
   std::map<std::string, int64_t> dims;
   std::set<std::string> batch;  // first axes' symbols, wherever else they stand
   for (const ValueId id : graph.inputs())
@@ -100,31 +99,34 @@ BuildOptions build_options(const Entry& entry, const BenchFlags& o) {
 
 void prepare(Entry& entry, const BenchFlags& o) {
   entry.plan_path = entry.model;
-  if (!o.data.empty()) entry.inputs = sample_inputs(load_model(entry.model), o);
-  if (Plan::is_plan_file(entry.model)) return;
+  const bool is_plan = Plan::is_plan_file(entry.model);
+  if (is_plan && o.data.empty()) return;
+  Graph graph = load_model(entry.model);
+  if (!o.data.empty()) entry.inputs = sample_inputs(graph, o);
+  if (is_plan) return;
   const char* folder = std::getenv("TMPDIR");
   entry.plan_path = join_path(folder ? folder : "/tmp",
                               fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
   entry.temporary = true;
-  entry.dims =
-      entry.inputs.empty() ? settle_dims(entry.model, o) : dims_of_request(load_model(entry.model), entry.inputs);
+  entry.dims = entry.inputs.empty() ? settle_dims(graph, o) : dims_of_request(graph, entry.inputs);
   try {
     entry.build_ms =
         build_plan_file([&] { return load_model(entry.model); }, build_options(entry, o), entry.plan_path, entry.model);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kUnsupported) throw;
     entry.no_plan = error.what();
+    if (!entry.inputs.empty()) return;
+    bind_batch(graph, o.batch, entry.dims);
+    entry.inputs = random_inputs(graph);
   }
 }
 
 std::unique_ptr<MeasuredPlan> open_entry(const Entry& entry, const BenchFlags& o) {
   if (entry.no_plan.empty()) return std::make_unique<MeasuredPlan>(entry.plan_path, entry.model, entry.inputs);
-  Graph bound = load_model(entry.model);
-  if (entry.inputs.empty()) bind_batch(bound, o.batch, entry.dims);
   return std::make_unique<MeasuredPlan>(
       [path = entry.model] { return load_model(path); },
-      ProgramOptions{.threads = o.threads, .tune = !o.no_tune, .timing_cache = default_timing_cache()},
-      entry.inputs.empty() ? random_inputs(bound) : entry.inputs, entry.model);
+      ProgramOptions{.threads = o.threads, .tune = !o.no_tune, .timing_cache = default_timing_cache()}, entry.inputs,
+      entry.model);
 }
 
 json summary(const Entry& e, const BenchFlags& o, const Entry& first) {

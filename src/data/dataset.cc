@@ -458,11 +458,9 @@ Tensor Dataset::batch(Split split, int64_t first, int64_t count, int threads, si
       for (int64_t i = begin + 1; i <= end; ++i) {
         const Tensor sample = input(split, first + i, which);
         if (sample.dims() != head.dims())
-          fail(ErrorCode::kInvalidArgument,
-               "The samples' shapes differ; add `resize` and `crop` to `preprocess`: {} is "
-               "{}, {} is {}",
-               sample_name(split, first), to_string(head.dims()), sample_name(split, first + i),
-               to_string(sample.dims()));
+          fail(ErrorCode::kInvalidArgument, "The samples' shapes differ, and a batch has one{}: {} is {}, {} is {}",
+               is_image(which) ? "; add `resize` and `crop` to `preprocess`" : "", sample_name(split, first),
+               to_string(head.dims()), sample_name(split, first + i), to_string(sample.dims()));
         std::memcpy(to + static_cast<size_t>(i) * sample_bytes, sample.raw(), sample_bytes);
       }
     } catch (...) {

@@ -89,11 +89,18 @@ std::string classes_text(const Dataset& data, Split split) {
   return fmt::format("{} classes with {} samples each", counts.size(), spread);
 }
 
+/// By input.
+std::vector<InputStatistics> all_statistics(const Dataset& data, Split split, int64_t count) {
+  std::vector<InputStatistics> all;
+  for (size_t input = 0; input < data.inputs(); ++input) all.push_back(input_statistics(data, split, count, input));
+  return all;
+}
+
 /// A line for each input.
-std::vector<std::string> range_texts(const Dataset& data, Split split, int64_t count) {
+std::vector<std::string> range_texts(const Dataset& data, const std::vector<InputStatistics>& all) {
   std::vector<std::string> lines;
-  for (size_t input = 0; input < data.inputs(); ++input) {
-    const InputStatistics s = input_statistics(data, split, count, input);
+  for (size_t input = 0; input < all.size(); ++input) {
+    const InputStatistics& s = all[input];
     const std::string& name = data.input_name(input);
     lines.push_back(fmt::format("input {}{}{} from {:.4g} to {:.4g}, mean {:.4g}, std {:.4g} (over {} samples){}", name,
                                 name.empty() ? "" : " ", to_string(s.dims), s.min, s.max, s.mean, s.std, s.samples,
@@ -102,6 +109,17 @@ std::vector<std::string> range_texts(const Dataset& data, Split split, int64_t c
   for (const ConstantInput& constant : data.constants())
     lines.push_back(fmt::format("input {} is {:g} in all samples", constant.name, constant.value));
   return lines;
+}
+
+/// Dataset::warnings() and the remarks.
+std::vector<std::string> warnings_of(const Dataset& data, const std::vector<InputStatistics>& all) {
+  std::vector<std::string> warnings = data.warnings();
+  for (size_t input = 0; input < all.size(); ++input)
+    if (!all[input].remark.empty())
+      warnings.push_back(all.size() == 1
+                             ? "the model's input: " + all[input].remark
+                             : fmt::format("the model's input '{}': {}", data.input_name(input), all[input].remark));
+  return warnings;
 }
 
 int64_t shown_count(const Dataset& data, Split split, int64_t count) {
@@ -172,16 +190,11 @@ InputStatistics input_statistics(const Dataset& data, Split split, int64_t count
 
 std::vector<std::string> input_warnings(const Dataset& data, Split split) {
   constexpr int64_t kLookedAt = 200;
-  std::vector<std::string> warnings = data.warnings();
-  for (size_t input = 0; input < data.inputs(); ++input)
-    if (std::string remark = input_statistics(data, split, kLookedAt, input).remark; !remark.empty())
-      warnings.push_back(data.inputs() == 1
-                             ? "the model's input: " + remark
-                             : fmt::format("the model's input '{}': {}", data.input_name(input), remark));
-  return warnings;
+  return warnings_of(data, all_statistics(data, split, kLookedAt));
 }
 
 std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions) {
+  const std::vector<InputStatistics> statistics = all_statistics(data, split, count);
   std::string html = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{0}</title>\n<style>\n"
       "body{{font:14px system-ui,sans-serif;margin:2em;color:#222;background:#fff}}\n"
@@ -192,8 +205,8 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
       "img{{height:{1}px;max-width:108px;object-fit:contain;image-rendering:pixelated}} small{{color:#777}}\n"
       ".remark{{color:#c33;font-weight:600}}\n</style>\n<h1>{0}</h1>\n<p>{2} split: {3} samples, {4}.<br>{5}.</p>\n",
       escaped(data.path()), kThumbnailSide, capitalised(to_string(split)), data.size(split), classes_text(data, split),
-      escaped(fmt::format("{}", fmt::join(range_texts(data, split, count), "; "))));
-  for (const std::string& warning : input_warnings(data, split))
+      escaped(fmt::format("{}", fmt::join(range_texts(data, statistics), "; "))));
+  for (const std::string& warning : warnings_of(data, statistics))
     html += "<p class=\"remark\">" + escaped(warning) + "</p>\n";
   html += "<main>\n";
   for (const Shown& sample : shown_samples(data, split, count, predictions)) {
@@ -212,8 +225,9 @@ std::string contact_sheet_html(const Dataset& data, Split split, int64_t count, 
 
 std::string contact_sheet_text(const Dataset& data, Split split, int64_t count, std::span<const int64_t> predictions,
                                size_t rows) {
-  std::string text = fmt::format("{} split: {} samples, {}\n{}\n", to_string(split), data.size(split),
-                                 classes_text(data, split), fmt::join(range_texts(data, split, count), "\n"));
+  std::string text =
+      fmt::format("{} split: {} samples, {}\n{}\n", to_string(split), data.size(split), classes_text(data, split),
+                  fmt::join(range_texts(data, all_statistics(data, split, count)), "\n"));
   std::vector<Shown> samples = shown_samples(data, split, count, predictions);
   samples.resize(std::min(samples.size(), rows));
   for (const Shown& sample : samples)

@@ -13,7 +13,7 @@ namespace slipway {
 
 struct ExecutorOptions {
   std::string engine = "slipway";  ///< a backend's name
-  int64_t batch = 1;               ///< samples that run_samples() computes at once where it may
+  int64_t batch = 1;               ///< rows that run_requests() computes at once where it may
   ProgramOptions program = {};
 };
 
@@ -34,7 +34,7 @@ class Executor {
   std::vector<Tensor> run_samples(std::span<const Tensor> inputs);
 
  private:
-  /// What run_samples() computes at once.
+  /// What run_requests() computes at once.
   int64_t samples_at_once();
 
   Graph graph_;
