@@ -1,6 +1,8 @@
 // Models stored in FP16 or BF16 are computed in FP32: constants and type-giving attributes are widened, subgraphs
-// included; the model's inputs and outputs keep their type, with a Cast at the border. What is constant is computed
-// before, as the file gives it: shapes may follow from the rounded values.
+// included; the model's inputs and outputs keep their type, with a Cast at the border. Shapes may follow from rounded
+// values: what is constant is computed before, as the file gives it, and what Unique compares is rounded first.
+#include <map>
+
 #include "engine/passes/match.h"
 #include "engine/passes/passes.h"
 
@@ -19,14 +21,27 @@ bool is_border_cast(const Graph& graph, const Node& node) {
          graph.value(node.inputs[0]).dtype == DType::kFloat32;
 }
 
+// A half value that this pass left, because Unique shall see rounded values.
+bool is_rounding(const Graph& graph, ValueId value) {
+  const Node* cast = graph.producer(value);
+  if (cast == nullptr || !cast->is("Cast") || graph.value(cast->inputs[0]).dtype != DType::kFloat32) return false;
+  const NodeId back = graph.only_user(value);
+  if (back == kNoNode || !graph.node(back).is("Cast")) return false;
+  const NodeId reader = graph.only_user(graph.node(back).outputs[0]);
+  return reader != kNoNode && graph.node(reader).is("Unique");
+}
+
 bool computes_in_half(const Graph& graph) {
   for (NodeId id = 0; id < graph.node_limit(); ++id) {
     const Node& node = graph.node(id);
     if (!node.alive) continue;
     for (ValueId v : node.inputs)
-      if (v != kNoValue && is_half(graph.value(v).dtype) && !(node.is("Cast") && graph.value(v).is_input)) return true;
+      if (v != kNoValue && is_half(graph.value(v).dtype) && !(node.is("Cast") && graph.value(v).is_input) &&
+          !is_rounding(graph, v))
+        return true;
     for (ValueId v : node.outputs)
-      if (v != kNoValue && is_half(graph.value(v).dtype) && !is_border_cast(graph, node)) return true;
+      if (v != kNoValue && is_half(graph.value(v).dtype) && !is_border_cast(graph, node) && !is_rounding(graph, v))
+        return true;
   }
   return false;
 }
@@ -71,6 +86,10 @@ bool fp16_to_fp32(Graph& graph, const PassContext& context) {
     graph.set_type(out, to, Shape(graph.value(value).shape));
     return out;
   };
+  std::map<NodeId, DType> compare;  // Unique nodes by what they compare
+  for (NodeId id : graph.topological_order())
+    if (const Node& node = graph.node(id); node.is("Unique") && is_half(graph.value(node.inputs[0]).dtype))
+      compare[id] = graph.value(node.inputs[0]).dtype;
   std::vector<DType> output_types;
   for (ValueId v : graph.outputs()) output_types.push_back(graph.value(v).dtype);
   widen(graph);
@@ -88,6 +107,11 @@ bool fp16_to_fp32(Graph& graph, const PassContext& context) {
         graph.set_captures(use.node, std::move(captures));
       }
     }
+  }
+  for (const auto& [id, half] : compare) {
+    const std::string name = graph.value(graph.node(id).inputs[0]).name;
+    const ValueId rounded = cast_node(graph.node(id).inputs[0], half, name + "_rounded", id);
+    graph.set_input(id, 0, cast_node(rounded, DType::kFloat32, name + "_rounded_fp32", id));
   }
   for (size_t i = 0; i < output_types.size(); ++i) {
     const ValueId out = graph.outputs()[i];
