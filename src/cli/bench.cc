@@ -36,8 +36,7 @@ struct BenchFlags {
 
 struct Entry {
   std::string model, plan_path;
-  std::string no_plan;                  ///< why the model can't be one plan
-  std::vector<Tensor> inputs;           ///< of a data file's first sample; else the plan's are made up
+  std::vector<Tensor> inputs;           ///< a data file's first sample, or made up; empty: of the plan's first shapes
   std::map<std::string, int64_t> dims;  ///< of free dimensions besides the batch
   bool temporary = false;
   std::unique_ptr<MeasuredPlan> plan;
@@ -88,45 +87,30 @@ std::vector<Tensor> sample_inputs(const Graph& graph, const BenchFlags& o) {
   return inputs;
 }
 
-BuildOptions build_options(const Entry& entry, const BenchFlags& o) {
-  return {.batch = o.batch,
-          .dims = entry.dims,
-          .threads = o.threads,
-          .tune = !o.no_tune,
-          .timing_cache = default_timing_cache(),
-          .quiet = o.json};
-}
-
+// An entry's plan file, and what is run on it where that is not made up from its first shapes.
 void prepare(Entry& entry, const BenchFlags& o) {
   entry.plan_path = entry.model;
   const bool is_plan = Plan::is_plan_file(entry.model);
-  if (is_plan && o.data.empty()) return;
+  if (is_plan && o.data.empty() && o.dims.empty() && o.batch == 1) return;
   Graph graph = load_model(entry.model);
-  if (!o.data.empty()) entry.inputs = sample_inputs(graph, o);
+  if (o.data.empty()) {
+    entry.dims = settle_dims(graph, o);
+    Graph bound = graph;
+    bind_batch(bound, o.batch, entry.dims);
+    entry.inputs = random_inputs(bound);
+  } else {
+    entry.inputs = sample_inputs(graph, o);
+    entry.dims = dims_of_request(graph, entry.inputs);
+  }
   if (is_plan) return;
   const char* folder = std::getenv("TMPDIR");
   entry.plan_path = join_path(folder ? folder : "/tmp",
                               fmt::format("slipway-bench-{}-{}.plan", ::getpid(), reinterpret_cast<uintptr_t>(&entry)));
   entry.temporary = true;
-  entry.dims = entry.inputs.empty() ? settle_dims(graph, o) : dims_of_request(graph, entry.inputs);
-  try {
-    entry.build_ms =
-        build_plan_file([&] { return load_model(entry.model); }, build_options(entry, o), entry.plan_path, entry.model);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kUnsupported) throw;
-    entry.no_plan = error.what();
-    if (!entry.inputs.empty()) return;
-    bind_batch(graph, o.batch, entry.dims);
-    entry.inputs = random_inputs(graph);
-  }
-}
-
-std::unique_ptr<MeasuredPlan> open_entry(const Entry& entry, const BenchFlags& o) {
-  if (entry.no_plan.empty()) return std::make_unique<MeasuredPlan>(entry.plan_path, entry.model, entry.inputs);
-  return std::make_unique<MeasuredPlan>(
-      [path = entry.model] { return load_model(path); },
-      ProgramOptions{.threads = o.threads, .tune = !o.no_tune, .timing_cache = default_timing_cache()}, entry.inputs,
-      entry.model);
+  entry.build_ms = build_plan_file(
+      [&] { return load_model(entry.model); },
+      {.threads = o.threads, .tune = !o.no_tune, .timing_cache = default_timing_cache(), .quiet = o.json}, entry.inputs,
+      entry.plan_path, entry.model);
 }
 
 json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
@@ -149,7 +133,7 @@ json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
             {"runs", e.times_ms.size()},
             {"coefficient_of_variation", summarize(e.round_medians).cv},
             {"choices_digest", e.plan->opened().choices_digest},
-            {"one_plan", e.no_plan.empty()}};
+            {"one_plan", e.plan->opened().whole}};
   if (&e != &first) {
     const SpeedUp fast =
         speed_up(quantile(first.times_ms, 0.5), median, median_ratio_interval(first.round_medians, e.round_medians));
@@ -175,7 +159,7 @@ void run_bench(const BenchFlags& o) {
     prepare(entries[i], o);
   }
   for (Entry& e : entries) {
-    e.plan = open_entry(e, o);
+    e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model, e.inputs);
     if (e.temporary) ::unlink(e.plan_path.c_str());  // the child has read it
   }
   for (int round = 0; round <= o.rounds; ++round)  // round 0 warms up
@@ -211,9 +195,9 @@ void run_bench(const BenchFlags& o) {
       o.batch, o.threads, o.threads == 1 ? "" : "s", o.rounds, o.seconds);
   const size_t given = o.dims.size();
   for (const Entry& e : entries) {
-    if (!e.no_plan.empty())
-      fmt::print("{} is no single plan and runs as `run` and `serve` prepare it, which is in its first ms: {}\n",
-                 e.model, e.no_plan);
+    if (!e.plan->opened().whole)
+      fmt::print("{} is no single plan: what its shapes or its control flow hide is prepared as it becomes known\n",
+                 e.model);
     if (e.dims.size() > given) {
       std::string sizes;
       for (const auto& [name, size] : e.dims) sizes += fmt::format("{}{}={}", sizes.empty() ? "" : ", ", name, size);

@@ -20,17 +20,12 @@ struct ConformFlags {
 };
 
 struct Tally {
-  int passed = 0, wrong = 0, unsupported = 0, no_plan = 0;
+  int passed = 0, wrong = 0, unsupported = 0;
   void add(CaseVerdict verdict) {
-    ++(verdict == CaseVerdict::kPassed   ? passed
-       : verdict == CaseVerdict::kWrong  ? wrong
-       : verdict == CaseVerdict::kNoPlan ? no_plan
-                                         : unsupported);
+    ++(verdict == CaseVerdict::kPassed ? passed : verdict == CaseVerdict::kWrong ? wrong : unsupported);
   }
   int total() const { return passed + wrong + unsupported; }
-  json to_json() const {
-    return {{"passed", passed}, {"wrong", wrong}, {"unsupported", unsupported}, {"no_plan", no_plan}};
-  }
+  json to_json() const { return {{"passed", passed}, {"wrong", wrong}, {"unsupported", unsupported}}; }
 };
 
 using Tallies = std::map<std::string, Tally>;  // way → its cases
@@ -39,9 +34,7 @@ const char* word(CaseVerdict verdict) {
   return verdict == CaseVerdict::kPassed ? "passed" : verdict == CaseVerdict::kWrong ? "wrong" : "unsupported";
 }
 
-bool is_failure(const WayResult& way) {
-  return way.verdict == CaseVerdict::kWrong || way.verdict == CaseVerdict::kUnsupported;
-}
+bool is_failure(const WayResult& way) { return way.verdict != CaseVerdict::kPassed; }
 
 // One line for each reason that the case has, with the ways that it holds for.
 void print_failures(const CaseResult& result) {
@@ -132,8 +125,8 @@ bool run_conform(const ConformFlags& o) {
   print_reasons(reasons);
   for (const std::string& way : o.options.ways) {
     const Tally& t = totals[way];
-    fmt::print("{}: {} of {} cases passed, {} wrong, {} unsupported{}\n", way, t.passed, t.total(), t.wrong,
-               t.unsupported, t.no_plan > 0 ? fmt::format("; {} can't be one plan", t.no_plan) : "");
+    fmt::print("{}: {} of {} cases passed, {} wrong, {} unsupported\n", way, t.passed, t.total(), t.wrong,
+               t.unsupported);
   }
   return failures.empty();
 }
@@ -150,7 +143,6 @@ void add_conform(Cli& cli) {
       "process of its own, three ways: by the reference, compiled for the shapes that come (engine), and from a plan\n"
       "that was built, saved and opened (plan). A case is wrong when it gives other outputs, an error or a crash, and\n"
       "unsupported when it is refused with what is missing. Of operators of chance, types and shapes are compared.\n"
-      "What can't be one plan (a shape that follows from the data, say) is no failure of that way.\n"
       "Exit status 1 where a case failed.",
       o->json);
   verb->add_option("folders", o->folders, "Cases, or folders of cases")->required();

@@ -8,10 +8,11 @@
 #include "base/visible.h"
 #include "cli/cli.h"
 #include "engine/passes/pipeline.h"
-#include "engine/plan.h"
+#include "engine/program.h"
 #include "model/infer.h"
 #include "model/op.h"
 #include "model/rows.h"
+#include "verify/measure.h"
 
 namespace slipway {
 namespace {
@@ -47,14 +48,23 @@ bool stands_for(const StepInfo& step, const std::string& name) {
   return step.name == name || std::find(step.origins.begin(), step.origins.end(), name) != step.origins.end();
 }
 
+/// The model, ready at the shapes that are asked for.
+std::shared_ptr<const Program> compiled(const InspectFlags& o, const Graph& graph) {
+  Graph bound = graph;
+  bind_batch(bound, o.batch, parse_dims(o.dims));
+  const auto program = compiled_backend().make(
+      graph, {.threads = o.threads, .tune = true, .timing_cache = default_timing_cache(), .quiet = o.json});
+  const std::vector<Tensor> example = random_inputs(bound);
+  prepare_wholly(*program, {&example, 1});
+  return program;
+}
+
 void explain(const InspectFlags& o, const Graph& graph) {
-  const auto plan = Plan::build(graph, {.batch = o.batch,
-                                        .dims = parse_dims(o.dims),
-                                        .threads = o.threads,
-                                        .timing_cache = default_timing_cache(),
-                                        .quiet = o.json});
   bool found = false;
-  for (const StepInfo& step : plan->steps()) {
+  std::vector<StepInfo> steps;
+  for (const auto& plan : plans_of(*compiled(o, graph)))
+    for (StepInfo& step : plan->steps()) steps.push_back(std::move(step));
+  for (const StepInfo& step : steps) {
     if (!stands_for(step, o.why) || step.op == "layout") continue;
     found = true;
     if (o.json) {
@@ -77,19 +87,19 @@ void explain(const InspectFlags& o, const Graph& graph) {
          o.why);
 }
 
-void print_steps(const InspectFlags& o, const Plan& plan) {
-  if (o.json) {
-    json steps = json::array();
-    for (const StepInfo& s : plan.steps())
-      steps.push_back({{"op", s.op},
-                       {"value", s.name},
-                       {"tactic", s.tactic},
-                       {"layouts", s.layouts},
-                       {"time_us", s.time_us},
-                       {"origins", s.origins}});
-    print_json({{"steps", steps}, {"choices_digest", plan.choices_digest()}});
-    return;
-  }
+json steps_json(const Plan& plan) {
+  json steps = json::array();
+  for (const StepInfo& s : plan.steps())
+    steps.push_back({{"op", s.op},
+                     {"value", s.name},
+                     {"tactic", s.tactic},
+                     {"layouts", s.layouts},
+                     {"time_us", s.time_us},
+                     {"origins", s.origins}});
+  return {{"steps", steps}, {"choices_digest", plan.choices_digest()}};
+}
+
+void print_steps(const Plan& plan) {
   Table table({"op", "value", "tactic", "layouts", "us"});
   for (const StepInfo& s : plan.steps())
     table.add({s.op, s.name, s.tactic, s.layouts, s.time_us > 0 ? fmt::format("{:.1f}", s.time_us) : ""});
@@ -106,23 +116,40 @@ struct Row {
   double flops = 0;
 };
 
+/// The plans of every combination of shapes that a program has ready.
+void print_steps(const InspectFlags& o, const Program& program) {
+  json list = json::array();
+  for (const PreparedShape& shape : program.prepared()) {
+    json plans = json::array();
+    for (const auto& plan : shape.plans) plans.push_back(steps_json(*plan));
+    list.push_back({{"inputs", shape.inputs}, {"plans", std::move(plans)}, {"interpreted", shape.interpreted}});
+    if (o.json) continue;
+    std::string inputs;
+    for (size_t i = 0; i < shape.inputs.size(); ++i)
+      inputs += fmt::format(" {}{}", visible(program.ports().inputs[i].name), to_string(shape.inputs[i]));
+    fmt::print("{}with{}\n", list.size() == 1 ? "" : "\n", inputs);
+    for (const auto& plan : shape.plans) print_steps(*plan);
+    if (!shape.interpreted.empty()) fmt::print("interpreted: {}\n", fmt::join(shape.interpreted, ", "));
+  }
+  if (o.json)
+    print_json(list.size() == 1 && list[0]["plans"].size() == 1 ? list[0]["plans"][0] : json{{"shapes", list}});
+}
+
 void run_inspect(const InspectFlags& o) {
-  if (o.steps && Plan::is_plan_file(o.model)) return print_steps(o, *Plan::open(o.model));
+  if (o.steps && Plan::is_plan_file(o.model)) return print_steps(o, *open_program(o.model));
   Graph graph = load_model(o.model);
   int64_t batch = o.batch;
-  if (Plan::is_plan_file(o.model)) {  // the model inside, at the plan's shapes
+  if (Plan::is_plan_file(o.model)) {  // the model inside, at the shapes of the plan's that come first
+    const auto program = open_program(o.model);
+    const std::vector<PreparedShape> shapes = program->prepared();
     std::vector<Tensor> inputs;
-    for (const PortInfo& port : Plan::open(o.model)->inputs()) inputs.emplace_back(port.dtype, port.dims);
-    bind_inputs(graph, inputs);
+    for (const ModelPort& port : program->ports().inputs)
+      if (!shapes.empty() && is_tensor(port.dtype)) inputs.emplace_back(port.dtype, shapes[0].inputs[inputs.size()]);
+    if (inputs.size() == graph.inputs().size()) bind_inputs(graph, inputs);
     if (!o.batch_given && !inputs.empty() && inputs[0].rank() > 0) batch = inputs[0].dims()[0];
   }
   if (!o.why.empty()) return explain(o, graph);
-  if (o.steps)
-    return print_steps(o, *Plan::build(graph, {.batch = o.batch,
-                                               .dims = parse_dims(o.dims),
-                                               .threads = o.threads,
-                                               .timing_cache = default_timing_cache(),
-                                               .quiet = o.json}));
+  if (o.steps) return print_steps(o, *compiled(o, graph));
   if (o.optimized) run_passes(graph, {.standard_onnx = true});
   if (o.text) {
     fmt::print("{}", to_text(graph, {.elide = true}));

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -13,8 +12,7 @@
 #include "data/npy.h"
 #include "data/preprocess.h"
 #include "data/top_classes.h"
-#include "engine/executor.h"
-#include "engine/session.h"
+#include "engine/program.h"
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
 #include "model/run_limits.h"
@@ -35,36 +33,28 @@ struct RunFlags {
 
 /// The model behind an ONNX file or a plan.
 struct Model {
-  std::vector<PortInfo> inputs, outputs;  ///< dims only for a plan
-  std::optional<Executor> executor;
-  std::unique_ptr<Session> session;
-  Graph graph;
+  ModelPorts ports;
+  std::shared_ptr<const Program> program;
+  std::unique_ptr<ProgramSession> session;
 
-  std::vector<Tensor> run(std::span<const Tensor> values) {
-    return session ? session->run(values) : executor->run(values);
-  }
+  std::vector<Tensor> run(std::span<const Tensor> values) { return session->run(values); }
 };
 
 Model open_model(const RunFlags& o) {
   Model m;
   if (Plan::is_plan_file(o.model) && o.engine == "slipway") {
-    const auto plan = Plan::open(o.model);
-    m.inputs = plan->inputs();
-    m.outputs = plan->outputs();
-    m.graph.metadata = plan->metadata();
-    m.session = std::make_unique<Session>(plan);
-    return m;
+    m.program = open_program(o.model);
+  } else {
+    Graph graph = load_model(o.model);
+    if (!o.dims.empty()) bind_dims(graph, parse_dims(o.dims));
+    m.program = backend_named(o.engine).make(graph, {.threads = o.threads, .optimize = !o.no_optimize});
   }
-  m.graph = load_model(o.model);
-  for (ValueId id : m.graph.inputs()) m.inputs.push_back({m.graph.value(id).name, m.graph.value(id).dtype, {}});
-  for (ValueId id : m.graph.outputs()) m.outputs.push_back({m.graph.value(id).name, m.graph.value(id).dtype, {}});
-  if (!o.dims.empty()) bind_dims(m.graph, parse_dims(o.dims));
-  m.executor.emplace(
-      m.graph, ExecutorOptions{.engine = o.engine, .program = {.threads = o.threads, .optimize = !o.no_optimize}});
+  m.ports = m.program->ports();
+  m.session = m.program->open();
   return m;
 }
 
-void require_tensor_file(const PortInfo& port) {
+void require_tensor_file(const ModelPort& port) {
   if (is_sequence(present_of(port.dtype)))
     fail(ErrorCode::kUnsupported,
          "A sequence is not read from an .npy file; give all inputs as ONNX's input_N.pb with --test-data: '{}' ({})",
@@ -72,28 +62,29 @@ void require_tensor_file(const PortInfo& port) {
 }
 
 std::vector<Tensor> read_inputs(const RunFlags& o, const Model& m) {
-  std::vector<Tensor> values(m.inputs.size());
+  std::vector<Tensor> values(m.ports.inputs.size());
   for (const std::string& pair : o.inputs) {
     const size_t equals = pair.rfind('=');
     const std::string name = equals == std::string::npos ? "" : pair.substr(0, equals);
-    const auto port = std::find_if(m.inputs.begin(), m.inputs.end(), [&](const PortInfo& p) { return p.name == name; });
-    if (port == m.inputs.end()) {
+    const auto port =
+        std::find_if(m.ports.inputs.begin(), m.ports.inputs.end(), [&](const ModelPort& p) { return p.name == name; });
+    if (port == m.ports.inputs.end()) {
       std::string names;
-      for (const PortInfo& p : m.inputs) names += (names.empty() ? "" : ", ") + p.name;
+      for (const ModelPort& p : m.ports.inputs) names += (names.empty() ? "" : ", ") + p.name;
       fail(ErrorCode::kInvalidArgument, "An input is given as NAME=FILE.npy, and NAME is one of [{}]: '{}'", names,
            pair);
     }
     require_tensor_file(*port);
-    values[static_cast<size_t>(port - m.inputs.begin())] = read_npy(pair.substr(equals + 1));
+    values[static_cast<size_t>(port - m.ports.inputs.begin())] = read_npy(pair.substr(equals + 1));
   }
   for (size_t i = 0; i < values.size(); ++i) {
     if (values[i].defined()) continue;
-    if (is_optional(m.inputs[i].dtype)) {
-      values[i] = Tensor::absent(m.inputs[i].dtype);
+    if (is_optional(m.ports.inputs[i].dtype)) {
+      values[i] = Tensor::absent(m.ports.inputs[i].dtype);
       continue;
     }
-    require_tensor_file(m.inputs[i]);
-    fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.inputs[i].name);
+    require_tensor_file(m.ports.inputs[i]);
+    fail(ErrorCode::kInvalidArgument, "An input is missing; give it with --input {}=FILE.npy", m.ports.inputs[i].name);
   }
   return values;
 }
@@ -164,10 +155,10 @@ int run_test_data(const RunFlags& o) {
     std::vector<Tensor> inputs, expected;
     for (size_t i = 0; file_exists(join_path(set, fmt::format("input_{}.pb", i))); ++i)
       inputs.push_back(load_value_pb(join_path(set, fmt::format("input_{}.pb", i)),
-                                     i < m.inputs.size() ? m.inputs[i].dtype : DType::kUndefined));
+                                     i < m.ports.inputs.size() ? m.ports.inputs[i].dtype : DType::kUndefined));
     for (size_t i = 0; file_exists(join_path(set, fmt::format("output_{}.pb", i))); ++i)
       expected.push_back(load_value_pb(join_path(set, fmt::format("output_{}.pb", i)),
-                                       i < m.outputs.size() ? m.outputs[i].dtype : DType::kUndefined));
+                                       i < m.ports.outputs.size() ? m.ports.outputs[i].dtype : DType::kUndefined));
     if (expected.empty())
       fail(ErrorCode::kNotFound, "There are no input_N.pb and output_N.pb files in this folder: {}", set);
     const std::vector<Tensor> outputs = m.run(inputs);
@@ -179,14 +170,15 @@ int run_test_data(const RunFlags& o) {
       const bool ok = d.mismatch.empty() && d.beyond == 0;
       good = good && ok;
       results.push_back({{"data_set", set},
-                         {"output", m.outputs[i].name},
+                         {"output", m.ports.outputs[i].name},
                          {"max_abs", d.max_abs},
                          {"max_rel", d.max_rel},
                          {"beyond", d.beyond},
                          {"elements", d.elements},
                          {"mismatch", d.mismatch},
                          {"ok", ok}});
-      table.add({file_name(set), m.outputs[i].name, fmt::format("{:.3g}", d.max_abs), fmt::format("{:.3g}", d.max_rel),
+      table.add({file_name(set), m.ports.outputs[i].name, fmt::format("{:.3g}", d.max_abs),
+                 fmt::format("{:.3g}", d.max_rel),
                  d.mismatch.empty() ? fmt::format("{} of {}", d.beyond, d.elements) : d.mismatch, ok ? "ok" : "OFF"});
     }
   }
@@ -206,7 +198,9 @@ void classify(const RunFlags& o) {
   Model m = open_model(o);
   Preprocess how;
   std::vector<std::string> labels;
-  if (!load_preprocess(m.graph, how, labels))
+  Graph carrier;
+  carrier.metadata = m.ports.metadata;
+  if (!load_preprocess(carrier, how, labels))
     fail(ErrorCode::kInvalidArgument,
          "The model carries no pre-processing for pictures; `slipway quantize` writes it into its result, or give "
          "--input: {}",
@@ -265,7 +259,7 @@ void run_once(const RunFlags& o) {
   const std::vector<Tensor> outputs = m.run(read_inputs(o, m));
   json list = json::array();
   for (size_t i = 0; i < outputs.size(); ++i)
-    list.push_back(show_output(o, m.outputs[i].name, outputs[i],
+    list.push_back(show_output(o, m.ports.outputs[i].name, outputs[i],
                                o.output_dir.empty() ? "" : join_path(o.output_dir, std::to_string(i))));
   if (o.json) print_json({{"model", o.model}, {"engine", o.engine}, {"outputs", list}});
 }

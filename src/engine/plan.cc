@@ -25,7 +25,6 @@ const std::vector<PortInfo>& Plan::outputs() const { return impl_->outputs; }
 MemoryInfo Plan::memory() const { return impl_->memory; }
 int Plan::threads() const { return impl_->threads; }
 std::string Plan::cpu() const { return impl_->cpu; }
-const std::map<std::string, std::string, std::less<>>& Plan::metadata() const { return impl_->metadata; }
 
 std::vector<StepInfo> Plan::steps() const {
   std::vector<StepInfo> infos;
@@ -62,17 +61,34 @@ std::string Plan::choices_digest() const {
   return hash.hex();
 }
 
-std::string Plan::precision() const {
+namespace {
+
+/// Whether weighted steps compute on integers, and on floats.
+struct Weighted {
   bool integer = false, real = false;
-  for (const PlanStep& step : impl_->steps) {
-    const Node& node = step_node(step.graph);
-    const std::string& op = node.op_type;
-    if (op == "QConv" || op == "QGemm" || op == "ConvInteger" || op == "MatMulInteger" || op == "QLinearConv")
-      integer = true;
-    else if (op == "Conv" || op == "Gemm" || op == "MatMul" || op == "ConvTranspose")
-      real = true;
+
+  void add(const Plan::Impl& plan) {
+    for (const PlanStep& step : plan.steps) {
+      const std::string& op = step_node(step.graph).op_type;
+      integer |= op == "QConv" || op == "QGemm" || op == "ConvInteger" || op == "MatMulInteger" || op == "QLinearConv";
+      real |= op == "Conv" || op == "Gemm" || op == "MatMul" || op == "ConvTranspose";
+    }
   }
-  return integer && real ? "mixed" : integer ? "int8" : "fp32";
+  std::string text() const { return integer && real ? "mixed" : integer ? "int8" : "fp32"; }
+};
+
+}  // namespace
+
+std::string Plan::precision() const {
+  Weighted weighted;
+  weighted.add(*impl_);
+  return weighted.text();
+}
+
+std::string precision_of(std::span<const std::shared_ptr<const Plan>> plans) {
+  Weighted weighted;
+  for (const auto& plan : plans) weighted.add(plan->impl());
+  return weighted.text();
 }
 
 }  // namespace slipway

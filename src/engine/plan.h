@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -72,10 +73,11 @@ class Plan {
   static std::shared_ptr<const Plan> build(const Graph& graph, const BuildOptions& options);
   /// The same of a graph whose shapes are all known: nothing is bound, no pass is run, and it can't be saved.
   static std::shared_ptr<const Plan> build_bound(Graph graph, const BuildOptions& options);
-  /// Reads a saved plan; what becomes of the file afterwards is no matter. Fails with kInvalidModel when any bit of the
-  /// file is damaged or it is no plan, kUnsupported when this CPU or this oneDNN lacks what it was built for (it can be
-  /// rebuilt: see graph_of()).
-  static std::shared_ptr<const Plan> open(const std::string& path);
+  /// Reads a saved plan, weights that the pool has already from there; what becomes of the file afterwards is no
+  /// matter. Fails with kInvalidModel when any bit of the file is damaged or it is no plan, kUnsupported when this CPU
+  /// or this oneDNN lacks what it was built for (it can be rebuilt: see graph_of()), or it holds more than one plan
+  /// (see open_program()).
+  static std::shared_ptr<const Plan> open(const std::string& path, std::shared_ptr<WeightPool> weights = nullptr);
   /// The original Graph that a saved plan carries, for rebuilding.
   static Graph graph_of(const std::string& path);
   static bool is_plan_file(const std::string& path);
@@ -91,7 +93,6 @@ class Plan {
   std::string cpu() const;             ///< features it needs
   std::string choices_digest() const;  ///< SHA-256 over tactics, layouts, shapes and threads
   std::string precision() const;       ///< "fp32", "int8" or "mixed" by the weighted operators' types
-  const std::map<std::string, std::string, std::less<>>& metadata() const;  ///< the model's own
 
   struct Impl;
   explicit Plan(std::unique_ptr<Impl> impl);
@@ -101,5 +102,8 @@ class Plan {
  private:
   std::unique_ptr<Impl> impl_;
 };
+
+/// As Plan::precision(), of several.
+std::string precision_of(std::span<const std::shared_ptr<const Plan>> plans);
 
 }  // namespace slipway

@@ -86,7 +86,7 @@ class Builder {
     impl->cpu = to_string(cpu_features());
     impl->onednn = onednn_version();
     if (original != nullptr) {
-      impl->metadata = original->metadata;
+      impl->ports = ports_of(*original);
       impl->model = serialize_onnx(*original);
     }
     for (ValueId id : graph_.inputs()) impl->inputs.push_back(port(id));

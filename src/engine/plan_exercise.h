@@ -8,10 +8,12 @@
 #include <string>
 
 #include "base/block_digest.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/memory.h"
-#include "engine/session.h"
+#include "engine/program.h"
+#include "model/run_limits.h"
 
 namespace slipway {
 
@@ -41,27 +43,41 @@ inline std::string with_valid_digests(std::string plan) {
   return plan.replace(at.digests + 128, 64, sha256_hex(std::string_view(plan).substr(0, at.digests + 128)));
 }
 
-/// True when the bytes are a plan; a small one is also run.
+inline constexpr uint64_t kMostBytes = uint64_t{64} << 20;
+
+/// True when the bytes are a plan file; what is small of it is also run.
 inline bool exercise_plan(std::string_view bytes) {
   const int fd = ::memfd_create("plan", 0);
   SLIPWAY_CHECK(fd >= 0 && ::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
   const std::string path = fmt::format("/proc/self/fd/{}", fd);
   bool good = false;
+  const ScopedRunLimits limits({.value_bytes = 1 << 20, .iterations = 100, .deadline_ns = now_ns() + 1'000'000'000});
   try {
     Plan::is_plan_file(path);
-    const auto plan = Plan::open(path);
+    const auto program = open_program(path);
     good = true;
-    plan->choices_digest();
-    plan->steps();
-    uint64_t bytes_needed = plan->memory().arena_bytes + plan->memory().scratch_bytes;
-    for (const auto* ports : {&plan->inputs(), &plan->outputs()})
-      for (const PortInfo& port : *ports) bytes_needed += bytes_of(port.dtype, element_count(port.dims));
-    if (bytes_needed < (uint64_t{64} << 20) && plan->threads() <= 2) {
+    const std::vector<ModelPort>& ports = program->ports().inputs;
+    for (const PreparedShape& shape : program->prepared()) {
+      uint64_t bytes_needed = 0;
+      for (const auto& plan : shape.plans) {
+        plan->choices_digest();
+        plan->steps();
+        bytes_needed += plan->memory().arena_bytes + plan->memory().scratch_bytes;
+        for (const auto* list : {&plan->inputs(), &plan->outputs()})
+          for (const PortInfo& port : *list) bytes_needed += bytes_of(port.dtype, element_count(port.dims));
+        if (plan->threads() > 2) bytes_needed = UINT64_MAX;
+      }
       std::vector<Tensor> inputs;
-      for (const PortInfo& port : plan->inputs()) inputs.emplace_back(port.dtype, port.dims);
-      Session(plan).run(inputs);
+      for (size_t i = 0; i < ports.size() && bytes_needed < kMostBytes; ++i) {
+        bytes_needed += bytes_of(ports[i].dtype, element_count(shape.inputs[i]));
+        if (bytes_needed < kMostBytes && is_tensor(ports[i].dtype))
+          inputs.emplace_back(ports[i].dtype, shape.inputs[i]);
+      }
+      if (bytes_needed < kMostBytes && inputs.size() == ports.size()) program->open()->run(inputs);
     }
+    Plan::open(path);
   } catch (const Error& error) {
+    if (error.code() == ErrorCode::kInternal) fmt::print(stderr, "{}\n", error.what());
     SLIPWAY_CHECK(error.code() != ErrorCode::kInternal);
   }
   ::close(fd);

@@ -1,12 +1,12 @@
 #pragma once
-// The inside of a Plan; included by plan*.cc and session.cc alone.
+// The inside of a Plan; included by plan*.cc, program*.cc and session.cc alone.
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "base/file.h"
 #include "engine/lower/lower.h"
 #include "engine/plan.h"
+#include "engine/ports.h"
 
 namespace slipway {
 
@@ -37,10 +37,9 @@ struct Plan::Impl {
   std::string onednn;
   std::string file_digest;  ///< of an opened plan: over the header and the digests of model and weights
   MemoryInfo memory;
-  std::map<std::string, std::string, std::less<>> metadata;
+  ModelPorts ports;              ///< of the model that it was made from; none in a part of a program
   std::vector<std::byte> model;  ///< the original model as ONNX, for rebuilding; empty in an opened plan
-  std::vector<Blob> owned;       ///< packed weights of a plan built here
-  AlignedBytes weights;          ///< or those of an opened plan, all together
+  std::vector<Blob> owned;       ///< packed weights
 
   /// Creates every kernel from its step's graph, candidate and blobs; fails as Tactic::create does.
   void create_kernels();

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "engine/engine_testing.h"
 #include "engine/plan_exercise.h"
+#include "engine/program_models.h"
 
 namespace slipway {
 namespace {
@@ -60,7 +61,7 @@ TEST_F(PlanFile, KeepsOutputsChoicesAndDescriptions) {
       EXPECT_EQ(opened->choices_digest(), built->choices_digest());
       EXPECT_EQ(opened->threads(), threads);
       EXPECT_EQ(opened->precision(), built->precision());
-      EXPECT_EQ(opened->metadata(), built->metadata());
+      EXPECT_EQ(open_program(path("a.plan"))->ports().metadata, graph.metadata);
       EXPECT_EQ(opened->memory().arena_bytes, built->memory().arena_bytes);
       EXPECT_EQ(opened->memory().weight_bytes, built->memory().weight_bytes);
       EXPECT_EQ(opened->steps().size(), built->steps().size());
@@ -216,14 +217,27 @@ TEST_F(PlanFile, WhatBecomesOfTheFileIsNoMatter) {
     }
 }
 
-// Damage that its author signed: every number and word of the header in turn.
+// Damage that its author signed: any byte, and every number and word of the header in turn.
 TEST_F(PlanFile, SignedNonsenseDoesNoWorseThanFail) {
   constexpr uint64_t kInputSeed = 20240602;
   Random random(kInputSeed);
-  const char* const nonsense[] = {"-1", "4294967295", "18446744073709551615", "1e300", "\"\"", "[]", "{}", "null",
-                                  "0",  "3"};
-  for (const std::string& text : texts) {
-    const std::string plan = saved(*Plan::build(random_graph(text, random), {.tune = false}));
+  std::vector<std::string> plans;
+  for (const std::string& text : texts)
+    plans.push_back(saved(*Plan::build(random_graph(text, random), {.tune = false})));
+  const std::pair<const char*, std::vector<Tensor>> programs[] = {
+      {kTwoFreeAxes, {Tensor(DType::kFloat32, {2, 7, 8})}},
+      {kBodies, {Tensor(DType::kFloat32, {64, 64}), Tensor::scalar(true), Tensor::scalar(int64_t{3})}},
+      {kSelecting, {random_tensor(DType::kFloat32, {16, 4}, random)}}};
+  for (const auto& [text, inputs] : programs) {
+    const auto program = compiled_backend().make(random_graph(text, random), {});
+    EXPECT_EQ(prepare_wholly(*program, {&inputs, 1}), "");
+    save_program(*program, path("saved.plan"));
+    plans.push_back(read_text_file(path("saved.plan")));
+  }
+  const char* const nonsense[] = {"-1", "4294967295", "18446744073709551615",  "1e300", "\"\"", "[]", "{}", "null", "0",
+                                  "3",  "[0]",        "\"graph \\\"g\\\" {}\""};
+  for (const std::string& plan : plans) {
+    ASSERT_TRUE(exercise_plan(plan));
     for (int i = 0; i < 300; ++i) {
       std::string place;
       const std::string changed = with_header(plan, [&](nlohmann::json& header) {
@@ -231,16 +245,17 @@ TEST_F(PlanFile, SignedNonsenseDoesNoWorseThanFail) {
         auto it = flat.begin();
         std::advance(it, static_cast<std::ptrdiff_t>(random.below(flat.size())));
         place = it.key();
-        header[nlohmann::json::json_pointer(place)] = nlohmann::json::parse(nonsense[random.below(10)]);
+        header[nlohmann::json::json_pointer(place)] =
+            nlohmann::json::parse(nonsense[random.below(std::size(nonsense))]);
       });
       SCOPED_TRACE(fmt::format("seed {} {}", kInputSeed, place));
       exercise_plan(changed);
     }
     for (int i = 0; i < 300; ++i) {
-      uint64_t header_bytes = 0;
-      std::memcpy(&header_bytes, plan.data() + 16, sizeof header_bytes);
+      const PlanOffsets at(plan);
       std::string changed = plan;
-      changed[kPlanPreambleBytes + random.below(header_bytes)] = static_cast<char>('0' + random.below(10));
+      const size_t byte = i % 3 == 0 ? random.below(plan.size()) : kPlanPreambleBytes + random.below(at.header_bytes);
+      changed[byte] = static_cast<char>(i % 2 == 0 ? '0' + random.below(10) : random.below(256));
       exercise_plan(with_valid_digests(changed));
     }
   }

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/plan.h"
+#include "engine/ports.h"
 #include "model/graph.h"
 #include "model/tensor.h"
 
@@ -16,6 +18,7 @@ struct ProgramOptions {
   bool tune = false;  ///< time the candidates (for benchmarks; results are the same within float rounding)
   std::string timing_cache = {};
   bool optimize = true;     ///< run the graph passes first
+  bool quiet = true;        ///< no progress on standard error
   int64_t max_shapes = 16;  ///< combinations of the inputs' shapes kept ready; the one not used for longest gives way
 };
 
@@ -35,14 +38,42 @@ struct ProgramInfo {
   uint64_t session_bytes = 0;  ///< the largest arena and scratchpad that a session needs
 };
 
+/// A combination of input shapes that is ready.
+struct PreparedShape {
+  std::vector<Dims> inputs;
+  bool whole = false;                              ///< one plan is all there is
+  std::vector<std::shared_ptr<const Plan>> plans;  ///< those of subgraphs among them
+  std::vector<std::string> interpreted;            ///< operators that no plan holds
+};
+
 /// A model that is ready to run at every shape that its inputs allow, whoever runs it. Shared by any number of sessions
 /// and threads.
 class Program {
  public:
   virtual ~Program() = default;
+  virtual const ModelPorts& ports() const = 0;
   virtual std::unique_ptr<ProgramSession> open() const = 0;
+  /// Makes ready for inputs of these types and shapes, which else a run does that meets them first. What follows from
+  /// the inputs' contents is prepared when they are there.
+  virtual void prepare(std::span<const Tensor> inputs) const = 0;
   virtual ProgramInfo info() const = 0;
+  virtual std::vector<PreparedShape> prepared() const = 0;  ///< the last used first
 };
+
+/// Prepares for inputs like each of the examples, and runs those of which more can become known only so. Empty, or why
+/// such a run failed: made-up contents need not make sense. Fails as Program::prepare does.
+std::string prepare_wholly(const Program& program, std::span<const std::vector<Tensor>> examples);
+/// The plans of all shapes.
+std::vector<std::shared_ptr<const Plan>> plans_of(const Program& program);
+/// SHA-256 over the choices of all plans; a single plan's own.
+std::string choices_digest_of(std::span<const std::shared_ptr<const Plan>> plans);
+
+/// Writes a compiled program with all shapes that are ready as a plan file, weights that are alike once, whole or not
+/// at all. Fails with kIo; kInvalidArgument for one that was opened from a file, which can be copied instead, and for
+/// another engine's.
+void save_program(const Program& program, const std::string& path);
+/// A plan file's program: its shapes are ready, others are prepared from the model in it. Fails as Plan::open does.
+std::shared_ptr<const Program> open_program(const std::string& path, int64_t max_shapes = ProgramOptions().max_shapes);
 
 /// One row of THE list of what runs models.
 struct Backend {

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "engine/engine_testing.h"
 #include "engine/partition.h"
+#include "engine/program_models.h"
 #include "engine/weight_pool.h"
 #include "model/run_limits.h"
 
@@ -32,17 +33,6 @@ Graph parsed(const std::string& text) {
   return graph;
 }
 
-const char* const kTwoFreeAxes = R"(graph "g" ir 8 opset {"": 17} {
-  input %x : f32[N,L,8]
-  input %w_m : f32[8,8]
-  %h = MatMul(%x, %w_m)
-  %a = Relu(%h)
-  %t = Transpose(%a) {perm = [0, 2, 1]}
-  %s = MatMul(%a, %t)
-  %p = Softmax(%s) {axis = -1}
-  output %p, %a
-})";
-
 TEST(Program, RunsAtWhateverShapesCome) {
   Random random(3);
   const Graph graph = random_graph(kTwoFreeAxes, random);
@@ -53,23 +43,6 @@ TEST(Program, RunsAtWhateverShapesCome) {
   expect_agreement(graph, runs, {.max_shapes = 2});
   expect_agreement(graph, runs, {.optimize = false});
 }
-
-// What follows NonZero has a shape of its own at each run; what comes before it is one plan.
-const char* const kSelecting = R"(graph "g" ir 8 opset {"": 17} {
-  input %x : f32[R,4]
-  const %zero : f32[] = {0}
-  const %one : i64[1] = {1}
-  %y = Mul(%x, %x)
-  %s = ReduceSum(%y, %one) {keepdims = 0}
-  %big = Greater(%x, %zero)
-  %at = NonZero(%big)
-  %rows = Transpose(%at) {perm = [1, 0]}
-  %picked = GatherND(%x, %rows)
-  %half = Mul(%picked, %picked)
-  %order, %index = Unique(%half) {sorted = 1}
-  %sum = Add(%order, %zero)
-  output %s, %half, %sum
-})";
 
 TEST(Program, GoesOnWhereShapesFollowFromTheData) {
   Random random(4);
@@ -94,41 +67,6 @@ TEST(Program, IsCutAtTheDataAloneAndIntoFewStages) {
   ASSERT_EQ(one.size(), 1u);
   EXPECT_EQ(one[0].kind, GraphStage::kPlan);
 }
-
-// Bodies that are worth a plan, with a constant and a computed value from around them; the loop's state grows.
-const char* const kBodies = R"(graph "g" ir 8 opset {"": 17} {
-  input %x : f32[64,64]
-  input %go : bool[]
-  input %trips : i64[]
-  input %w_m : f32[64,64]
-  %v = Relu(%x)
-  %y = If(%go) captures (%v, %w_m) {else_branch = graph "else" {
-    capture 0 %v
-    %n = Neg(%v)
-    output %n
-  }, then_branch = graph "then" {
-    capture 0 %v
-    capture 1 %m
-    const %tenth : f32[] = {0.1}
-    %a = MatMul(%v, %m)
-    %b = MatMul(%a, %m)
-    %c = Mul(%b, %tenth)
-    output %c
-  }}
-  %last, %all = Loop(%trips, _, %y) captures (%w_m) {body = graph "body" {
-    input %i : i64[]
-    input %on : bool[]
-    input %s : f32[R,64]
-    capture 0 %m
-    const %tenth : f32[] = {0.1}
-    %p = MatMul(%s, %m)
-    %q = Mul(%p, %tenth)
-    %r = Concat(%q, %s) {axis = 0}
-    %mean = ReduceMean(%q) {axes = [0, 1], keepdims = 0}
-    output %on, %r, %mean
-  }}
-  output %last, %all
-})";
 
 TEST(Program, RunsBodiesCompiled) {
   Random random(5);

@@ -183,9 +183,13 @@ void verify(const Graph& graph, bool ops = true);
 struct TextOptions {
   int64_t inline_elements = 16;
   bool elide = false;
+  /// Set: takes such constants, and gives the number that is written in their place.
+  std::function<int64_t(const Tensor&)> keep = {};
 };
 std::string to_text(const Graph& graph, const TextOptions& options = {});
+/// Gives back the tensor of that type and shape which TextOptions::keep took.
+using KeptTensors = std::function<Tensor(int64_t number, DType dtype, const Dims& dims)>;
 /// Parses the text form; fails with kInvalidModel, naming the line.
-Graph parse_text(std::string_view text);
+Graph parse_text(std::string_view text, const KeptTensors& kept = {});
 
 }  // namespace slipway

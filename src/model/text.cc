@@ -155,6 +155,8 @@ class Printer {
     const bool number_like = bits_of(t.dtype()) > 0 && t.dtype() != DType::kComplex64 &&
                              t.dtype() != DType::kComplex128 && !is_small_float(t.dtype());
     if (t.elements() > options_.inline_elements && options_.elide) return "...";
+    if (t.elements() > options_.inline_elements && options_.keep && bits_of(t.dtype()) > 0)
+      return "kept " + std::to_string(options_.keep(t));
     if (t.dtype() == DType::kString || (number_like && t.elements() <= options_.inline_elements))
       return "{" + elements(t) + "}";
     return "base64 \"" + base64_encode(std::span(t.raw(), t.bytes())) + "\"";

@@ -23,7 +23,7 @@ constexpr size_t kMaxRank = 64;
 
 class Parser {
  public:
-  explicit Parser(std::string_view text) : lexer_(text) {}
+  Parser(std::string_view text, const KeptTensors& kept) : lexer_(text), kept_(kept) {}
 
   Graph whole() {
     Graph g = graph(nullptr, 0);
@@ -233,6 +233,10 @@ class Parser {
     Dims dims = t.shape.to_dims();
     element_count(dims);
     if (accept("base64")) return from_base64(t.dtype, std::move(dims));
+    if (accept("kept")) {
+      if (!kept_) lexer_.reject("the tensor before this is kept elsewhere");
+      return kept_(integer<int64_t>(), t.dtype, dims);
+    }
     if (is(".")) lexer_.reject("the tensor was left out when this was written");
     expect("{");
     return braced(t.dtype, std::move(dims));
@@ -428,10 +432,11 @@ class Parser {
   }
 
   Lexer lexer_;
+  const KeptTensors& kept_;
 };
 
 }  // namespace
 
-Graph parse_text(std::string_view text) { return Parser(text).whole(); }
+Graph parse_text(std::string_view text, const KeptTensors& kept) { return Parser(text, kept).whole(); }
 
 }  // namespace slipway

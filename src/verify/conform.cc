@@ -26,39 +26,15 @@ namespace {
 
 using nlohmann::json;
 
-struct NoPlan {
-  std::string why;
-};
-
-std::shared_ptr<const Plan> build_plan(const Graph& graph, const BuildOptions& options) {
-  try {
-    return Plan::build(graph, options);
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::kUnsupported) throw NoPlan{error.what()};
-    throw;
-  }
-}
-
+// Made ready for these inputs, saved, opened again.
 std::vector<Tensor> run_saved_plan(const Graph& graph, const std::vector<Tensor>& inputs,
                                    const ConformOptions& options) {
-  require_inputs_match(graph, inputs);
-  std::map<std::string, int64_t> dims;
-  int64_t batch = 0;
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    const Value& v = graph.value(graph.inputs()[i]);
-    if (!is_tensor(v.dtype)) continue;
-    if (batch == 0 && inputs[i].rank() > 0) batch = inputs[i].dims()[0];
-    for (size_t axis = 0; axis < inputs[i].dims().size(); ++axis)
-      if (!v.shape.has_rank() || !v.shape[axis].is_known())
-        dims[fmt::format("{}.{}", v.name, axis)] = inputs[i].dims()[axis];
-  }
-  Graph bound = graph;
-  bind_dims(bound, dims);
+  const auto program = compiled_backend().make(graph, {.threads = options.threads});
+  prepare_wholly(*program, {&inputs, 1});
   const TemporaryFolder folder;
   const std::string path = join_path(folder.path(), "case.plan");
-  build_plan(bound, {.batch = std::max<int64_t>(batch, 1), .threads = options.threads, .tune = false})->save(path);
-  Session session(Plan::open(path));
-  return session.run(inputs);
+  save_program(*program, path);
+  return open_program(path)->open()->run(inputs);
 }
 
 std::vector<Tensor> run_way(const std::string& way, const Graph& graph, const std::vector<Tensor>& inputs,
@@ -87,8 +63,6 @@ WayResult judge_way(const std::string& way, const std::function<std::string()>& 
   try {
     std::string text = run();
     return {way, text.empty() ? CaseVerdict::kPassed : CaseVerdict::kWrong, std::move(text)};
-  } catch (const NoPlan& none) {
-    return {way, CaseVerdict::kNoPlan, none.why};
   } catch (const Error& error) {
     const bool refused = error.code() == ErrorCode::kUnsupported;
     return {way, refused ? CaseVerdict::kUnsupported : CaseVerdict::kWrong, error.what()};

@@ -11,7 +11,6 @@ enum class CaseVerdict {
   kPassed,
   kWrong,        ///< other outputs, an error that the case does not deserve, a crash, no end in time
   kUnsupported,  ///< refused with a sentence that says what is missing
-  kNoPlan,       ///< no single plan can hold it: a shape follows from the data, or a plan has no such type
 };
 
 struct WayResult {

@@ -18,6 +18,7 @@
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "base/clock.h"
@@ -130,82 +131,63 @@ std::vector<Tensor> random_tensors(const std::vector<PortInfo>& ports) {
   return inputs;
 }
 
-/// What a measuring child runs.
+/// What a measuring child runs: an opened plan file, with inputs and outputs bound where it is one plan.
 class Runner {
  public:
-  virtual ~Runner() = default;
-  virtual void run() = 0;
-  virtual int threads() const = 0;
-  virtual json facts() const = 0;
-};
-
-/// An opened plan with inputs and outputs bound.
-class PlanRun : public Runner {
- public:
-  PlanRun(const std::string& path, std::vector<Tensor> inputs)
-      : plan_(Plan::open(path)),
-        session_(plan_),
-        inputs_(inputs.empty() ? random_tensors(plan_->inputs()) : std::move(inputs)) {
-    for (size_t i = 0; i < plan_->inputs().size(); ++i) {
-      const PortInfo& port = plan_->inputs()[i];
-      if (inputs_.size() != plan_->inputs().size() || inputs_[i].dtype() != port.dtype ||
-          inputs_[i].dims() != port.dims)
-        fail(ErrorCode::kInvalidArgument,
-             "The samples have not the plan's shapes; build it for theirs: input '{}' of the plan is {}{}", port.name,
-             to_string(port.dtype), to_string(port.dims));
+  Runner(const std::string& path, std::vector<Tensor> inputs)
+      : program_(open_program(path)), inputs_(inputs.empty() ? made_up() : std::move(inputs)) {
+    program_->prepare(inputs_);
+    const PreparedShape shape = program_->prepared().at(0);
+    if (!shape.whole) {
+      stages_ = program_->open();
+      return;
     }
-    for (const PortInfo& port : plan_->outputs()) outputs_.emplace_back(port.dtype, port.dims);
+    whole_.emplace(shape.plans[0]);
+    for (const PortInfo& port : shape.plans[0]->outputs()) outputs_.emplace_back(port.dtype, port.dims);
     for (const Tensor& t : inputs_) in_.push_back(t.raw());
     for (Tensor& t : outputs_) out_.push_back(t.mutable_raw());
   }
-  void run() override { session_.run(in_, out_); }
-  int threads() const override { return plan_->threads(); }
-  json facts() const override {
-    const MemoryInfo m = plan_->memory();
-    return {{"precision", plan_->precision()},    {"choices_digest", plan_->choices_digest()},
+  void run() {
+    if (whole_)
+      whole_->run(in_, out_);
+    else
+      stages_->run(inputs_);
+  }
+  int threads() const {
+    const auto plans = plans_of(*program_);
+    return plans.empty() ? 1 : plans[0]->threads();
+  }
+  json facts() const {
+    const auto plans = plans_of(*program_);
+    const ProgramInfo info = program_->info();
+    MemoryInfo m{.arena_bytes = info.session_bytes, .weight_bytes = info.weight_bytes};
+    if (whole_) m = whole_->plan().memory();
+    return {{"whole", whole_.has_value()},        {"precision", precision_of(plans)},
             {"arena_bytes", m.arena_bytes},       {"lower_bound_bytes", m.lower_bound_bytes},
             {"unshared_bytes", m.unshared_bytes}, {"scratch_bytes", m.scratch_bytes},
-            {"weight_bytes", m.weight_bytes}};
+            {"weight_bytes", m.weight_bytes},     {"choices_digest", choices_digest_of(plans)}};
   }
 
  private:
-  std::shared_ptr<const Plan> plan_;
-  Session session_;
+  std::vector<Tensor> made_up() const {
+    const std::vector<PreparedShape> shapes = program_->prepared();
+    if (shapes.empty()) fail(ErrorCode::kInvalidArgument, "The plan file holds no plan; build it again");
+    std::vector<PortInfo> ports;
+    for (const ModelPort& port : program_->ports().inputs)
+      ports.push_back({port.name, port.dtype, shapes[0].inputs[ports.size()]});
+    return random_tensors(ports);
+  }
+
+  const std::shared_ptr<const Program> program_;
   std::vector<Tensor> inputs_, outputs_;
+  std::optional<Session> whole_;
+  std::unique_ptr<ProgramSession> stages_;
   std::vector<const void*> in_;
   std::vector<void*> out_;
 };
 
-/// A model's program.
-class ProgramRun : public Runner {
- public:
-  ProgramRun(const Graph& graph, const ProgramOptions& options, std::vector<Tensor> inputs)
-      : threads_(options.threads),
-        program_(compiled_backend().make(graph, options)),
-        session_(program_->open()),
-        inputs_(std::move(inputs)) {}
-  void run() override { session_->run(inputs_); }
-  int threads() const override { return threads_; }
-  json facts() const override {
-    const ProgramInfo info = program_->info();
-    return {{"precision", ""},
-            {"choices_digest", ""},
-            {"lower_bound_bytes", 0},
-            {"unshared_bytes", 0},
-            {"scratch_bytes", 0},
-            {"arena_bytes", info.session_bytes},
-            {"weight_bytes", info.weight_bytes}};
-  }
-
- private:
-  int threads_;
-  std::shared_ptr<const Program> program_;
-  std::unique_ptr<ProgramSession> session_;
-  std::vector<Tensor> inputs_;
-};
-
 /// What a measuring child does: opens at the first request, runs at the others.
-ChildProcess::Answer measuring(const std::function<std::unique_ptr<Runner>()>& open) {
+ChildProcess::Answer measuring(const std::string& plan_path, const std::vector<Tensor>& inputs) {
   auto runner = std::make_shared<std::unique_ptr<Runner>>();
   auto start_bytes = std::make_shared<uint64_t>(0);
   return [=, round = 0](const json& request) mutable -> json {
@@ -213,7 +195,7 @@ ChildProcess::Answer measuring(const std::function<std::unique_ptr<Runner>()>& o
       reset_peak();
       *start_bytes = resident_bytes();
       const int64_t start = now_ns();
-      *runner = open();
+      *runner = std::make_unique<Runner>(plan_path, inputs);
       (*runner)->run();
       const double first_ms = static_cast<double>(now_ns() - start) * 1e-6;
       json facts = (*runner)->facts();
@@ -297,11 +279,13 @@ json ChildProcess::ask(const json& request) {
   return reply;
 }
 
-double build_plan_file(const std::function<Graph()>& load, const BuildOptions& options, const std::string& plan_path,
-                       const std::string& label) {
+double build_plan_file(const std::function<Graph()>& load, const ProgramOptions& options,
+                       const std::vector<Tensor>& example, const std::string& plan_path, const std::string& label) {
   const int64_t start = now_ns();
   ChildProcess builder(label, [&](const json&) -> json {
-    Plan::build(load(), options)->save(plan_path);
+    const auto program = compiled_backend().make(load(), options);
+    prepare_wholly(*program, {&example, 1});
+    save_program(*program, plan_path);
     return json::object();
   });
   builder.ask(json::object());
@@ -309,19 +293,10 @@ double build_plan_file(const std::function<Graph()>& load, const BuildOptions& o
 }
 
 MeasuredPlan::MeasuredPlan(const std::string& plan_path, std::string label, std::vector<Tensor> inputs)
-    : child_(std::move(label), measuring([=] { return std::make_unique<PlanRun>(plan_path, inputs); })) {
-  open();
-}
-
-MeasuredPlan::MeasuredPlan(const std::function<Graph()>& load, const ProgramOptions& options,
-                           std::vector<Tensor> inputs, std::string label)
-    : child_(std::move(label), measuring([=] { return std::make_unique<ProgramRun>(load(), options, inputs); })) {
-  open();
-}
-
-void MeasuredPlan::open() {
+    : child_(std::move(label), measuring(plan_path, inputs)) {
   const json j = child_.ask(json::object());
   opened_ = {.first_result_ms = j.at("first_result_ms"),
+             .whole = j.at("whole"),
              .precision = j.at("precision"),
              .choices_digest = j.at("choices_digest"),
              .memory = {.arena_bytes = j.at("arena_bytes"),

@@ -32,39 +32,35 @@ class ChildProcess {
   int socket_ = -1;
 };
 
-/// Loads a graph, builds its plan and saves that, all in a child; returns the time it took, ms.
-double build_plan_file(const std::function<Graph()>& load, const BuildOptions& options, const std::string& plan_path,
-                       const std::string& label);
+/// Loads a model, makes it ready for inputs like the example and saves that as a plan file, all in a child; returns the
+/// time it took, ms.
+double build_plan_file(const std::function<Graph()>& load, const ProgramOptions& options,
+                       const std::vector<Tensor>& example, const std::string& plan_path, const std::string& label);
 
 /// Random inputs of a model whose shapes are known: floats in [0, 1), small integers.
 std::vector<Tensor> random_inputs(const Graph& graph);
 
-/// A saved plan in a process of its own, opened as a server would, or a model that no single plan can hold, prepared
-/// there: first result, then rounds of runs on random inputs.
+/// A plan file in a process of its own, opened as a server would: first result, then rounds of runs on random inputs.
 class MeasuredPlan {
  public:
   struct Opened {
-    double first_result_ms = 0;             ///< mapping the file, or preparing the model, up to the first result
-    std::string precision, choices_digest;  ///< empty without a plan
-    MemoryInfo memory;
+    double first_result_ms = 0;  ///< from opening the file
+    bool whole = false;          ///< one plan is all there is
+    std::string precision, choices_digest;
+    MemoryInfo memory;  ///< without a whole plan: weights and the largest arena alone
   };
   struct Round {
     std::vector<double> times_ms;
     uint64_t peak_bytes = 0, peak_over_start_bytes = 0;  ///< resident
     double preemptions_per_s = 0;                        ///< times that the kernel took a CPU away, all threads
   };
-  /// On `inputs`, of the plan's shapes; random ones without any.
+  /// On `inputs`; without any, random ones of the shapes of the file that come first.
   MeasuredPlan(const std::string& plan_path, std::string label, std::vector<Tensor> inputs = {});
-  /// Without a plan: the model's program, on these inputs.
-  MeasuredPlan(const std::function<Graph()>& load, const ProgramOptions& options, std::vector<Tensor> inputs,
-               std::string label);
   const Opened& opened() const { return opened_; }
   /// Runs for `seconds`, at least `min_runs` times; a plan of one thread on the next CPU with each call.
   Round run(double seconds, int64_t min_runs = 1);
 
  private:
-  void open();
-
   ChildProcess child_;
   Opened opened_;
 };

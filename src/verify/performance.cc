@@ -44,17 +44,22 @@ std::string plan_file(const Trial& trial, const Side& side, int64_t batch) {
   return join_path(trial.folder, fmt::format("{}.{}.plan", side.role, batch));
 }
 
+/// Builds and saves a side's plans for so many samples; the time it took, ms.
+double build(const Trial& trial, const Side& side, int64_t batch) {
+  Inputs example;
+  for (const Tensor& tensor : trial.example)
+    example.push_back(batch == 1 ? tensor : stack_rows(std::vector<Tensor>(static_cast<size_t>(batch), tensor)));
+  return build_plan_file([&] { return side.graph; },
+                         {.threads = trial.options.threads,
+                          .tune = trial.options.tune,
+                          .timing_cache = trial.options.timing_cache,
+                          .quiet = trial.options.quiet},
+                         example, plan_file(trial, side, batch), side.path);
+}
+
 /// A side in a process of its own.
 MeasuredPlan measured(const Trial& trial, const Side& side, int64_t batch) {
-  const std::string label = "the " + side.role;
-  if (side.plan != nullptr) return {plan_file(trial, side, batch), label};
-  Inputs inputs;
-  for (const Tensor& tensor : trial.example)
-    inputs.push_back(batch == 1 ? tensor : stack_rows(std::vector<Tensor>(static_cast<size_t>(batch), tensor)));
-  return {[&side] { return side.graph; },
-          ProgramOptions{
-              .threads = trial.options.threads, .tune = trial.options.tune, .timing_cache = trial.options.timing_cache},
-          std::move(inputs), label};
+  return {plan_file(trial, side, batch), "the " + side.role};
 }
 
 /// The two sides of a pair of rounds, each in its own process.
@@ -130,10 +135,7 @@ void measure_warm(const Trial& trial, PerformanceFigures& p) {
 }
 
 Throughput measure_throughput(const Trial& trial, int64_t batch) {
-  for (const Side* side : {&trial.reference, &trial.candidate})
-    if (side->plan != nullptr)
-      build_plan_file([&] { return side->graph; }, build_options(trial, *side, batch, trial.options.threads),
-                      plan_file(trial, *side, batch), side->path);
+  for (const Side* side : {&trial.reference, &trial.candidate}) build(trial, *side, batch);
   Pair pair(trial, batch);
   MeasuredPlan::Round a, b;
   pair.round(0, 0, 1, a, b);
@@ -158,28 +160,12 @@ void build_plans(Trial& trial, Report& report) {
   for (auto [side, figures, facts] : {std::tuple(&trial.reference, &p.reference, &report.reference),
                                       std::tuple(&trial.candidate, &p.candidate, &report.candidate)}) {
     side->plan_path = plan_file(trial, *side, trial.unit);
-    figures->build_ms =
-        build_plan_file([&] { return side->graph; }, build_options(trial, *side, trial.unit, trial.options.threads),
-                        side->plan_path, side->path);
-    side->plan = Plan::open(side->plan_path);
-    facts->precision = side->plan->precision();
-    facts->plan_digest = side->plan->choices_digest();
-  }
-}
-
-// Both by their programs, so that like is set against like. The first run fills the cache of timings.
-void make_programs(Trial& trial, Report& report) {
-  PerformanceFigures& p = report.performance;
-  for (auto [side, figures, facts] : {std::tuple(&trial.reference, &p.reference, &report.reference),
-                                      std::tuple(&trial.candidate, &p.candidate, &report.candidate)}) {
-    const int64_t start = now_ns();
-    side->plan = nullptr;
-    side->program = compiled_backend().make(
-        side->graph,
-        {.threads = trial.options.threads, .tune = trial.options.tune, .timing_cache = trial.options.timing_cache});
-    side->program->open()->run(unit_of(trial, trial.example));
-    figures->build_ms = seconds_since(start) * 1e3;
-    facts->precision = has_codes(side->graph) ? "mixed" : "fp32";
+    figures->build_ms = build(trial, *side, trial.unit);
+    side->program = open_program(side->plan_path);
+    const std::vector<PreparedShape> prepared = side->program->prepared();
+    if (prepared.at(0).whole) side->plan = prepared[0].plans[0];
+    facts->precision = precision_of(plans_of(*side->program));
+    facts->plan_digest = choices_digest_of(plans_of(*side->program));
   }
 }
 
@@ -189,12 +175,7 @@ void measure_performance(Trial& trial, Report& report) {
   PerformanceFigures& p = report.performance;
   p.threads = trial.options.threads;
   p.batch = trial.unit;
-  try {
-    build_plans(trial, report);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kUnsupported) throw;
-    make_programs(trial, report);
-  }
+  build_plans(trial, report);
   measure_cold(trial, p);
   measure_warm(trial, p);
   const double unit = 1e3 * static_cast<double>(trial.unit);

@@ -34,9 +34,9 @@ struct Side {
   const Graph& graph;
   const ModelIdentity& identity;
   std::string path, role;                                     ///< "original" or "candidate", for messages
-  std::string plan_path;                                      ///< the plan for Trial::unit samples, saved
-  std::shared_ptr<const Plan> plan;                           ///< the same, opened; null where there is a program
-  std::shared_ptr<const Program> program;                     ///< where a model can't be one plan
+  std::string plan_path;                                      ///< the plan file for Trial::unit samples
+  std::shared_ptr<const Program> program;                     ///< the same, opened
+  std::shared_ptr<const Plan> plan;                           ///< its plan; null where the model is no single one
   std::map<std::string, std::string> layer_names, layer_ops;  ///< by value name of the plan
 };
 

@@ -199,8 +199,7 @@ Report verify(const VerifySubject& reference, const VerifySubject& candidate, co
   examine_stability(trial, report);
   check_engine(trial, report);
   record_probes(trial, report);
-  if (!options.save_plan.empty() && trial.candidate.plan != nullptr)
-    copy_file(trial.candidate.plan_path, options.save_plan);
+  if (!options.save_plan.empty()) copy_file(trial.candidate.plan_path, options.save_plan);
   judge(report);
   report.seconds = static_cast<double>(now_ns() - start) * 1e-9;
   return report;

@@ -141,21 +141,27 @@ bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
 }
 
 /// Whether the node may leave the type's range in one order of computing and not in another: a result became infinite,
-/// large numbers are summed, half precision, which the engine computes in single, became infinite or nearly 0, or a
-/// tangent is near a pole, beyond which it has the other sign.
+/// large numbers are summed, half precision, which the engine computes in single, became infinite or nearly 0, which
+/// for BF16 is told from a 0 among the operands, or a tangent is near a pole, beyond which it has the other sign.
 bool may_leave_range(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
-  bool was_infinite = false, large = false, tiny = false;
+  bool was_infinite = false, large = false, tiny = false, zero = false;
   for (const Tensor& t : operands) {
     if (!is_float(t.dtype())) continue;
     for (const double v : to_doubles(t)) {
       was_infinite |= std::isinf(v) && t.dtype() != DType::kFloat16;
       large |= std::isfinite(v) && std::fabs(v) > 1e18;
       tiny |= v != 0 && std::fabs(v) < 0x1p-120;
+      zero |= v == 0;
     }
   }
   const bool to_bfloat =
       std::any_of(results.begin(), results.end(), [](const Tensor& t) { return t.dtype() == DType::kBfloat16; });
   if (to_bfloat && tiny) return true;  // it may stay what it was
+  if (to_bfloat && !zero)
+    for (const Tensor& t : results)
+      if (t.dtype() == DType::kBfloat16)
+        for (const double v : to_doubles(t))
+          if (std::fabs(v) < 0x1p-120) return true;
   if (large && (spec == nullptr || !spec->has(kElementwise))) return true;
   if (spec != nullptr && spec->name == "Tan") {
     const auto above = [](const Tensor& t, double most) {
@@ -256,6 +262,7 @@ void Oracle::evaluate_again() {
       }
     }
     if (!same_dims(results, expected)) {
+      any_may_change_shape_ = true;
       derail();
       continue;
     }
@@ -303,6 +310,11 @@ std::string Oracle::first_beyond(std::span<const Tensor> actual) const {
     }
   }
   return "";
+}
+
+bool Oracle::may_change_shapes() {
+  while (!any_may_change_shape_ && evaluations_ < kMostEvaluations) evaluate_again();
+  return any_may_change_shape_;
 }
 
 std::string Oracle::difference(std::span<const Tensor> actual) {

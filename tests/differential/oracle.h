@@ -21,6 +21,8 @@ class Oracle {
   const std::vector<Tensor>& values() const { return values_; }  ///< by ValueId, where a node or the caller made one
   /// Empty when `actual` may be what the graph gives; otherwise the first output that may not, and how it differs.
   std::string difference(std::span<const Tensor> actual);
+  /// Whether a shape anywhere in the graph follows from how values are rounded.
+  bool may_change_shapes();
 
  private:
   std::string first_beyond(std::span<const Tensor> actual) const;
@@ -31,6 +33,7 @@ class Oracle {
   std::vector<Tensor> inputs_, outputs_, values_;
   std::vector<std::vector<double>> movement_;  ///< by output and element; infinite where anything may come
   std::vector<bool> may_change_shape_;         ///< by output: sizes of it follow from values that move
+  bool any_may_change_shape_ = false;
   int evaluations_ = 0;
 };
 

@@ -42,7 +42,8 @@ class ReferenceKernel : public Kernel {
     for (size_t i = 0; i < results.size(); ++i) {
       const Value& v = graph_.value(graph_.outputs()[i]);
       if (results[i].dtype() != v.dtype || Shape::of(results[i].dims()) != v.shape)
-        fail(ErrorCode::kInternal, "An operator made another shape than was inferred: '{}' {} instead of {}", v.name,
+        fail(ErrorCode::kInvalidModel,
+             "A step makes another shape than its plan says; build it again: '{}' {} instead of {}", v.name,
              to_string(results[i].dims()), to_string(v.shape));
       if (results[i].bytes() > 0) std::memcpy(args.outputs[outputs_[i]], results[i].raw(), results[i].bytes());
     }
