@@ -158,9 +158,13 @@ class Builder {
     cache_.save();
   }
 
+  // Of a Resize the region and scales may be empty, which stands for none.
   static bool any_empty(const Graph& step) {
-    for (ValueId id = 0; id < step.value_limit(); ++id)
-      if (element_count(step.value(id).shape.to_dims()) == 0) return true;
+    const Node& node = step_node(step);
+    for (ValueId id = 0; id < step.value_limit(); ++id) {
+      const bool spared = node.is("Resize") && id != node.inputs[0] && step.value(id).is_input;
+      if (!spared && element_count(step.value(id).shape.to_dims()) == 0) return true;
+    }
     return false;
   }
 

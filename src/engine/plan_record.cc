@@ -116,7 +116,7 @@ void require_constants_fit(const PlanStep& step, const Node& node) {
   const LowerContext context{step.graph, node, 1, step.constant_inputs};
   const std::string& name = step.candidate.tactic;
   bool fits = !misplaced_constant(tactic_named(name), context);
-  if (name == "onednn_conv" || name == "int8_conv")
+  if (name == "onednn_conv" || name == "onednn_deconv" || name == "int8_conv")
     fits = fits && context.is_constant(1) && context.is_constant(2) == node.has_input(2);
   if (!fits) fail(ErrorCode::kInvalidModel, "a step's constants are not those that its kernel has");
 }

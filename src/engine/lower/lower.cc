@@ -13,6 +13,7 @@ std::span<const Tactic> all_tactics() {
       integer_convolution(),
       integer_elementwise(),
       onednn_convolution(),
+      onednn_deconvolution(),
       onednn_matmul(),
       onednn_pooling(),
       elementwise(),

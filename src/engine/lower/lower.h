@@ -108,6 +108,7 @@ std::string onednn_version();
 
 // The tactics, one file each.
 Tactic onednn_convolution();
+Tactic onednn_deconvolution();
 Tactic onednn_matmul();
 Tactic onednn_pooling();
 Tactic elementwise();

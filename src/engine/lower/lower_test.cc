@@ -379,6 +379,57 @@ TEST(Lower, MovementsAgree) {
   EXPECT_GE(runs["movement"], 30);
 }
 
+TEST(Lower, ResizesToTheNearestAgree) {
+  Random random(11);
+  int runs = 0;
+  for (const char* coordinates : {"half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"})
+    for (const char* nearest : {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"})
+      for (const char* scales : {"1, 1, 2, 2", "1, 1, 3, 1", "1, 2, 1, 2", "1, 1, 2.5, 2", "1, 1, 0.5, 4"})
+        for (const char* type : {"f32", "u8"}) {
+          SCOPED_TRACE(fmt::format("{} {} {}", coordinates, nearest, scales));
+          runs +=
+              check_text(one_node(fmt::format("  input %x : {}[N,16,4,5]\n  const %s : f32[4] = {{{}}}", type, scales),
+                                  fmt::format("Resize(%x, _, %s) {{mode = \"nearest\", nearest_mode = \"{}\", "
+                                              "coordinate_transformation_mode = \"{}\"}}",
+                                              nearest, coordinates)),
+                         random)["movement"];
+        }
+  EXPECT_GE(runs, 40);
+  EXPECT_GE(check_text(one_node("  input %x : f32[N,3,4,5]\n  const %to : i64[4] = {2, 3, 8, 15}",
+                                "Resize(%x, _, _, %to) {mode = \"nearest\"}"),
+                       random)["movement"],
+            1);
+}
+
+TEST(Lower, TransposedConvolutionsOfManyShapesAgree) {
+  const uint64_t seed = 20240312;
+  Random random(seed);
+  int runs = 0;
+  for (int i = 0; i < 40; ++i) {
+    const int64_t widths[] = {3, 5, 16, 17, 8, 32};
+    const int64_t groups = i % 5 == 1   ? 4
+                           : i % 5 == 2 ? 2
+                                        : 1,
+                  in = groups * (groups > 1 ? 4 : widths[random.below(6)]),
+                  out = groups == 4 ? 1 : widths[random.below(6)];
+    const int64_t kernel = 1 + static_cast<int64_t>(random.below(4)),
+                  stride = 1 + static_cast<int64_t>(random.below(3)),
+                  dilation = 1 + static_cast<int64_t>(random.below(2)), pad = static_cast<int64_t>(random.below(2));
+    const int64_t more = stride > 1 ? static_cast<int64_t>(random.below(2)) : 0;
+    const bool bias = random.below(2) != 0;
+    const std::string text = one_node(
+        fmt::format("  input %x : f32[N,{},5,{}]\n  input %w_k : f32[{},{},{},{}]{}", in, 4 + i % 4, in, out, kernel,
+                    kernel, bias ? fmt::format("\n  input %w_b : f32[{}]", out * groups) : ""),
+        fmt::format("ConvTranspose(%x, %w_k{}) {{strides = [{}, {}], dilations = [{}, 1], pads = [{}, 0, 0, {}], "
+                    "output_padding = [{}, 0], group = {}}}",
+                    bias ? ", %w_b" : "", stride, 1 + i % 2, dilation, kernel > 1 ? pad : 0, kernel > 1 ? pad : 0, more,
+                    groups));
+    SCOPED_TRACE(fmt::format("seed {} case {}\n{}", seed, i, text));
+    runs += check_text(text, random)["onednn_deconv"];
+  }
+  EXPECT_GE(runs, 40);
+}
+
 TEST(Lower, IntegerNetworksAgreeBitForBit) {
   Random random(8);
   std::map<std::string, int> runs;

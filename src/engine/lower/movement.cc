@@ -30,6 +30,7 @@ struct Moves {
 struct Region {
   int64_t input = 0;
   Dims from, to, size, step, permutation;  ///< output axis k walks input axis permutation[k]
+  Dims repeat = {};                        ///< how often each is written along the axis; empty: once
 };
 
 int64_t channel_block(Layout layout) { return layout == Layout::kBlocked8 ? 8 : layout == Layout::kBlocked16 ? 16 : 1; }
@@ -73,7 +74,10 @@ bool append_box(const Region& r, Layout layout, const Dims& x, const Dims& y, Mo
     }
     box.from_offset += from_start * from[p];
     box.to_offset += to_start * to[k];
-    box.axes.push_back({size, from[p] * r.step[k], to[k]});
+    const int64_t repeat = r.repeat.empty() ? 1 : r.repeat[k];
+    if (block > 1 && k == 1 && repeat > 1) return false;
+    box.axes.push_back({size, from[p] * r.step[k], to[k] * repeat});
+    box.axes.push_back({repeat, 0, to[k]});
   }
   if (block > 1) box.axes.push_back({block, 1, 1});
   simplify(box);
@@ -176,6 +180,42 @@ Region expand_region(const LowerContext& c) {
   return r;
 }
 
+// Whether the nearest value, of an axis that grows `times`-fold, is that at index / times.
+bool repeats(const Node& n, bool modern, int64_t times) {
+  const std::string coordinates = n.text("coordinate_transformation_mode", modern ? "half_pixel" : "asymmetric"),
+                    nearest = n.text("nearest_mode", modern ? "round_prefer_floor" : "floor");
+  if (coordinates == "half_pixel") return nearest == "round_prefer_floor" || nearest == "round_prefer_ceil";
+  return coordinates == "asymmetric" && (nearest == "floor" || (nearest == "round_prefer_floor" && times <= 2));
+}
+
+// Resize and Upsample to the nearest, where every axis grows by a whole number.
+std::optional<std::vector<Region>> resize_region(const LowerContext& c) {
+  const Node& n = c.node;
+  const bool modern = n.is("Resize") && c.graph.opset() >= 11;
+  if (n.text("mode", "nearest") != "nearest" || n.integer("antialias", 0) != 0) return std::nullopt;
+  if (n.text("keep_aspect_ratio_policy", "stretch") != "stretch") return std::nullopt;
+  const Dims x = c.input_dims(0), y = c.output_dims();
+  Region r = whole(x);
+  for (size_t k = 0; k < x.size(); ++k) {
+    if (x[k] == 0 || y[k] % x[k] != 0) return std::nullopt;
+    r.repeat.push_back(y[k] / x[k]);
+    if (r.repeat[k] > 1 && !repeats(n, modern, r.repeat[k])) return std::nullopt;
+  }
+  std::vector<float> scales;  // one that is no whole number may make such sizes too
+  const size_t at = modern ? 2 : 1;
+  if (c.has_input(at))
+    scales = to_floats(c.constant(at));  // empty where there are sizes
+  else
+    scales = n.reals("scales");
+  std::vector<int64_t> axes = n.integers("axes", iota(x.size()));
+  if (!scales.empty() && scales.size() != axes.size()) return std::nullopt;
+  for (size_t i = 0; i < scales.size(); ++i) {
+    const auto axis = static_cast<size_t>(normalize_axis(axes[i], static_cast<int64_t>(x.size()), n.label()));
+    if (scales[i] != static_cast<float>(r.repeat[axis])) return std::nullopt;
+  }
+  return std::vector<Region>{r};
+}
+
 // The regions of the node, or nothing when it is not one we know. Building only.
 std::optional<std::vector<Region>> regions_of(const LowerContext& c, uint64_t& fill) {
   const Node& n = c.node;
@@ -184,6 +224,7 @@ std::optional<std::vector<Region>> regions_of(const LowerContext& c, uint64_t& f
   if (n.is("Slice")) return std::vector<Region>{slice_region(c)};
   if (n.is("Pad")) return pad_regions(c, fill);
   if (n.is("Expand")) return std::vector<Region>{expand_region(c)};
+  if (n.is("Resize") || n.is("Upsample")) return resize_region(c);
   if (n.is("Transpose")) {
     Region r = whole(c.input_dims(0));
     Dims reversed = r.permutation;
@@ -329,6 +370,12 @@ class MovementKernel : public Kernel {
   static void copy_inner(const Box& box, size_t depth, const T* from, T* to) {
     const Axis& axis = box.axes[depth];
     if (depth + 1 == box.axes.size()) return copy_line(from, to, axis);
+    if (const Axis& last = box.axes[depth + 1];
+        depth + 2 == box.axes.size() && last.from_stride == 0 && last.to_stride == 1) {
+      for (int64_t i = 0; i < axis.size; ++i)
+        std::fill_n(to + i * axis.to_stride, last.size, from[i * axis.from_stride]);
+      return;
+    }
     for (int64_t i = 0; i < axis.size; ++i)
       copy_inner(box, depth + 1, from + i * axis.from_stride, to + i * axis.to_stride);
   }
