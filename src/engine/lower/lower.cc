@@ -18,6 +18,7 @@ std::span<const Tactic> all_tactics() {
       elementwise(),
       binary(),
       softmax(),
+      normalization(),
       movement(),
       layout_change(),
       reference(),
