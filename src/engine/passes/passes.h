@@ -10,6 +10,8 @@ bool constant_folding(Graph& graph, const PassContext& context);
 bool simplify_shapes(Graph& graph, const PassContext& context);
 bool remove_no_ops(Graph& graph, const PassContext& context);
 bool common_subexpressions(Graph& graph, const PassContext& context);
+bool fuse_layer_norm(Graph& graph, const PassContext& context);
+bool fuse_gelu(Graph& graph, const PassContext& context);
 bool canonicalize(Graph& graph, const PassContext& context);
 bool resolve_auto_pad(Graph& graph, const PassContext& context);
 bool merge_slices(Graph& graph, const PassContext& context);
