@@ -23,6 +23,7 @@ constexpr Pass kPasses[] = {
     {"qlinear_to_qdq", qlinear_to_qdq, kStandard, "QLinearConv and QLinearMatMul as Q/DQ around the float operator"},
     {"constant_folding", constant_folding, kStandard, "evaluate nodes whose inputs are constant"},
     {"simplify_shapes", simplify_shapes, kStandard, "shape arithmetic becomes constants, free batch included"},
+    {"inline_if", inline_if, kStandard, "an If with a constant condition as the branch that it takes"},
     {"remove_no_ops", remove_no_ops, kStandard,
      "drop Identity, Dropout, null casts, cancelling reshapes and transposes"},
     {"common_subexpressions", common_subexpressions, kStandard, "merge equal nodes and equal small constants"},
