@@ -16,6 +16,7 @@ bool fuse_gelu(Graph& graph, const PassContext& context);
 bool canonicalize(Graph& graph, const PassContext& context);
 bool resolve_auto_pad(Graph& graph, const PassContext& context);
 bool merge_slices(Graph& graph, const PassContext& context);
+bool cancel_concat(Graph& graph, const PassContext& context);
 bool sink_transposes(Graph& graph, const PassContext& context);
 bool fold_pad(Graph& graph, const PassContext& context);
 bool matmul_add_to_gemm(Graph& graph, const PassContext& context);

@@ -32,6 +32,7 @@ constexpr Pass kPasses[] = {
     {"canonicalize", canonicalize, kStandard, "Sum of two as Add, spatial means as GlobalAveragePool"},
     {"resolve_auto_pad", resolve_auto_pad, kStandard, "write auto_pad as explicit pads"},
     {"merge_slices", merge_slices, kStandard, "one Slice for slices along different axes"},
+    {"cancel_concat", cancel_concat, kStandard, "Split and Concat, Concat and Slice that undo each other"},
     {"sink_transposes", sink_transposes, kStandard, "move transposes down until they cancel"},
     {"fold_pad", fold_pad, kStandard, "move Pad into the pads of Conv and pools"},
     {"matmul_add_to_gemm", matmul_add_to_gemm, kStandard, "MatMul and Add as Gemm"},
