@@ -72,6 +72,14 @@ Magnitude of_product(const Graph& graph, const Node& node, std::span<const doubl
   return {fused ? activated(node, node.text("activation", ""), y) : y, y};
 }
 
+// Of an element before scale and bias: no deviation is more than √n standard deviations. Without epsilon 0/0 may be.
+double normalized(const Graph& graph, const Node& node) {
+  if (!(node.real("epsilon", 1e-5f) > 0)) return kUnknown;
+  const Dims x = graph.value(node.inputs[0]).shape.to_dims();
+  const int64_t axis = normalize_axis(node.integer("axis", -1), static_cast<int64_t>(x.size()), node.label());
+  return std::sqrt(static_cast<double>(element_count(std::span(x).subspan(static_cast<size_t>(axis)))));
+}
+
 double of_operator(const Graph& graph, const Node& node, std::span<const double> in) {
   const std::string& op = node.op_type;
   const auto is_one_of = [&](std::initializer_list<const char*> names) {
@@ -96,6 +104,8 @@ double of_operator(const Graph& graph, const Node& node, std::span<const double>
                  "GlobalMaxPool",
                  "GlobalAveragePool",
                  "HardSwish",
+                 "Swish",
+                 "Gelu",
                  "DepthToSpace",
                  "SpaceToDepth"}))
     return in[0];
@@ -109,6 +119,8 @@ double of_operator(const Graph& graph, const Node& node, std::span<const double>
   if (op == "Clip")
     return in[0] + (in.size() > 1 ? in[1] : absolute(node.real("min", 0))) +
            (in.size() > 2 ? in[2] : absolute(node.real("max", 0)));
+  if (is_one_of({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}))
+    return normalized(graph, node) * in[1] + (in.size() > 2 ? in[2] : 0);
   if (op == "Add" || op == "Sub") return in[0] + in[1];
   if (op == "Mul") return in[0] * in[1];
   if (op == "Div") {
@@ -134,7 +146,7 @@ Magnitude node_magnitude(const Graph& graph, const Node& node, std::span<const d
     return {kUnknown, kUnknown};
   if (node.is("Conv") || node.is_fused("Conv")) return of_convolution(graph, node, in);
   if (node.is("Gemm") || node.is_fused("Gemm") || node.is("MatMul")) return of_product(graph, node, in);
-  const double y = node.domain.empty() ? of_operator(graph, node, in) : kUnknown;
+  const double y = node.domain.empty() || node.domain == kFusedDomain ? of_operator(graph, node, in) : kUnknown;
   return {y, y};
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "idioms.h"
 #include "model/infer.h"
 #include "model/op.h"
 
@@ -225,6 +226,8 @@ RandomGraph random_graph(uint64_t seed) {
   for (int tries = 0; tries < 60 && static_cast<int64_t>(w.graph.node_count()) < nodes; ++tries) {
     if (w.chance(0.03)) {
       reshape_by_shape(w);
+    } else if (w.chance(0.06)) {
+      write_idiom(w);
     } else if (w.chance(style.free_batch ? 0.03 : 0.003)) {
       mix_rows(w);
     } else if (w.chance(0.4)) {

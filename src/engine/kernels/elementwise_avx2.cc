@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "engine/kernels/elementwise_rows.h"
+#include "engine/kernels/normalization_rows.h"
 
 namespace slipway {
 namespace {
@@ -36,18 +37,19 @@ inline float largest(Floats x) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
-inline Doubles halves(Floats x) {
-  return _mm256_cvtps_pd(_mm256_castps256_ps128(x)) + _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
-}
+inline Doubles lower(Floats x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
+inline Doubles upper(Floats x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
 inline double total(Doubles x) { return (x[0] + x[1]) + (x[2] + x[3]); }
 
 }  // namespace
 }  // namespace slipway
 
 #include "engine/kernels/elementwise_functions.h"
+#include "engine/kernels/normalization_functions.h"
 
 namespace slipway {
 
 const ElementwiseRows kElementwiseAvx2 = kRows;
+const NormalizationRun kNormalizationAvx2 = normalize;
 
 }  // namespace slipway

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "engine/kernels/elementwise_rows.h"
+#include "engine/kernels/normalization_rows.h"
 
 namespace slipway {
 namespace {
@@ -26,18 +27,19 @@ inline Floats root(Floats x) { return _mm512_sqrt_ps(x); }
 inline Floats nearest(Floats x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline Floats scale(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
 inline float largest(Floats x) { return _mm512_reduce_max_ps(x); }
-inline Doubles halves(Floats x) {
-  return _mm512_cvtps_pd(_mm512_castps512_ps256(x)) + _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
-}
+inline Doubles lower(Floats x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
+inline Doubles upper(Floats x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)); }
 inline double total(Doubles x) { return _mm512_reduce_add_pd(x); }
 
 }  // namespace
 }  // namespace slipway
 
 #include "engine/kernels/elementwise_functions.h"
+#include "engine/kernels/normalization_functions.h"
 
 namespace slipway {
 
 const ElementwiseRows kElementwiseAvx512 = kRows;
+const NormalizationRun kNormalizationAvx512 = normalize;
 
 }  // namespace slipway

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/kernels/elementwise_rows.h"
+#include "engine/kernels/normalization_rows.h"
 
 namespace slipway {
 namespace {
@@ -45,16 +46,19 @@ inline float largest(Floats x) {
   const __m128 two = _mm_max_ps(x, _mm_movehl_ps(x, x));
   return two[0] > two[1] ? two[0] : two[1];
 }
-inline Doubles halves(Floats x) { return _mm_cvtps_pd(x) + _mm_cvtps_pd(_mm_movehl_ps(x, x)); }
+inline Doubles lower(Floats x) { return _mm_cvtps_pd(x); }
+inline Doubles upper(Floats x) { return _mm_cvtps_pd(_mm_movehl_ps(x, x)); }
 inline double total(Doubles x) { return x[0] + x[1]; }
 
 }  // namespace
 }  // namespace slipway
 
 #include "engine/kernels/elementwise_functions.h"
+#include "engine/kernels/normalization_functions.h"
 
 namespace slipway {
 
 const ElementwiseRows kElementwiseBaseline = kRows;
+const NormalizationRun kNormalizationBaseline = normalize;
 
 }  // namespace slipway

@@ -7,7 +7,7 @@
 //   root, nearest         the square root; the nearest integer, halves to even, −0 kept
 //   scale(x, n)           x·2^n, rounded once, for integers |n| ≤ 250
 //   largest(x)            over all elements, if none is NaN
-//   halves(x)             the sum of x's two halves as Doubles; total(d) of all its elements
+//   lower(x), upper(x)    x's halves as Doubles; total(d), the sum of all elements of such
 // Comparisons, selections and conversions are those of GCC's vector extensions.
 //
 // Methods: exp by Cody and Waite's reduction ("Software Manual for the Elementary Functions", 1980), where the power of
@@ -28,6 +28,7 @@ inline Floats with_sign_of(Floats x, Floats sign) {
   return from_bits((bits_of(x) & 0x7fffffff) | (bits_of(sign) & (int32_t)0x80000000));
 }
 inline Floats clamp(Floats x, float lo, float hi) { return below(splat(hi), above(splat(lo), x)); }  // NaN stays
+inline Doubles halves(Floats x) { return lower(x) + upper(x); }  // whose total is x's
 inline Floats power_of_two(Floats n) { return from_bits((__builtin_convertvector(n, Ints) + 127) << 23); }
 
 template <int kTerms>
@@ -106,10 +107,10 @@ inline Floats nan_of_minus_infinity(Floats x, Floats y) {
 }
 
 // x / (1 + exp(−(g + tail))) for x ≥ 0 and, by exp's factor of the numerator, for x < 0; g, with x's sign taken off, ≥
-// 0.
-inline Floats gate(Floats x, Floats g, Floats tail) {
+// 0. At −limit and below the result underflows.
+inline Floats gate(Floats x, Floats g, Floats tail, float limit) {
   const Power p = exp_parts(-g, -tail);
-  const Floats numerator = select(x < 0.0f, scale(clamp(x, -200, 0) * p.m, p.n), x);
+  const Floats numerator = select(x < 0.0f, scale(clamp(x, -limit, 0) * p.m, p.n), x);
   return nan_of_minus_infinity(x, numerator / (scale(p.m, p.n) + 1.0f));
 }
 
@@ -149,7 +150,12 @@ inline Floats sigmoid(Floats x, float, float) {
   const Floats e = exp_of(-absolute(x));
   return select(x < 0.0f, e, splat(1)) / (e + 1.0f);
 }
-inline Floats silu(Floats x, float, float) { return gate(x, absolute(x), Floats{}); }
+// x·sigmoid(α·x), 2^-6 ≤ α ≤ 2^6
+inline Floats swish(Floats x, float alpha, float) {
+  const Floats a = below(splat(200 / alpha), absolute(x)), g = a * alpha;
+  return gate(x, g, fma(a, splat(alpha), -g), 200 / alpha);
+}
+inline Floats silu(Floats x, float, float) { return gate(x, absolute(x), Floats{}, 200); }
 inline Floats tanh_f(Floats x, float, float) {
   const Floats u = expm1_of(2.0f * below(splat(10), absolute(x)));
   return with_sign_of(u / (u + 2.0f), x);
@@ -193,7 +199,7 @@ inline Floats gelu_tanh(Floats x, float, float) {
   tail = tail + fma(square, cubic, -product) +
          fma(fma(a, a, -square), cubic, fma(square, splat(2.3988324e-9f), slope_tail));
   const Floats g = a * sum;
-  return gate(x, g, fma(a, sum, -g) + a * tail);
+  return gate(x, g, fma(a, sum, -g) + a * tail, 200);
 }
 
 template <Floats (*kFunction)(Floats, float, float)>
@@ -228,6 +234,7 @@ constexpr UnaryRow kUnary[] = {
     {"HardSwish", 2.5f, {}, {}, map<hard_swish>},
     {"Sigmoid", 2.5f, {}, {}, map<sigmoid>},
     {"SiLU", 3.5f, {}, {}, map<silu>},
+    {"Swish", 3.5f, {"alpha"}, {1}, map<swish>},
     {"Tanh", 3, {}, {}, map<tanh_f>},
     {"Softplus", 2, {}, {}, map<softplus>},
     {"Softsign", 1.5f, {}, {}, map<softsign>},

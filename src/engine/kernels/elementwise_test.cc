@@ -37,7 +37,7 @@ Tensor doubles(const std::vector<float>& x) {
 // By the reference in double; SiLU is no operator of ONNX.
 std::vector<double> exact(const UnaryRow& row, const float* parameters, const std::vector<float>& x) {
   const std::string name = row.name;
-  OpCall call{name, name == "Clip" ? 10 : 20};
+  OpCall call{name, name == "Clip" ? 10 : 24};
   for (size_t i = 0; i < 2; ++i)
     if (row.attributes[i] != nullptr) call.attributes[row.attributes[i]] = parameters[i];
   if (name == "GeluTanh") call = {"Gelu", 20, {{"approximate", std::string("tanh")}}};

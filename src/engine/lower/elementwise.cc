@@ -14,7 +14,9 @@ namespace {
 // The function with its parameters from the attributes; those of Clip are no bounds where there are none.
 Unary function_of(const LowerContext& c) {
   const Node& n = c.node;
-  if (!n.domain.empty() || n.outputs.size() != 1 || n.inputs.empty() || c.input_dtype(0) != DType::kFloat32) return {};
+  if ((!n.domain.empty() && n.domain != kFusedDomain) || n.outputs.size() != 1 || n.inputs.empty() ||
+      c.input_dtype(0) != DType::kFloat32)
+    return {};
   const bool by_tanh = n.op_type == "Gelu" && n.text("approximate", "none") == "tanh";
   if (n.op_type == "Gelu" && !by_tanh && n.text("approximate", "none") != "none") return {};
   Unary f = find_unary(by_tanh ? "GeluTanh" : n.op_type);
@@ -53,6 +55,8 @@ class ElementwiseKernel : public Kernel {
 
 std::string why_not(const LowerContext& c, const Unary& function) {
   if (c.node.is("Celu") && !(function.parameters[0] > 0)) return "alpha is not positive";
+  if (c.node.op_type == "Swish" && !(function.parameters[0] >= 0x1p-6f && function.parameters[0] <= 0x1p6f))
+    return "alpha is outside 1/64 to 64";
   for (size_t i : {1, 2})
     if (is_bound(c, i) && (element_count(c.input_dims(i)) != 1 || c.input_dtype(i) != DType::kFloat32))
       return "a bound is not one number";

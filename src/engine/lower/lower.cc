@@ -19,6 +19,7 @@ std::span<const Tactic> all_tactics() {
       elementwise(),
       binary(),
       softmax(),
+      normalization(),
       movement(),
       layout_change(),
       reference(),

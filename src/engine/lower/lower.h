@@ -114,6 +114,7 @@ Tactic onednn_pooling();
 Tactic elementwise();
 Tactic binary();
 Tactic softmax();
+Tactic normalization();
 Tactic integer_convolution();
 Tactic integer_elementwise();
 Tactic movement();

@@ -348,6 +348,47 @@ TEST(Lower, SoftmaxOfBothMeaningsAgrees) {
   EXPECT_GE(runs, 12);
 }
 
+struct NormalizationCase {
+  const char *declarations, *node;
+  int opset;
+};
+// Scale and bias as constants, whole and to be repeated, and as inputs.
+constexpr NormalizationCase kNormalizations[] = {
+    {"input %x : f32[N,5,37]\n input %w_s : f32[37]\n input %w_b : f32[37]", "LayerNormalization(%x, %w_s, %w_b)", 17},
+    {"input %x : f32[N,5,48]\n input %w_s : f32[48]", "LayerNormalization(%x, %w_s) {epsilon = 0.1}", 17},
+    {"input %x : f32[N,5,3,7]\n input %w_s : f32[1,1,3,7]\n input %w_b : f32[7]",
+     "LayerNormalization(%x, %w_s, %w_b) {axis = 2}", 17},
+    {"input %x : f32[N,5,3,7]\n input %w_s : f32[3,1]\n input %w_b : f32[]",
+     "LayerNormalization(%x, %w_s, %w_b) {axis = -2}", 9},
+    {"input %s : f32[20]\n input %b : f32[1]\n input %x : f32[N,20]", "LayerNormalization(%x, %s, %b)", 17},
+    {"input %x : f32[N,5,64]\n input %w_s : f32[64]", "RMSNormalization(%x, %w_s)", 23},
+    {"input %x : f32[N,5,9]\n input %s : f32[1]", "SimplifiedLayerNormalization(%x, %s) {epsilon = 0.0}", 13},
+    {"input %x : f32[N,3,6,7]\n input %w_s : f32[3]\n input %w_b : f32[3]", "InstanceNormalization(%x, %w_s, %w_b)",
+     17},
+    {"input %s : f32[2]\n input %b : f32[2]\n input %x : f32[N,2,33]", "InstanceNormalization(%x, %s, %b)", 17},
+};
+
+TEST(Lower, NormalizationsAgree) {
+  Random random(11);
+  int runs = 0;
+  for (const auto& [declarations, node, opset] : kNormalizations) {
+    SCOPED_TRACE(fmt::format("{} {}", declarations, node));
+    runs += check_text(one_node(declarations, node, opset), random)["normalization"];
+  }
+  EXPECT_GE(runs, 18);
+  // Statistics are left to the reference, as are scales that differ between rows or broadcast at run time.
+  const std::pair<const char*, const char*> others[] = {
+      {"input %x : f32[N,5,3]\n input %w_s : f32[5,1]", "LayerNormalization(%x, %w_s)"},
+      {"input %x : f32[N,5,3]\n input %s : f32[5,1]", "LayerNormalization(%x, %s) {axis = 1}"},
+      {"input %x : f32[N,5,3]\n input %w_s : f32[3]", "LayerNormalization(%x, %w_s)"}};
+  for (size_t i = 0; i < std::size(others); ++i) {
+    SCOPED_TRACE(others[i].second);
+    std::string text = one_node(others[i].first, others[i].second, 17);
+    if (i == 2) text.replace(text.find("%y ="), 4, "%y, %mean =");
+    EXPECT_EQ(check_text(text, random)["normalization"], 0);
+  }
+}
+
 TEST(Lower, MovementsAgree) {
   Random random(7);
   std::map<std::string, int> runs;
@@ -459,7 +500,9 @@ TEST(Lower, SpecialValuesComeOutAsOfTheReference) {
     const std::string x = fmt::format("  input %x : f32[{}]\n", shape);
     for (const UnaryRow& row : unary_functions())
       if (row.name != std::string_view("SiLU") && row.name != std::string_view("GeluTanh"))
-        check(x, fmt::format("{}(%x)", row.name), 20);
+        check(x, fmt::format("{}(%x)", row.name), 24);
+    for (const char* node : {"Gelu(%x)", "HardSwish(%x)", "Swish(%x) {alpha = 1.702}", "Swish(%x) {alpha = -1.0}"})
+      check(x, fmt::format("slipway.{}", node), 13);
     check(x, R"(Gelu(%x) {approximate = "tanh"})", 20);
     check(x, "Clip(%x) {min = -1.0, max = 0.5}", 10);
     check(x + "  const %lo : f32[] = {0.5}\n  const %hi : f32[1] = {-0.5}\n", "Clip(%x, %lo, %hi)", 13);
@@ -487,6 +530,7 @@ TEST(Lower, SpecialValuesComeOutAsOfTheReference) {
     for (const int opset : {11, 13})
       for (const int axis : {1, 2, 3})
         check("  input %x : f32[N,5,6,7]", fmt::format("{}(%x) {{axis = {}}}", op, axis), opset);
+  for (const auto& [declarations, node, opset] : kNormalizations) check(declarations, node, opset);
   for (const char* type : {"u8", "i8"})
     for (const char* scale : {"0.5", "1e-30", "-0.25", "inf"})
       check(fmt::format("  input %x : f32[N,17,3,3]\n  const %s : f32[] = {{{}}}\n  const %zero : {}[] = {{3}}", scale,
@@ -498,6 +542,7 @@ TEST(Lower, SpecialValuesComeOutAsOfTheReference) {
   EXPECT_GE(runs["elementwise"], 500);
   EXPECT_GE(runs["binary"], 300);
   EXPECT_GE(runs["softmax"], 18);
+  EXPECT_GE(runs["normalization"], 18);
   EXPECT_GE(runs["int8"], 8);
 }
 

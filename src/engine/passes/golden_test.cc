@@ -1,6 +1,7 @@
 // Golden text per pass: golden/<pass>.txt holds cases of a graph before and after, or "unchanged" where the pass must
-// not fire. Every case also runs on random inputs before and after, and the pass runs twice: the second time nothing
-// may change. With SLIPWAY_WRITE_GOLDEN=1 in the environment the files are written anew from what the passes do.
+// not fire; a header that ends in `standard` runs the pass as for a model that is saved. Every case also runs on random
+// inputs before and after, and the pass runs twice: the second time nothing may change. With SLIPWAY_WRITE_GOLDEN=1 in
+// the environment the files are written anew from what the passes do.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -26,6 +27,7 @@ struct GoldenCase {
     const size_t at = header.find("tolerance ");
     return at == std::string::npos ? 1e-6 : std::strtod(header.c_str() + at + 10, nullptr);
   }
+  PassContext context() const { return {.standard_onnx = header.ends_with(" standard")}; }
 };
 
 std::vector<GoldenCase> read_cases(const std::string& pass) {
@@ -99,7 +101,7 @@ TEST_P(Golden, Text) {
     Graph graph = parse_text(c.before);
     infer_shapes(graph);
     const Graph before = graph;
-    const bool changed = pass.run(graph, {});
+    const bool changed = pass.run(graph, c.context());
     infer_shapes(graph);
     verify(graph);
     const std::string got = changed ? canonical(graph) : "unchanged\n";
@@ -109,7 +111,7 @@ TEST_P(Golden, Text) {
       EXPECT_EQ(got, c.after);
     }
     expect_same_results(before, graph, c.tolerance());
-    EXPECT_FALSE(pass.run(graph, {})) << "not idempotent:\n" << to_text(graph);
+    EXPECT_FALSE(pass.run(graph, c.context())) << "not idempotent:\n" << to_text(graph);
   }
   EXPECT_GT(fired, 0u);
   EXPECT_GT(held, 0u);

@@ -95,6 +95,20 @@ std::optional<Bounds> bounds_of(const Graph& graph, const Node& node) {
   return bounds;
 }
 
+bool read_only_within(const Graph& graph, const std::vector<NodeId>& nodes, NodeId last) {
+  const auto inside = [&](NodeId id) { return id == last || std::find(nodes.begin(), nodes.end(), id) != nodes.end(); };
+  for (NodeId id : nodes) {
+    if (id == last) continue;
+    for (ValueId out : graph.node(id).outputs) {
+      if (out == kNoValue) continue;
+      const std::vector<Use>& uses = graph.value(out).uses;
+      if (graph.is_output(out) || !std::all_of(uses.begin(), uses.end(), [&](const Use& u) { return inside(u.node); }))
+        return false;
+    }
+  }
+  return true;
+}
+
 void rewrite(Graph& graph, NodeId id, NodeSpec spec) {
   std::vector<NodeId> producers;
   for (ValueId v : graph.node(id).inputs)

@@ -40,6 +40,10 @@ inline constexpr Bounds kEverything{-std::numeric_limits<float>::infinity(), std
 /// The bounds of a Relu or a Clip with constant bounds, lo ≤ hi; nothing for other nodes.
 std::optional<Bounds> bounds_of(const Graph& graph, const Node& node);
 
+/// Whether nothing but these nodes and `last` reads what they make, and none of it is a graph output: then they go when
+/// `last` stands for them all.
+bool read_only_within(const Graph& graph, const std::vector<NodeId>& nodes, NodeId last);
+
 /// Turns the node into another operator in place: its outputs, their names and its place stay; the name changes when
 /// the spec has one. Producers that lose their last use are erased and live on in the node's origins.
 void rewrite(Graph& graph, NodeId node, NodeSpec spec);

@@ -8,11 +8,15 @@ bool fp16_to_fp32(Graph& graph, const PassContext& context);
 
 bool constant_folding(Graph& graph, const PassContext& context);
 bool simplify_shapes(Graph& graph, const PassContext& context);
+bool inline_if(Graph& graph, const PassContext& context);
 bool remove_no_ops(Graph& graph, const PassContext& context);
 bool common_subexpressions(Graph& graph, const PassContext& context);
+bool fuse_layer_norm(Graph& graph, const PassContext& context);
+bool fuse_gelu(Graph& graph, const PassContext& context);
 bool canonicalize(Graph& graph, const PassContext& context);
 bool resolve_auto_pad(Graph& graph, const PassContext& context);
 bool merge_slices(Graph& graph, const PassContext& context);
+bool cancel_concat(Graph& graph, const PassContext& context);
 bool sink_transposes(Graph& graph, const PassContext& context);
 bool fold_pad(Graph& graph, const PassContext& context);
 bool matmul_add_to_gemm(Graph& graph, const PassContext& context);

@@ -23,12 +23,16 @@ constexpr Pass kPasses[] = {
     {"qlinear_to_qdq", qlinear_to_qdq, kStandard, "QLinearConv and QLinearMatMul as Q/DQ around the float operator"},
     {"constant_folding", constant_folding, kStandard, "evaluate nodes whose inputs are constant"},
     {"simplify_shapes", simplify_shapes, kStandard, "shape arithmetic becomes constants, free batch included"},
+    {"inline_if", inline_if, kStandard, "an If with a constant condition as the branch that it takes"},
     {"remove_no_ops", remove_no_ops, kStandard,
      "drop Identity, Dropout, null casts, cancelling reshapes and transposes"},
     {"common_subexpressions", common_subexpressions, kStandard, "merge equal nodes and equal small constants"},
+    {"fuse_layer_norm", fuse_layer_norm, kStandard, "means, squares and roots as LayerNormalization, RMSNormalization"},
+    {"fuse_gelu", fuse_gelu, kStandard, "x times a gate of x as Gelu, Swish or HardSwish"},
     {"canonicalize", canonicalize, kStandard, "Sum of two as Add, spatial means as GlobalAveragePool"},
     {"resolve_auto_pad", resolve_auto_pad, kStandard, "write auto_pad as explicit pads"},
     {"merge_slices", merge_slices, kStandard, "one Slice for slices along different axes"},
+    {"cancel_concat", cancel_concat, kStandard, "Split and Concat, Concat and Slice that undo each other"},
     {"sink_transposes", sink_transposes, kStandard, "move transposes down until they cancel"},
     {"fold_pad", fold_pad, kStandard, "move Pad into the pads of Conv and pools"},
     {"matmul_add_to_gemm", matmul_add_to_gemm, kStandard, "MatMul and Add as Gemm"},
@@ -68,7 +72,8 @@ void require_known(const std::vector<std::string>& names) {
 
 class Runner {
  public:
-  Runner(Graph& graph, const PipelineOptions& options) : graph_(graph), options_(options) {
+  Runner(Graph& graph, const PipelineOptions& options) : graph_(graph), options_(options), context_(options.context) {
+    context_.standard_onnx = options.standard_onnx;
     for (const Pass& pass : kPasses) reports_.push_back({.name = std::string(pass.name)});
   }
 
@@ -97,7 +102,7 @@ class Runner {
   bool run(const Pass& pass, PassReport& report) {
     const int64_t start_ns = now_ns();
     const size_t before = graph_.node_count();
-    const bool changed = pass.run(graph_, options_.context);
+    const bool changed = pass.run(graph_, context_);
     if (changed) infer_shapes(graph_), verify(graph_);
     if (report.nodes_before == 0) report.nodes_before = report.nodes_after = before;
     report.nodes_after = report.nodes_after + graph_.node_count() - before;
@@ -112,6 +117,7 @@ class Runner {
 
   Graph& graph_;
   const PipelineOptions& options_;
+  PassContext context_;
   std::vector<PassReport> reports_;
   int changes_ = 0;
 };

@@ -12,6 +12,7 @@ namespace slipway {
 
 struct PassContext {
   int64_t max_folded_bytes = int64_t{64} << 20;  ///< a folded constant may be no larger
+  bool standard_onnx = false;                    ///< only operators of the model's own opset; run_passes() sets it
 };
 
 /// One row of THE list. A pass returns true when it changed the graph; it is deterministic and idempotent.

@@ -239,13 +239,14 @@ void eval_dropout(EvalContext& ctx) {
   ctx.set_output(1, from_doubles(ctx.opset < 10 ? x.dtype() : DType::kBool, x.dims(), ones));
 }
 
-constexpr OpSpec unary(std::string_view name, void (*eval)(EvalContext&), int since = 1) {
+constexpr OpSpec unary(std::string_view name, void (*eval)(EvalContext&), int since = 1, std::string_view domain = "") {
   return {.name = name,
           .since = since,
           .min_inputs = 1,
           .infer = infer_same_as_first,
           .eval = eval,
-          .traits = kElementwise};
+          .traits = kElementwise,
+          .domain = domain};
 }
 // Before opset 13 it goes over the axis and all behind it.
 bool is_softmax_axis(const RowsContext& ctx, size_t rows) {
@@ -282,6 +283,10 @@ std::span<const OpSpec> activation_ops() {
       unary("Gelu", eval_gelu, 20),
       unary("Swish", eval_swish, 24),
       unary("Mish", eval_unary<mish>, 18),
+      // For models of earlier opsets, which spell these out.
+      unary("HardSwish", eval_unary<hard_swish>, 1, kFusedDomain),
+      unary("Gelu", eval_gelu, 1, kFusedDomain),
+      unary("Swish", eval_swish, 1, kFusedDomain),
       unary("Erf", eval_unary<error_function>, 9),
       {.name = "Clip",
        .since = 6,

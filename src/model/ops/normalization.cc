@@ -26,6 +26,12 @@ Moments moments_of(std::span<const double> values) {
   return m;
 }
 
+double mean_square(std::span<const double> values) {
+  double sum = 0;
+  for (double v : values) sum += v * v;
+  return sum / static_cast<double>(std::max<size_t>(values.size(), 1));
+}
+
 // One value a channel (or a group, or an element).
 std::vector<double> parameters(const EvalContext& ctx, size_t index, int64_t count) {
   if (ctx.input(index).elements() != count)
@@ -172,12 +178,12 @@ void eval_layer_normalization(EvalContext& ctx) {
   std::vector<double> y = to_doubles(x), means(groups), inverses(groups);
   const size_t size = groups == 0 ? 0 : y.size() / groups;
   for (size_t g = 0; g < groups; ++g) {
-    Moments m = moments_of(std::span<const double>(y).subspan(g * size, size));
-    if (!kCentre) m = {.mean = 0, .variance = m.variance + m.mean * m.mean};
+    const auto group = std::span<const double>(y).subspan(g * size, size);
+    const Moments m = kCentre ? moments_of(group) : Moments{.mean = 0, .variance = mean_square(group)};
     means[g] = m.mean;
     inverses[g] = 1 / std::sqrt(m.variance + epsilon);
-    for (size_t i = g * size; i < (g + 1) * size; ++i)
-      y[i] = (y[i] - m.mean) * inverses[g] * scale[i] + (bias.empty() ? 0 : bias[i]);
+    for (size_t i = g * size; i < (g + 1) * size; ++i) y[i] = (y[i] - m.mean) * inverses[g] * scale[i];
+    for (size_t i = g * size; !bias.empty() && i < (g + 1) * size; ++i) y[i] += bias[i];
   }
   ctx.set_output(0, from_doubles(x.dtype(), x.dims(), y));
   if (ctx.wants_output(1)) ctx.set_output(1, from_doubles(stash_type(type), statistics, means));

@@ -54,6 +54,14 @@ TEST(Normalization, InstanceGroupAndLayer) {
               {3 / std::sqrt(12.5), 8 / std::sqrt(12.5)});
 }
 
+TEST(Normalization, AnInfinityMakesAnInfiniteMeanSquareAndZerosKeepTheirSign) {
+  const OpCall rms{"RMSNormalization", 23};
+  const std::vector<double> y = to_doubles(rms.run({vec({INFINITY, 2}), vec({1, 1})})[0]);
+  EXPECT_TRUE(std::isnan(y[0]));
+  EXPECT_EQ(y[1], 0);
+  EXPECT_TRUE(std::signbit(to_doubles(rms.run({vec({-0.0f, 2}), vec({1, 1})})[0])[0]));
+}
+
 TEST(Normalization, ALargeMeanCostsNoPrecision) {
   const Tensor x = Tensor::of<float>({1, 1, 2}, {16777214, 16777216});
   expect_near(OpCall{"InstanceNormalization", 17, {{"epsilon", 0.0f}}}.run({x, vec({1}), vec({0})})[0], {1, 1, 2},
