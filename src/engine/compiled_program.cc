@@ -10,12 +10,12 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "engine/lower/step_graph.h"
 #include "engine/partition.h"
 #include "engine/passes/pipeline.h"
-#include "engine/plan_impl.h"
 #include "model/evaluate.h"
 #include "model/infer.h"
 #include "model/op.h"
@@ -195,25 +195,15 @@ std::vector<std::shared_ptr<const Prepared>> CompiledProgram::ready() const {
 
 ProgramInfo CompiledProgram::info() const {
   ProgramInfo info;
-  std::set<const void*> counted;
-  add_info(info, counted);
-  return info;
-}
-
-void CompiledProgram::add_info(ProgramInfo& info, std::set<const void*>& counted) const {
-  for (const auto& entry : ready()) {
-    info.shapes += is_inner() ? 0 : 1;
-    for (const PreparedStage& stage : entry->stages) {
-      if (stage.plan != nullptr) {
-        info.session_bytes =
-            std::max(info.session_bytes, stage.plan->memory().arena_bytes + stage.plan->memory().scratch_bytes);
-        for (const Blob& blob : stage.plan->impl().owned)
-          if (blob.bytes > 0 && counted.insert(blob.data.get()).second) info.weight_bytes += blob.bytes;
-      }
-      if (stage.remainder != nullptr) stage.remainder->add_info(info, counted);
-      for (const Body& body : stage.bodies) body.program->add_info(info, counted);
-    }
+  std::vector<std::shared_ptr<const Plan>> plans;
+  for (const PreparedShape& shape : prepared()) {
+    ++info.shapes;
+    plans.insert(plans.end(), shape.plans.begin(), shape.plans.end());
   }
+  for (const auto& plan : plans)
+    info.session_bytes = std::max(info.session_bytes, plan->memory().arena_bytes + plan->memory().scratch_bytes);
+  info.weight_bytes = weight_bytes_of(plans);
+  return info;
 }
 
 std::vector<PreparedShape> CompiledProgram::prepared() const {

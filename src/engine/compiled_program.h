@@ -5,7 +5,6 @@
 #include <list>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -104,7 +103,6 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
   PreparedStage prepare_part(GraphPart part, bool is_plan) const;
   PreparedStage prepare_node(GraphPart part) const;
   std::shared_ptr<const CompiledProgram> inner(Graph graph) const;
-  void add_info(ProgramInfo& info, std::set<const void*>& counted) const;
 
   const ModelPorts ports_;
   const Graph inputs_;  ///< the inputs alone

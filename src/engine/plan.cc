@@ -1,6 +1,8 @@
 // What a Plan says of itself, and its kernels made from steps.
 #include "engine/plan.h"
 
+#include <set>
+
 #include "base/error.h"
 #include "base/hash.h"
 #include "engine/lower/step_graph.h"
@@ -83,6 +85,15 @@ std::string Plan::precision() const {
   Weighted weighted;
   weighted.add(*impl_);
   return weighted.text();
+}
+
+uint64_t weight_bytes_of(std::span<const std::shared_ptr<const Plan>> plans) {
+  std::set<const void*> counted;
+  uint64_t bytes = 0;
+  for (const auto& plan : plans)
+    for (const Blob& blob : plan->impl().owned)
+      if (blob.bytes > 0 && counted.insert(blob.data.get()).second) bytes += blob.bytes;
+  return bytes;
 }
 
 std::string precision_of(std::span<const std::shared_ptr<const Plan>> plans) {

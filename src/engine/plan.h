@@ -103,6 +103,8 @@ class Plan {
   std::unique_ptr<Impl> impl_;
 };
 
+/// Packed weights of several, those that they share once.
+uint64_t weight_bytes_of(std::span<const std::shared_ptr<const Plan>> plans);
 /// As Plan::precision(), of several.
 std::string precision_of(std::span<const std::shared_ptr<const Plan>> plans);
 

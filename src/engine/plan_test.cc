@@ -11,6 +11,7 @@
 #include "engine/engine_testing.h"
 #include "engine/plan_exercise.h"
 #include "engine/program_models.h"
+#include "engine/weight_pool.h"
 
 namespace slipway {
 namespace {
@@ -96,6 +97,19 @@ TEST_F(PlanFile, CarriesTheModelItWasBuiltFrom) {
   damaged[PlanOffsets(damaged).model] = static_cast<char>(damaged[PlanOffsets(damaged).model] ^ 1);
   write_file(path("a.plan"), damaged);
   EXPECT_THROW(Plan::graph_of(path("a.plan")), Error);
+}
+
+TEST_F(PlanFile, SharesWeightsWithOthersOfItsPool) {
+  Random random(36);
+  const Graph graph = random_graph(texts[0], random);
+  for (const char* name : {"a.plan", "b.plan"}) Plan::build(graph, {.tune = false})->save(path(name));
+  const auto pool = std::make_shared<WeightPool>();
+  const std::shared_ptr<const Plan> plans[] = {Plan::open(path("a.plan"), pool), Plan::open(path("b.plan"), pool)};
+  EXPECT_EQ(weight_bytes_of(plans), plans[0]->memory().weight_bytes);
+  const std::shared_ptr<const Plan> apart[] = {Plan::open(path("a.plan")), Plan::open(path("b.plan"))};
+  EXPECT_EQ(weight_bytes_of(apart), 2 * plans[0]->memory().weight_bytes);
+  const std::vector<Tensor> inputs = {random_tensor(DType::kFloat32, {1, 3, 8, 8}, random)};
+  EXPECT_TRUE(run_plan(plans[1], inputs)[0].identical(run_plan(apart[0], inputs)[0]));
 }
 
 TEST_F(PlanFile, RefusesOptionsThatMakeNoSense) {

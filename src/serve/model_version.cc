@@ -117,11 +117,13 @@ uint64_t memory_bytes(const VersionSource& source) {
     const ProgramInfo info = source.program->info();
     bytes += info.weight_bytes + info.session_bytes * static_cast<uint64_t>(source.config.instances);
   }
+  std::vector<std::shared_ptr<const Plan>> plans;
   for (const auto& [rows, plan] : source.plans) {
     const MemoryInfo m = plan->memory();
-    bytes += m.weight_bytes + (m.arena_bytes + m.scratch_bytes) * static_cast<uint64_t>(source.config.instances);
+    bytes += (m.arena_bytes + m.scratch_bytes) * static_cast<uint64_t>(source.config.instances);
+    plans.push_back(plan);
   }
-  return bytes;
+  return bytes + weight_bytes_of(plans);
 }
 
 void ModelVersion::submit(InferRequest&& request, Variant variant, Answered done, const ModelVersion* live) {

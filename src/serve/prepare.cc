@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/parallel.h"
 #include "engine/plan_file.h"
+#include "engine/weight_pool.h"
 #include "model/onnx/identity.h"
 #include "serve/first_run.h"
 #include "serve/process.h"
@@ -167,9 +168,10 @@ void open_plans(const json& plans, uint64_t needed, VersionSource& source) {
     fail(ErrorCode::kOutOfMemory,
          "There is not enough memory left to serve it beside the others: it takes {} MiB, {} MiB are free",
          needed >> 20, free >> 20);
+  const auto weights = std::make_shared<WeightPool>();
   for (const json& plan : plans) {
     const std::string path = plan.at("path");
-    auto opened = Plan::open(path);
+    auto opened = Plan::open(path, weights);
     if (file_digest(*opened) != plan.at("digest"))
       fail(ErrorCode::kIo, "A plan changed while its model was loaded; load it again: {}", path);
     source.plans[plan.at("rows")] = std::move(opened);

@@ -18,6 +18,7 @@
 #include "engine/partition.h"
 #include "engine/passes/pipeline.h"
 #include "engine/session.h"
+#include "engine/weight_pool.h"
 #include "model/infer.h"
 #include "model/onnx/identity.h"
 #include "model/onnx/onnx.h"
@@ -125,7 +126,7 @@ class PlanSource {
   std::optional<Taken> open(const std::string& path, const PlanCheck& check) {
     if (!file_exists(path)) return std::nullopt;
     try {
-      auto plan = Plan::open(path);
+      auto plan = Plan::open(path, weights_);
       if (plan->threads() != version_.config.threads) return std::nullopt;
       check(plan);
       return Taken{std::move(plan), path};
@@ -134,9 +135,9 @@ class PlanSource {
       return std::nullopt;
     }
   }
-  static Taken saved(const Plan& plan, const std::string& path) {
+  Taken saved(const Plan& plan, const std::string& path) const {
     plan.save(path);
-    return {Plan::open(path), path};  // without the model that a built one carries for saving
+    return {Plan::open(path, weights_), path};  // without the model that a built one carries for saving
   }
   std::string key(int64_t rows) const {
     std::string text = fmt::format("{} {} {} {} {} {} {}", SLIPWAY_VERSION, version_.sha256, rows,
@@ -148,6 +149,7 @@ class PlanSource {
   const ServerOptions& options_;
   const VersionSource& version_;
   std::string folder_, scratch_;
+  const std::shared_ptr<WeightPool> weights_ = std::make_shared<WeightPool>();
 };
 
 /// The proof that the report beside a model gives; the report itself when there is one of these bytes.
