@@ -140,15 +140,28 @@ bool same_dims(std::span<const Tensor> a, std::span<const Tensor> b) {
                     [](const Tensor& x, const Tensor& y) { return !y.defined() || x.dims() == y.dims(); });
 }
 
+// For each element of a result whether an operand is infinite there, or anywhere if it has another number of elements.
+std::vector<bool> infinities_of(std::span<const Tensor> operands, size_t count) {
+  std::vector<bool> infinite(count, false);
+  for (const Tensor& t : operands) {
+    if (!is_float(t.dtype()) || t.dtype() == DType::kFloat16) continue;
+    const std::vector<double> values = to_doubles(t);
+    const auto is_infinite = [](double v) { return std::isinf(v); };
+    const bool anywhere = values.size() != count && std::any_of(values.begin(), values.end(), is_infinite);
+    for (size_t k = 0; k < count; ++k)
+      if (anywhere || (values.size() == count && is_infinite(values[k]))) infinite[k] = true;
+  }
+  return infinite;
+}
+
 /// Whether the node may leave the type's range in one order of computing and not in another: a result became infinite,
 /// large numbers are summed, half precision, which the engine computes in single, became infinite or nearly 0, which
 /// for BF16 is told from a 0 among the operands, or a tangent is near a pole, beyond which it has the other sign.
 bool may_leave_range(const OpSpec* spec, std::span<const Tensor> operands, std::span<const Tensor> results) {
-  bool was_infinite = false, large = false, tiny = false, zero = false;
+  bool large = false, tiny = false, zero = false;
   for (const Tensor& t : operands) {
     if (!is_float(t.dtype())) continue;
     for (const double v : to_doubles(t)) {
-      was_infinite |= std::isinf(v) && t.dtype() != DType::kFloat16;
       large |= std::isfinite(v) && std::fabs(v) > 1e18;
       tiny |= v != 0 && std::fabs(v) < 0x1p-120;
       zero |= v == 0;
@@ -174,8 +187,10 @@ bool may_leave_range(const OpSpec* spec, std::span<const Tensor> operands, std::
     if (!is_float(t.dtype())) return false;
     const bool half = t.dtype() == DType::kFloat16;
     const std::vector<double> values = to_doubles(t);
-    return std::any_of(values.begin(), values.end(),
-                       [&](double v) { return (std::isinf(v) && !was_infinite) || (half && std::fabs(v) < 0x1p-20); });
+    const std::vector<bool> was_infinite = infinities_of(operands, values.size());
+    for (size_t k = 0; k < values.size(); ++k)
+      if ((std::isinf(values[k]) && !was_infinite[k]) || (half && std::fabs(values[k]) < 0x1p-20)) return true;
+    return false;
   });
 }
 

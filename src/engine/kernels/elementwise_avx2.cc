@@ -39,6 +39,7 @@ inline float largest(Floats x) {
 }
 inline Doubles lower(Floats x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
 inline Doubles upper(Floats x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
+inline Floats joined(Doubles a, Doubles b) { return _mm256_set_m128(_mm256_cvtpd_ps(b), _mm256_cvtpd_ps(a)); }
 inline double total(Doubles x) { return (x[0] + x[1]) + (x[2] + x[3]); }
 
 }  // namespace

@@ -29,6 +29,9 @@ inline Floats scale(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
 inline float largest(Floats x) { return _mm512_reduce_max_ps(x); }
 inline Doubles lower(Floats x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
 inline Doubles upper(Floats x) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)); }
+inline Floats joined(Doubles a, Doubles b) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(a)), _mm512_cvtpd_ps(b), 1);
+}
 inline double total(Doubles x) { return _mm512_reduce_add_pd(x); }
 
 }  // namespace

@@ -48,6 +48,7 @@ inline float largest(Floats x) {
 }
 inline Doubles lower(Floats x) { return _mm_cvtps_pd(x); }
 inline Doubles upper(Floats x) { return _mm_cvtps_pd(_mm_movehl_ps(x, x)); }
+inline Floats joined(Doubles a, Doubles b) { return _mm_movelh_ps(_mm_cvtpd_ps(a), _mm_cvtpd_ps(b)); }
 inline double total(Doubles x) { return x[0] + x[1]; }
 
 }  // namespace

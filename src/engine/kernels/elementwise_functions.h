@@ -7,7 +7,7 @@
 //   root, nearest         the square root; the nearest integer, halves to even, −0 kept
 //   scale(x, n)           x·2^n, rounded once, for integers |n| ≤ 250
 //   largest(x)            over all elements, if none is NaN
-//   lower(x), upper(x)    x's halves as Doubles; total(d), the sum of all elements of such
+//   lower(x), upper(x)    x's halves as Doubles; joined(a, b), of such halves; total(d), the sum of all elements
 // Comparisons, selections and conversions are those of GCC's vector extensions.
 //
 // Methods: exp by Cody and Waite's reduction ("Software Manual for the Elementary Functions", 1980), where the power of

@@ -1,8 +1,8 @@
 #pragma once
 #include <cstdint>
 
-/// Normalisation of FP32 rows on the best instruction set that this CPU has and ONEDNN_MAX_CPU_ISA allows. NaN and
-/// infinities come out as by the reference evaluation in model/ops.
+/// Normalisation of FP32 rows on the best instruction set that this CPU has and ONEDNN_MAX_CPU_ISA allows. Computed in
+/// double and rounded once, as by the reference evaluation in model/ops, NaN, infinities and the sign of zero included.
 namespace slipway {
 
 /// y = (x − mean) / √(variance + epsilon)·scale + bias for each of `rows` dense rows of `count` elements.

@@ -9,6 +9,7 @@ bool fp16_to_fp32(Graph& graph, const PassContext& context);
 bool constant_folding(Graph& graph, const PassContext& context);
 bool simplify_shapes(Graph& graph, const PassContext& context);
 bool inline_if(Graph& graph, const PassContext& context);
+bool expand_attention(Graph& graph, const PassContext& context);
 bool remove_no_ops(Graph& graph, const PassContext& context);
 bool common_subexpressions(Graph& graph, const PassContext& context);
 bool fuse_layer_norm(Graph& graph, const PassContext& context);

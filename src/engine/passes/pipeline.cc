@@ -24,6 +24,7 @@ constexpr Pass kPasses[] = {
     {"constant_folding", constant_folding, kStandard, "evaluate nodes whose inputs are constant"},
     {"simplify_shapes", simplify_shapes, kStandard, "shape arithmetic becomes constants, free batch included"},
     {"inline_if", inline_if, kStandard, "an If with a constant condition as the branch that it takes"},
+    {"expand_attention", expand_attention, kEngineOnly, "Attention as products and Softmax"},
     {"remove_no_ops", remove_no_ops, kStandard,
      "drop Identity, Dropout, null casts, cancelling reshapes and transposes"},
     {"common_subexpressions", common_subexpressions, kStandard, "merge equal nodes and equal small constants"},

@@ -11,7 +11,7 @@
 namespace slipway {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kUnbounded = std::numeric_limits<float>::infinity();
 
 bool is_byte(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kUint8; }
 
@@ -97,7 +97,7 @@ NodeId take_bounds(const Graph& graph, NodeId at, Bounds& bounds) {
   }
 }
 
-bool is_free(const Bounds& bounds) { return bounds.lo == -kInfinity && bounds.hi == kInfinity; }
+bool is_free(const Bounds& bounds) { return bounds.lo == -kUnbounded && bounds.hi == kUnbounded; }
 
 // Whether the codes come from a convolution that stands after `position`, still in floats.
 bool made_later(const Graph& graph, ValueId codes, size_t position, const Positions& positions) {
@@ -294,8 +294,8 @@ Attributes epilogue_attributes(const Tail& tail, const Quantization& x, const In
     return attributes;
   }
   attributes.insert_or_assign("y_dtype", std::string("f32"));
-  if (tail.bounds.lo != -kInfinity) attributes.insert_or_assign("f_lo", tail.bounds.lo);
-  if (tail.bounds.hi != kInfinity) attributes.insert_or_assign("f_hi", tail.bounds.hi);
+  if (tail.bounds.lo != -kUnbounded) attributes.insert_or_assign("f_lo", tail.bounds.lo);
+  if (tail.bounds.hi != kUnbounded) attributes.insert_or_assign("f_hi", tail.bounds.hi);
   return attributes;
 }
 
