@@ -122,7 +122,7 @@ void eval_lp_pool(EvalContext& ctx) {
   ctx.set_output(0, from_doubles(ctx.input(0).dtype(), pool.dims, pool.y));
 }
 
-// Reduces every plane to one number: f(plane's values).
+// Reduces every plane to one number: f(plane's values), of which there may be none, as for the reductions.
 template <typename F>
 void reduce_planes(EvalContext& ctx, const F& f) {
   const Tensor& x = ctx.input(0);
@@ -133,7 +133,6 @@ void reduce_planes(EvalContext& ctx, const F& f) {
   const std::vector<double> values = to_doubles(x);
   std::vector<double> y(static_cast<size_t>(element_count(dims)));
   const size_t plane = y.empty() ? 0 : values.size() / y.size();
-  if (plane == 0 && !y.empty()) ctx.reject("a spatial dimension of the input is empty");
   for (size_t i = 0; i < y.size(); ++i) y[i] = f(std::span<const double>(values).subspan(i * plane, plane));
   ctx.set_output(0, from_doubles(x.dtype(), dims, y));
 }
@@ -145,7 +144,7 @@ void eval_global_average_pool(EvalContext& ctx) {
 }
 void eval_global_max_pool(EvalContext& ctx) {
   reduce_planes(ctx, [](std::span<const double> v) {
-    double best = v[0];
+    double best = -std::numeric_limits<double>::infinity();
     for (double x : v)
       if (x > best || std::isnan(x)) best = x;
     return best;
