@@ -101,14 +101,14 @@ double of_operator(const Graph& graph, const Node& node, std::span<const double>
                  "Expand",
                  "Tile",
                  "AveragePool",
-                 "GlobalMaxPool",
-                 "GlobalAveragePool",
                  "HardSwish",
                  "Swish",
                  "Gelu",
                  "DepthToSpace",
                  "SpaceToDepth"}))
     return in[0];
+  if (op == "GlobalAveragePool" || op == "GlobalMaxPool")  // of nothing: NaN, an infinity
+    return element_count(graph.value(node.inputs[0]).shape.to_dims()) == 0 ? kUnknown : in[0];
   if (op == "Dropout") return node.has_input(2) ? kUnknown : in[0];  // training scales what it keeps
   if (op == "MaxPool") return may_have_empty_windows(node) ? kUnknown : in[0];
   if (is_one_of({"Sigmoid", "HardSigmoid", "Tanh", "Softmax", "Erf", "Sin", "Cos", "Softsign"})) return 1;

@@ -156,6 +156,22 @@ TEST(SpecialValues, WeightsThatProveNothingAreAlwaysRunFaithfully) {
   }
 }
 
+TEST(SpecialValues, AMeanOfNothingIsBoundedByNothing) {
+  const Graph graph = parse_text(R"(graph "g" ir 8 opset {"": 20} {
+  const %x : f32[1,1,0,1] = {}
+  const %w_g : f32[1,1] = {1}
+  %p = GlobalAveragePool(%x)
+  %f = Flatten(%p)
+  %g = Gemm(%f, %w_g)
+  %y = Relu(%g)
+  output %p, %y
+})");
+  for (const bool optimize : {true, false}) {
+    const auto plan = Plan::build(graph, {.tune = false, .optimize = optimize});
+    for (const Tensor& y : run_plan(plan, {})) EXPECT_TRUE(std::isnan(to_doubles(y)[0])) << optimize;
+  }
+}
+
 // The bound holds for whatever is inside it.
 TEST(SpecialValues, BoundsHold) {
   constexpr uint64_t kInputSeed = 3;
