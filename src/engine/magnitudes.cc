@@ -86,26 +86,9 @@ double of_operator(const Graph& graph, const Node& node, std::span<const double>
     return std::find(names.begin(), names.end(), op) != names.end();
   };
   const double largest = *std::max_element(in.begin(), in.end());
-  if (is_one_of({"Relu",
-                 "Abs",
-                 "Neg",
-                 "Identity",
-                 "Reshape",
-                 "Flatten",
-                 "Squeeze",
-                 "Unsqueeze",
-                 "Transpose",
-                 "Slice",
-                 "Split",
-                 "Gather",
-                 "Expand",
-                 "Tile",
-                 "AveragePool",
-                 "HardSwish",
-                 "Swish",
-                 "Gelu",
-                 "DepthToSpace",
-                 "SpaceToDepth"}))
+  if (is_one_of({"Relu",        "Abs",       "Neg",   "Identity", "Reshape",      "Flatten",     "Squeeze",
+                 "Unsqueeze",   "Transpose", "Slice", "Split",    "Gather",       "Expand",      "Tile",
+                 "AveragePool", "HardSwish", "Swish", "Gelu",     "DepthToSpace", "SpaceToDepth"}))
     return in[0];
   if (op == "GlobalAveragePool" || op == "GlobalMaxPool")  // of nothing: NaN, an infinity
     return element_count(graph.value(node.inputs[0]).shape.to_dims()) == 0 ? kUnknown : in[0];
