@@ -109,6 +109,15 @@ json "build --shapes" "[s['inputs'][0][0] for s in j['shapes']] == [1, 2, 4]"
 works "inspect --steps of shapes" inspect shapes.plan --steps --json
 json "inspect --steps of shapes" "len(j['shapes']) == 3"
 works "bench of shapes" bench shapes.plan --batch 2 --seconds 0.1 --rounds 1
+works "a plan built anew" build shapes.plan -o again.plan --no-tune --json
+json "a plan built anew keeps its shapes" "[s['inputs'][0][0] for s in j['shapes']] == [1, 2, 4]"
+works "inspect of shapes" inspect shapes.plan --json
+json "inspect names shapes" "[s['$input'][0] for s in j['plan']['shapes']] == [1, 2, 4]"
+works "bench --json of shapes" bench shapes.plan --batch 4 --seconds 0.1 --rounds 1 --json
+json "bench says what it ran" "j['batch'] == 4 and j['inputs'][0][0] == 4"
+refuses "a model as timings" "holds no timings" build "$model" -o x.plan --timing-cache "$model"
+refuses "a plan as a model" "This is a plan" optimize shapes.plan -o x.onnx
+refuses "a range that runs back" "above its end" build "$model" -o x.plan --shapes "$input=4..2x1x28x28"
 refuses "shapes of an unknown input" "no input of this name" build "$model" -o x.plan --shapes nothing=1
 refuses "shapes of another rank" "another number of dimensions" build "$model" -o x.plan --shapes "$input=1x1"
 refuses "shapes of a fixed size" "is fixed" build "$model" -o x.plan --shapes "$input=1x3x28x28"

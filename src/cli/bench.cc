@@ -113,18 +113,34 @@ void prepare(Entry& entry, const BenchFlags& o) {
       entry.plan_path, entry.model);
 }
 
-json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
+/// Rows of a run: the first axis that all inputs agree on.
+int64_t rows_of_run(const Entry& e) {
+  const std::vector<Dims>& inputs = e.plan->opened().inputs;
+  const bool agree = !inputs.empty() && std::all_of(inputs.begin(), inputs.end(), [&](const Dims& dims) {
+    return !dims.empty() && !inputs[0].empty() && dims[0] == inputs[0][0];
+  });
+  return agree ? inputs[0][0] : 1;
+}
+
+std::string inputs_text(const Entry& e) {
+  std::string text;
+  for (const Dims& dims : e.plan->opened().inputs) text += (text.empty() ? "" : " ") + to_string(dims);
+  return text;
+}
+
+json summary(const Entry& e, const Entry& first) {
   const double median = quantile(e.times_ms, 0.5), p99 = quantile(e.times_ms, 0.99), mean = summarize(e.times_ms).mean;
   json j = {{"model", e.model},
             {"precision", e.plan->opened().precision},
-            {"threads", o.threads},
-            {"batch", o.batch},
+            {"threads", e.plan->opened().threads},
+            {"batch", rows_of_run(e)},
+            {"inputs", e.plan->opened().inputs},
             {"dims", e.dims},
             {"latency_ms_median", median},
             {"latency_ms_p95", quantile(e.times_ms, 0.95)},
             {"latency_ms_p99", p99},
             {"latency_ms_min", *std::min_element(e.times_ms.begin(), e.times_ms.end())},
-            {"throughput_per_s", static_cast<double>(o.batch) * 1e3 / mean},
+            {"throughput_per_s", static_cast<double>(rows_of_run(e)) * 1e3 / mean},
             {"first_result_ms", e.plan->opened().first_result_ms},
             {"build_ms", e.build_ms},
             {"peak_rss_bytes", e.peak},
@@ -134,7 +150,9 @@ json summary(const Entry& e, const BenchFlags& o, const Entry& first) {
             {"coefficient_of_variation", summarize(e.round_medians).cv},
             {"choices_digest", e.plan->opened().choices_digest},
             {"one_plan", e.plan->opened().whole}};
-  if (&e != &first) {
+  if (&e != &first && e.plan->opened().inputs != first.plan->opened().inputs) {
+    j["speedup_note"] = "other shapes";
+  } else if (&e != &first) {
     const SpeedUp fast =
         speed_up(quantile(first.times_ms, 0.5), median, median_ratio_interval(first.round_medians, e.round_medians));
     if (fast.value > 0) j["speedup_over_first"] = fast.value;
@@ -159,7 +177,13 @@ void run_bench(const BenchFlags& o) {
     prepare(entries[i], o);
   }
   for (Entry& e : entries) {
-    e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model, e.inputs);
+    try {
+      e.plan = std::make_unique<MeasuredPlan>(e.plan_path, e.model, e.inputs);
+    } catch (const Error& error) {
+      if (!o.data.empty() || error.code() != ErrorCode::kInvalidModel) throw;
+      fail(ErrorCode::kInvalidArgument, "The model does not run on made-up inputs; give some with --data: {} ({})",
+           e.model, error.what());
+    }
     if (e.temporary) ::unlink(e.plan_path.c_str());  // the child has read it
   }
   for (int round = 0; round <= o.rounds; ++round)  // round 0 warms up
@@ -175,7 +199,7 @@ void run_bench(const BenchFlags& o) {
     }
   Table table({"model", "precision", "median ms", "p99 ms", "per s", "first ms", "memory", "file", "speed-up"});
   for (const Entry& e : entries) {
-    const json j = summary(e, o, entries[0]);
+    const json j = summary(e, entries[0]);
     if (o.json) {
       print_json(j);
       continue;
@@ -190,9 +214,11 @@ void run_bench(const BenchFlags& o) {
   }
   if (o.json) return;
   table.print();
-  fmt::print(
-      "\nbatch {}, {} thread{}, {} rounds interleaved over {:g} s each; memory is the peak above the process's start\n",
-      o.batch, o.threads, o.threads == 1 ? "" : "s", o.rounds, o.seconds);
+  fmt::print("\n{} rounds interleaved over {:g} s each; memory is the peak above the process's start\n", o.rounds,
+             o.seconds);
+  for (const Entry& e : entries)
+    fmt::print("{}: {} thread{}, inputs {}\n", e.model, e.plan->opened().threads,
+               e.plan->opened().threads == 1 ? "" : "s", inputs_text(e));
   const size_t given = o.dims.size();
   for (const Entry& e : entries) {
     if (!e.plan->opened().whole)

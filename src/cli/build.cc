@@ -23,7 +23,7 @@ struct BuildFlags {
   std::vector<std::string> dims, shapes;
   int64_t batch = 1;
   int threads = 1;
-  bool json = false, no_tune = false;
+  bool json = false, no_tune = false, threads_given = false, batch_given = false;
 };
 
 [[noreturn]] void fail_shapes(const std::string& text) {
@@ -64,7 +64,8 @@ std::vector<int64_t> sizes_of(const std::string& text, const std::string& whole)
       fail(ErrorCode::kInvalidArgument, "More than {} sizes are asked for; take larger steps: '{}'", kMostSizes, whole);
     sizes.push_back(size);
   }
-  if (sizes.empty()) fail_shapes(whole);
+  if (sizes.empty()) fail(ErrorCode::kInvalidArgument, "A range begins above its end: '{}'", whole);
+  if (sizes.back() != to) sizes.push_back(to);
   return sizes;
 }
 
@@ -95,7 +96,12 @@ std::vector<std::map<std::string, int64_t>> combinations_of(const BuildFlags& o,
   std::vector<std::pair<std::string, std::vector<Dims>>> inputs;
   size_t count = 1;
   for (const std::string& text : o.shapes) {
-    const auto& [name, shapes] = inputs.emplace_back(parse_shapes(text));
+    auto [name, given] = parse_shapes(text);
+    auto known =
+        std::find_if(inputs.begin(), inputs.end(), [&, n = name](const auto& input) { return input.first == n; });
+    if (known == inputs.end()) known = inputs.insert(inputs.end(), {name, {}});
+    std::vector<Dims>& shapes = known->second;
+    shapes.insert(shapes.end(), given.begin(), given.end());
     const ValueId id = graph.find(name);
     if (id == kNoValue || !graph.value(id).is_input)
       fail(ErrorCode::kInvalidArgument, "The model has no input of this name; `slipway inspect {}` lists them: '{}'",
@@ -104,11 +110,12 @@ std::vector<std::map<std::string, int64_t>> combinations_of(const BuildFlags& o,
       if (dims.size() != graph.value(id).shape.rank())
         fail(ErrorCode::kInvalidArgument, "An input has another number of dimensions; it is {}{}: '{}'", name,
              to_string(graph.value(id).shape), text);
-    if (shapes.size() > 1 && count > 1 && shapes.size() != count)
-      fail(ErrorCode::kInvalidArgument, "The inputs are given different numbers of shapes, {} and {}: '{}'", count,
-           shapes.size(), text);
-    count = std::max(count, shapes.size());
   }
+  for (const auto& [name, shapes] : inputs) count = std::max(count, shapes.size());
+  for (const auto& [name, shapes] : inputs)
+    if (shapes.size() != 1 && shapes.size() != count)
+      fail(ErrorCode::kInvalidArgument, "The inputs are given different numbers of shapes, {} and {}: '{}'", count,
+           shapes.size(), name);
   std::vector<std::map<std::string, int64_t>> combinations(count);
   for (size_t i = 0; i < count; ++i)
     for (const auto& [name, shapes] : inputs) {
@@ -137,12 +144,10 @@ std::vector<std::vector<Tensor>> requests_of(const std::string& path, const Grap
 
 /// What --shapes left free: first axes are the batch's.
 void bind_left(Graph& graph, int64_t batch, const std::map<std::string, int64_t>& dims) {
-  std::map<std::string, int64_t> sizes;
+  std::map<std::string, int64_t> sizes = dims;
   for (const ValueId id : graph.inputs())
     if (const Value& v = graph.value(id); v.shape.rank() > 0 && !v.shape[0].is_known())
-      sizes[v.shape[0].is_symbol() ? v.shape[0].symbol() : v.name + ".0"] = batch;
-  for (const std::string& name : free_dims(graph))
-    if (const auto it = dims.find(name); it != dims.end()) sizes[name] = it->second;
+      sizes.emplace(v.shape[0].is_symbol() ? v.shape[0].symbol() : v.name + ".0", batch);
   bind_dims(graph, sizes);
   if (const std::vector<std::string> left = free_dims(graph); !left.empty())
     fail(ErrorCode::kInvalidArgument,
@@ -153,6 +158,11 @@ void bind_left(Graph& graph, int64_t batch, const std::map<std::string, int64_t>
 /// Made-up inputs for each combination of shapes, or those of a data file.
 std::vector<std::vector<Tensor>> examples_of(const BuildFlags& o, const Graph& graph) {
   if (!o.data.empty()) return requests_of(o.data, graph);
+  if (Plan::is_plan_file(o.model) && o.shapes.empty() && o.dims.empty() && !o.batch_given) {  // what it was built for
+    std::vector<std::vector<Tensor>> same;
+    for (const std::vector<PortInfo>& inputs : shapes_of_plan(o.model).shapes) same.push_back(random_inputs(inputs));
+    return same;
+  }
   std::vector<std::vector<Tensor>> examples;
   const std::map<std::string, int64_t> dims = parse_dims(o.dims);
   for (const std::map<std::string, int64_t>& sizes : combinations_of(o, graph)) {
@@ -227,12 +237,24 @@ void report(const BuildFlags& o, const Program& program, double seconds, const s
                fmt::format("{}", fmt::join(shape.interpreted, ", "))});
   }
   table.print();
+  std::map<std::string, int> slow;
+  for (const auto& plan : plans_of(program))
+    for (const StepInfo& step : plan->steps())
+      if (step.tactic == "reference") ++slow[step.op];
+  std::string list;
+  for (const auto& [op, number] : slow) list += fmt::format("{}{} {}", list.empty() ? "" : ", ", number, op);
+  if (!slow.empty()) fmt::print("\nwithout a fast kernel: {}\n", list);
   if (!unprepared.empty())
     fmt::print("\nWhat depends on the inputs' contents is prepared when they come; --data gives some to go by: {}\n",
                unprepared);
 }
 
-void run_build(const BuildFlags& o) {
+void require_timings(const std::string& path) {
+  if (!path.empty() && file_exists(path) && !json::parse(read_text_file(path), nullptr, false).is_object())
+    fail(ErrorCode::kInvalidArgument, "The file holds no timings, and would be written over; name another: {}", path);
+}
+
+void run_build(BuildFlags o) {
   if (o.target != "cpu")
     fail(ErrorCode::kUnsupported,
          "Slipway builds plans for CPUs; for '{}' give the ONNX file to TensorRT: trtexec --onnx={} "
@@ -240,7 +262,10 @@ void run_build(const BuildFlags& o) {
          o.target, o.model);
   if (o.threads < 1 || o.threads > 1024)
     fail(ErrorCode::kInvalidArgument, "The number of threads must lie between 1 and 1024: {}", o.threads);
+  if (o.output.empty()) fail(ErrorCode::kInvalidArgument, "The plan to write needs a name: --output PLAN");
   if (!Plan::is_plan_file(o.model)) require_replaces_nothing({o.output}, {o.model});
+  require_timings(o.timing_cache);
+  if (Plan::is_plan_file(o.model) && !o.threads_given) o.threads = shapes_of_plan(o.model).threads;
   require_writable(o.output);
   const Graph graph = load_model(o.model);
   const std::vector<std::vector<Tensor>> examples = examples_of(o, graph);
@@ -267,23 +292,32 @@ void add_build(Cli& cli) {
                "  slipway build encoder.onnx -o encoder.plan --shapes ids=1x32,1x128 --shapes mask=1x32,1x128\n"
                "  slipway build encoder.onnx -o encoder.plan --shapes ids=1x16..512      16, 32, … 512 tokens",
                o->json);
-  verb->add_option("model", o->model, "ONNX file, or a plan to build anew")->required();
+  verb->add_option("model", o->model, "ONNX file, or a plan to build anew, for the same shapes unless others are given")
+      ->required();
   verb->add_option("-o,--output", o->output, "Plan to write")->required();
-  verb->add_option("--batch", o->batch, "Samples a run (size of the inputs' free first dimension)")
-      ->capture_default_str();
-  verb->add_option("--threads", o->threads, "Threads a run")->capture_default_str();
-  verb->add_option("--dim", o->dims, "Size of another free dimension, NAME=SIZE (repeatable)");
+  auto* batch = verb->add_option("--batch", o->batch, "Samples a run (size of the inputs' free first dimension)")
+                    ->capture_default_str();
+  auto* threads = verb->add_option("--threads", o->threads, "Threads a run")->capture_default_str();
+  auto* dims = verb->add_option("--dim", o->dims, "Size of another free dimension, NAME=SIZE (repeatable)");
   auto* shapes = verb->add_option(
       "--shapes", o->shapes,
       "Shapes of an input, INPUT=1x32,1x128 (repeatable; the first shapes of all inputs go together, then "
-      "the second): one file holds them all, weights once. A size may be 16..128 (doubling) or 16..128/16");
+      "the second): one file holds them all, weights once. A size may be 16..128 (doubling) or 16..128/16 (steps); "
+      "the end is always among them");
   verb->add_option("--data", o->data, "Data file: the shapes that its test samples have, and contents to go by")
-      ->excludes(shapes);
+      ->excludes(shapes)
+      ->excludes(dims)
+      ->excludes(batch);
+  shapes->excludes(batch);
   verb->add_option("--target", o->target, "cpu")->capture_default_str();
   verb->add_option("--timing-cache", o->timing_cache,
                    "File of timings, read and extended (default: in the user's cache folder)");
   verb->add_flag("--no-tune", o->no_tune, "Take the likely fastest candidates without timing them");
-  verb->callback([=] { run_build(*o); });
+  verb->callback([=] {
+    o->threads_given = threads->count() > 0;
+    o->batch_given = batch->count() > 0;
+    run_build(*o);
+  });
 }
 
 }  // namespace slipway

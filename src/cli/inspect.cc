@@ -135,6 +135,18 @@ void print_steps(const InspectFlags& o, const Program& program) {
     print_json(list.size() == 1 && list[0]["plans"].size() == 1 ? list[0]["plans"][0] : json{{"shapes", list}});
 }
 
+// What a plan file was built for; null for a model.
+json plan_json(const InspectFlags& o) {
+  if (!Plan::is_plan_file(o.model)) return nullptr;
+  const PlanShapes held = shapes_of_plan(o.model);
+  json shapes = json::array();
+  for (const std::vector<PortInfo>& inputs : held.shapes) {
+    json& shape = shapes.emplace_back(json::object());
+    for (const PortInfo& port : inputs) shape[port.name] = port.dims;
+  }
+  return {{"threads", held.threads}, {"shapes", std::move(shapes)}};
+}
+
 void run_inspect(const InspectFlags& o) {
   if (o.steps && Plan::is_plan_file(o.model)) return print_steps(o, *open_program(o.model));
   Graph graph = load_model(o.model);
@@ -215,6 +227,7 @@ void run_inspect(const InspectFlags& o) {
                 {"flops", flops},
                 {"batch", batch},
                 {"rows", {{"independent", independence.proven}, {"reason", independence.reason}}},
+                {"plan", plan_json(o)},
                 {"file_bytes", model_bytes(o.model)},
                 {"metadata", graph.metadata}});
     return;
@@ -223,6 +236,16 @@ void run_inspect(const InspectFlags& o) {
       "{}: {}, opset {}, IR {}{}\n", o.model, human_bytes(static_cast<double>(model_bytes(o.model))), graph.opset(),
       graph.ir_version,
       graph.producer_name.empty() ? "" : visible(", from " + graph.producer_name + " " + graph.producer_version));
+  if (Plan::is_plan_file(o.model)) {
+    const PlanShapes held = shapes_of_plan(o.model);
+    fmt::print("  a plan for {} thread{}; below is the model in it, at the first of these shapes\n", held.threads,
+               held.threads == 1 ? "" : "s");
+    for (const std::vector<PortInfo>& inputs : held.shapes) {
+      std::string text;
+      for (const PortInfo& port : inputs) text += fmt::format(" {}{}", visible(port.name), to_string(port.dims));
+      fmt::print("  ready  {}\n", text);
+    }
+  }
   for (ValueId id : graph.inputs()) fmt::print("  input   {}\n", port_text(graph, id));
   for (ValueId id : graph.outputs()) fmt::print("  output  {}\n", port_text(graph, id));
   for (const auto& [key, text] : graph.metadata) fmt::print("  carries {} ({} bytes)\n", visible(key), text.size());

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/interrupt.h"
 #include "model/evaluate.h"
 
 namespace slipway {
@@ -42,6 +43,7 @@ std::string prepare_wholly(const Program& program, std::span<const std::vector<T
   constexpr int kSights = 2;  // inner parts are prepared at the second
   std::string why;
   for (const std::vector<Tensor>& inputs : examples) {
+    throw_if_interrupted();
     program.prepare(inputs);
     const std::vector<PreparedShape> prepared = program.prepared();
     if (prepared.empty() || prepared.front().whole) continue;

@@ -75,6 +75,14 @@ void save_program(const Program& program, const std::string& path);
 /// A plan file's program: its shapes are ready, others are prepared from the model in it. Fails as Plan::open does.
 std::shared_ptr<const Program> open_program(const std::string& path, int64_t max_shapes = ProgramOptions().max_shapes);
 
+/// What a plan file was built for.
+struct PlanShapes {
+  int threads;
+  std::vector<std::vector<PortInfo>> shapes;  ///< the inputs of each combination
+};
+/// Also of a file that this machine can't run. Fails with kInvalidModel where it is damaged.
+PlanShapes shapes_of_plan(const std::string& path);
+
 /// One row of THE list of what runs models.
 struct Backend {
   std::string_view name;

@@ -75,7 +75,9 @@ class ProgramWriter {
  public:
   json shapes(const CompiledProgram& program) {
     json list = json::array();
-    for (const auto& entry : program.ready()) list.push_back(shape(*entry));
+    const auto ready = program.ready();
+    for (auto entry = ready.rbegin(); entry != ready.rend(); ++entry)
+      list.push_back(shape(**entry));  // first ones first
     return list;
   }
 
@@ -175,7 +177,9 @@ class ProgramReader {
       stage.remainder = part(j.at("remainder"), depth);
       require_ports(stage.remainder->ports().inputs.size(), stage.remainder->ports().outputs.size());
     } else {
-      const auto graph = std::make_shared<const Graph>(parsed(j.at("node").get<std::string>()));
+      Graph inferred = parsed(j.at("node").get<std::string>());
+      infer_shapes(inferred);
+      const auto graph = std::make_shared<const Graph>(std::move(inferred));
       require_ports(graph->inputs().size(), graph->outputs().size());
       const Node& node = step_node(*graph);
       for (const ValueId id : graph->outputs())
@@ -202,6 +206,7 @@ class ProgramReader {
     return body;
   }
 
+  // Its shapes are inferred where it is run: a branch that is not taken need not make sense for them.
   std::shared_ptr<const CompiledProgram> part(const json& j, int depth) const {
     Graph graph = parsed(j.at("graph").get<std::string>());
     CompiledProgram::Entries ready = shapes(j.at("shapes"), ports_of(graph), depth + 1);
@@ -218,7 +223,6 @@ class ProgramReader {
       return dtype == DType::kBool ? cast(cast(kept, DType::kUint8), DType::kBool) : kept;
     });
     verify(graph);
-    infer_shapes(graph);
     return graph;
   }
 
@@ -262,6 +266,25 @@ std::shared_ptr<const Program> open_program(const std::string& path, int64_t max
     options.max_shapes = std::max(max_shapes, static_cast<int64_t>(ready.size()));
     return std::make_shared<const CompiledProgram>(
         std::move(ports), [file] { return file->model(); }, std::move(options), weights, std::move(ready));
+  });
+}
+
+PlanShapes shapes_of_plan(const std::string& path) {
+  const PlanFile file(path);
+  PlanShapes result{.threads = file.threads(), .shapes = {}};
+  return read_checked(file, [&](const json& program) {
+    const ModelPorts ports = model_ports_from(program.at("ports"));
+    for (const json& shape : program.at("shapes")) {
+      std::vector<PortInfo>& inputs = result.shapes.emplace_back();
+      for (const json& input : shape.at("inputs")) {
+        if (inputs.size() == ports.inputs.size()) fail(ErrorCode::kInvalidModel, "its inputs are not the model's");
+        inputs.push_back({ports.inputs[inputs.size()].name, parse_dtype(input.at("dtype").get<std::string>()),
+                          input.at("dims").get<Dims>()});
+        element_count(inputs.back().dims);
+      }
+      if (inputs.size() != ports.inputs.size()) fail(ErrorCode::kInvalidModel, "its inputs are not the model's");
+    }
+    return result;
   });
 }
 

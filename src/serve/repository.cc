@@ -267,6 +267,9 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
     }
     return source;
   }
+  if (file_exists(join_path(folder, "model.plan")))
+    log_info("{}/{}: model.plan is not used, for the model's shapes are prepared as requests bring them", model,
+             version);
   source.program = make_program(source);
   if (probes) {
     const auto session = source.program->open();

@@ -117,19 +117,6 @@ void reset_peak() {
 }
 
 // Wider integers are likely ids, of which 0 and 1 are always among the known ones.
-std::vector<Tensor> random_tensors(const std::vector<PortInfo>& ports) {
-  std::vector<Tensor> inputs;
-  Random random(1);
-  for (const PortInfo& port : ports) {
-    std::vector<double> values(static_cast<size_t>(element_count(port.dims)));
-    for (double& v : values)
-      v = is_float(port.dtype)         ? random.uniform()
-          : port.dtype == DType::kBool ? 1.0
-                                       : static_cast<double>(random.below(bits_of(port.dtype) <= 8 ? 100 : 2));
-    inputs.push_back(from_doubles(port.dtype, port.dims, values));
-  }
-  return inputs;
-}
 
 /// What a measuring child runs: an opened plan file, with inputs and outputs bound where it is one plan.
 class Runner {
@@ -162,7 +149,10 @@ class Runner {
     const ProgramInfo info = program_->info();
     MemoryInfo m{.arena_bytes = info.session_bytes, .weight_bytes = info.weight_bytes};
     if (whole_) m = whole_->plan().memory();
-    return {{"whole", whole_.has_value()},        {"precision", precision_of(plans)},
+    json inputs = json::array();
+    for (const Tensor& t : inputs_) inputs.push_back(t.dims());
+    return {{"inputs", std::move(inputs)},        {"threads", threads()},
+            {"whole", whole_.has_value()},        {"precision", precision_of(plans)},
             {"arena_bytes", m.arena_bytes},       {"lower_bound_bytes", m.lower_bound_bytes},
             {"unshared_bytes", m.unshared_bytes}, {"scratch_bytes", m.scratch_bytes},
             {"weight_bytes", m.weight_bytes},     {"choices_digest", choices_digest_of(plans)}};
@@ -175,7 +165,7 @@ class Runner {
     std::vector<PortInfo> ports;
     for (const ModelPort& port : program_->ports().inputs)
       ports.push_back({port.name, port.dtype, shapes[0].inputs[ports.size()]});
-    return random_tensors(ports);
+    return random_inputs(ports);
   }
 
   const std::shared_ptr<const Program> program_;
@@ -226,11 +216,25 @@ ChildProcess::Answer measuring(const std::string& plan_path, const std::vector<T
 
 }  // namespace
 
+std::vector<Tensor> random_inputs(const std::vector<PortInfo>& ports) {
+  std::vector<Tensor> inputs;
+  Random random(1);
+  for (const PortInfo& port : ports) {
+    std::vector<double> values(static_cast<size_t>(element_count(port.dims)));
+    for (double& v : values)
+      v = is_float(port.dtype)         ? random.uniform()
+          : port.dtype == DType::kBool ? 1.0
+                                       : static_cast<double>(random.below(bits_of(port.dtype) <= 8 ? 100 : 2));
+    inputs.push_back(from_doubles(port.dtype, port.dims, values));
+  }
+  return inputs;
+}
+
 std::vector<Tensor> random_inputs(const Graph& graph) {
   std::vector<PortInfo> ports;
   for (const ValueId id : graph.inputs())
     ports.push_back({graph.value(id).name, graph.value(id).dtype, graph.value(id).shape.to_dims()});
-  return random_tensors(ports);
+  return random_inputs(ports);
 }
 
 ChildProcess::ChildProcess(std::string label, const Answer& answer) : label_(std::move(label)) {
@@ -297,6 +301,8 @@ MeasuredPlan::MeasuredPlan(const std::string& plan_path, std::string label, std:
   const json j = child_.ask(json::object());
   opened_ = {.first_result_ms = j.at("first_result_ms"),
              .whole = j.at("whole"),
+             .threads = j.at("threads"),
+             .inputs = j.at("inputs").get<std::vector<Dims>>(),
              .precision = j.at("precision"),
              .choices_digest = j.at("choices_digest"),
              .memory = {.arena_bytes = j.at("arena_bytes"),

@@ -37,8 +37,9 @@ class ChildProcess {
 double build_plan_file(const std::function<Graph()>& load, const ProgramOptions& options,
                        const std::vector<Tensor>& example, const std::string& plan_path, const std::string& label);
 
-/// Random inputs of a model whose shapes are known: floats in [0, 1), small integers.
+/// Random inputs of a model whose shapes are known, or of such ports: floats in [0, 1), small integers.
 std::vector<Tensor> random_inputs(const Graph& graph);
+std::vector<Tensor> random_inputs(const std::vector<PortInfo>& ports);
 
 /// A plan file in a process of its own, opened as a server would: first result, then rounds of runs on random inputs.
 class MeasuredPlan {
@@ -46,6 +47,8 @@ class MeasuredPlan {
   struct Opened {
     double first_result_ms = 0;  ///< from opening the file
     bool whole = false;          ///< one plan is all there is
+    int threads = 1;
+    std::vector<Dims> inputs;  ///< what is run
     std::string precision, choices_digest;
     MemoryInfo memory;  ///< without a whole plan: weights and the largest arena alone
   };

@@ -166,6 +166,16 @@ bool is_shift(const Graph& graph, ValueId value, ValueId factor, Normalization& 
   return false;
 }
 
+// Whether γ is constant and finite: infinite, the difference of two products is NaN, but not the product of the
+// difference.
+bool is_finite(const Graph& graph, ValueId scale) {
+  if (scale == kNoValue) return true;
+  const Tensor* constant = graph.constant(scale);
+  if (constant == nullptr) return false;
+  const std::vector<float> values = to_floats(*constant);
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+}
+
 // x·(inverse·γ) + (β − mean·(inverse·γ))
 std::optional<Normalization> expanded(const Graph& graph, const Node& node) {
   for (size_t side : {size_t{0}, size_t{1}}) {
@@ -175,8 +185,8 @@ std::optional<Normalization> expanded(const Graph& graph, const Node& node) {
       Normalization n = start;
       ValueId d = kNoValue;
       const ValueId factor = product->inputs[k];
-      if (is_scaled_inverse(graph, factor, d, n) && is_centred(graph, d, n) && n.x == product->inputs[1 - k] &&
-          is_shift(graph, node.inputs[1 - side], factor, n))
+      if (is_scaled_inverse(graph, factor, d, n) && is_finite(graph, n.scale) && is_centred(graph, d, n) &&
+          n.x == product->inputs[1 - k] && is_shift(graph, node.inputs[1 - side], factor, n))
         return n;
     }
   }

@@ -29,6 +29,7 @@ constexpr std::array kMagics = {
           "--saved-model folder --output model.onnx"},
     Magic{0, "\x80\x02"sv,
           "This is a pickled PyTorch file; load it in Python and call torch.onnx.export(model, inputs, 'model.onnx')"},
+    Magic{0, "SLIPPLAN"sv, "This is a plan; name the ONNX file that it was built from"},
     Magic{4, "ORTM"sv, "This is ONNX Runtime's own format; use the ONNX file that it was made from"},
     Magic{0, "\x1f\x8b"sv, "The file is gzipped; unpack it first: gunzip FILE"},
     Magic{0, "\x93NUMPY"sv, "This is a NumPy array, no model; name the ONNX file"},
