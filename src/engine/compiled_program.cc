@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 
 #include "base/error.h"
 #include "engine/lower/step_graph.h"
@@ -58,19 +57,6 @@ double work_of(const Graph& graph) {
       work += kLittleWork;
   }
   return work;
-}
-
-/// So that a stage makes every output, and each once.
-void separate_outputs(Graph& graph) {
-  std::set<ValueId> seen;
-  for (size_t i = 0; i < graph.outputs().size(); ++i) {
-    const ValueId id = graph.outputs()[i];
-    if (graph.producer(id) != nullptr && seen.insert(id).second) continue;
-    const std::string name = graph.value(id).name + "_output";
-    const ValueId copy = graph.add_node({.op_type = "Identity", .domain = "", .name = name, .inputs = {id}}, name);
-    graph.set_type(copy, graph.value(id).dtype, Shape(graph.value(id).shape));
-    graph.set_output(i, copy);
-  }
 }
 
 void mark_done(Prepared& entry) {

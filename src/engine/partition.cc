@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "model/op.h"
 
@@ -73,6 +74,18 @@ bool is_determined(const Value& v) {
 }
 
 }  // namespace
+
+void separate_outputs(Graph& graph) {
+  std::set<ValueId> seen;
+  for (size_t i = 0; i < graph.outputs().size(); ++i) {
+    const ValueId id = graph.outputs()[i];
+    if (graph.producer(id) != nullptr && seen.insert(id).second) continue;
+    const std::string name = graph.value(id).name + "_output";
+    const ValueId copy = graph.add_node({.op_type = "Identity", .domain = "", .name = name, .inputs = {id}}, name);
+    graph.set_type(copy, graph.value(id).dtype, Shape(graph.value(id).shape));
+    graph.set_output(i, copy);
+  }
+}
 
 GraphPart extract_part(const Graph& whole, std::span<const NodeId> nodes) {
   GraphPart part;

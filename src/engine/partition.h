@@ -13,6 +13,10 @@ struct GraphPart {
   std::vector<ValueId> makes;  ///< what others read of it, by the order of graph.outputs(): ids in the whole
 };
 
+/// Gives every output a value of its own that a node makes, by Identity where it is an input, a constant or another
+/// output too.
+void separate_outputs(Graph& graph);
+
 /// `nodes` in topological order. Constants go along; what the nodes make is an output where a node outside reads it, or
 /// it is an output of the whole.
 GraphPart extract_part(const Graph& whole, std::span<const NodeId> nodes);

@@ -14,6 +14,7 @@
 #include "engine/lower/step_graph.h"
 #include "engine/magnitudes.h"
 #include "engine/memory_plan.h"
+#include "engine/partition.h"
 #include "engine/passes/pipeline.h"
 #include "engine/plan_impl.h"
 #include "engine/tune/pbqp.h"
@@ -74,7 +75,7 @@ class Builder {
 
   /// `original`: null where the plan is not to be saved.
   std::unique_ptr<Plan::Impl> build(const Graph* original) {
-    separate_outputs();
+    separate_outputs(graph_);
     infer_shapes(graph_);
     require_static_shapes();
     lower();
@@ -100,21 +101,6 @@ class Builder {
   PortInfo port(ValueId id) const {
     const Value& v = graph_.value(id);
     return {v.name, v.dtype, v.shape.to_dims()};
-  }
-
-  // Every output becomes a value of its own that a node makes.
-  void separate_outputs() {
-    std::set<ValueId> seen;
-    for (size_t i = 0; i < graph_.outputs().size(); ++i) {
-      const ValueId id = graph_.outputs()[i];
-      if (graph_.value(id).producer != kNoNode && seen.insert(id).second) continue;
-      const std::string name = graph_.value(id).name;
-      const ValueId copy =
-          graph_.add_node({.op_type = "Identity", .name = name + "_output", .inputs = {id}}, name + "_output");
-      graph_.set_type(copy, graph_.value(id).dtype, graph_.value(id).shape);
-      graph_.set_output(i, copy);
-      seen.insert(copy);
-    }
   }
 
   void require_static_shapes() const {

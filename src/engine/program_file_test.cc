@@ -82,6 +82,29 @@ TEST_F(ProgramFile, KeepsBodies) {
   expect_kept(random_graph(kBodies, random), body_runs(random));
 }
 
+// A model for two lengths, a branch for each: the other one is no model at this length.
+TEST_F(ProgramFile, KeepsABodyThatMakesNoSenseForTheShapes) {
+  Graph graph = parse_text(R"(graph "g" ir 8 opset {"": 17} {
+  input %x : f32[L]
+  input %long : bool[]
+  %y = If(%long) captures (%x) {else_branch = graph "else" {
+    capture 0 %x
+    const %to : i64[2] = {2, 3}
+    %a = Reshape(%x, %to)
+    output %a
+  }, then_branch = graph "then" {
+    capture 0 %x
+    const %to : i64[2] = {2, 5}
+    %b = Reshape(%x, %to)
+    output %b
+  }}
+  output %y
+})");
+  infer_shapes(graph);
+  expect_kept(graph, {{Tensor(DType::kFloat32, {6}), Tensor::scalar(false)},
+                      {Tensor(DType::kFloat32, {10}), Tensor::scalar(true)}});
+}
+
 TEST_F(ProgramFile, KeepsWhatNoPlanHolds) {
   Random random(54);
   const Graph graph = random_graph(R"(graph "g" ir 8 opset {"": 17} {

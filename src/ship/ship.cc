@@ -250,7 +250,7 @@ class Ship {
     options.tune = o_.tune;
     options.quiet = o_.quiet;
     options.save_plan = plan;
-    ::unlink(plan.c_str());  // a model that is no single plan leaves none
+    ::unlink(plan.c_str());  // none of an earlier candidate
     for (bool last = false;; last = true, options.seconds *= kLonger) {
       in_child("verify", [&]() -> json {
         ModelIdentity a_identity, b_identity;
