@@ -33,6 +33,23 @@ std::string port_text(const Graph& graph, ValueId id) {
   return fmt::format("{} {}{}", visible(v.name), to_string(v.dtype), to_string(v.shape));
 }
 
+/// "axis 0 of 'x', axis 1 of 'state'; 'sr' is the same for all".
+std::string row_axes(const Graph& graph, const RowIndependence& rows) {
+  std::string along, shared;
+  const auto add = [&](const std::vector<ValueId>& ids, const std::vector<int>& axes) {
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const std::string name = visible(graph.value(ids[i]).name);
+      if (axes[i] >= 0)
+        along += fmt::format("{}axis {} of '{}'", along.empty() ? "" : ", ", axes[i], name);
+      else
+        shared += fmt::format("; '{}' is the same for all", name);
+    }
+  };
+  add(graph.inputs(), rows.inputs);
+  add(graph.outputs(), rows.outputs);
+  return along + shared;
+}
+
 json why_json(const StepInfo& step) {
   json candidates = json::array();
   for (const CandidateInfo& c : step.candidates)
@@ -202,7 +219,7 @@ void run_inspect(const InspectFlags& o) {
       }
   };
   count(bound, false);
-  const RowIndependence independence = prove_row_independence(graph);
+  const RowIndependence independence = find_row_independence(graph);
   if (o.json) {
     json ops = json::object(), inputs = json::array(), outputs = json::array();
     for (const auto& [name, row] : rows) ops[name] = {{"count", row.count}, {"flops", row.flops}};
@@ -226,7 +243,11 @@ void run_inspect(const InspectFlags& o) {
                 {"weight_bytes", weight_bytes},
                 {"flops", flops},
                 {"batch", batch},
-                {"rows", {{"independent", independence.proven}, {"reason", independence.reason}}},
+                {"rows",
+                 {{"independent", independence.proven},
+                  {"reason", independence.reason},
+                  {"input_axes", independence.inputs},
+                  {"output_axes", independence.outputs}}},
                 {"plan", plan_json(o)},
                 {"file_bytes", model_bytes(o.model)},
                 {"metadata", graph.metadata}});
@@ -253,7 +274,9 @@ void run_inspect(const InspectFlags& o) {
     const Shape& shape = graph.value(id).shape;
     return shape.rank() == 0 || shape[0].is_known();
   });
-  if (independence.proven)
+  if (independence.proven && !independence.along_first())
+    fmt::print("  rows    independent along {} (batchable)\n", row_axes(graph, independence));
+  else if (independence.proven)
     fmt::print(
         "  rows    independent{}\n",
         free_batch ? " (batchable)" : ", but their number is fixed; export a free first axis to have requests batched");

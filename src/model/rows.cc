@@ -22,59 +22,76 @@ namespace {
 
 class RowAnalysis {
  public:
-  explicit RowAnalysis(const Graph& graph) : graph_(graph), facts_(static_cast<size_t>(graph.value_limit())) {}
+  /// By input, the axis of the rows, −1 where it has none.
+  RowAnalysis(const Graph& graph, std::vector<int> axes)
+      : graph_(graph), axes_(std::move(axes)), facts_(static_cast<size_t>(graph.value_limit())) {}
 
   RowIndependence run() {
     if (std::string why = prepare_inputs(); !why.empty()) return {false, std::move(why)};
     infer_shapes_anew(graph_, [this](InferContext& ctx) { visit(ctx); });
+    const bool first = std::all_of(axes_.begin(), axes_.end(), [](int axis) { return axis == 0; });
+    RowIndependence found{true};
+    found.inputs = axes_;
     for (ValueId id : graph_.outputs()) {
       const RowFacts& facts = facts_[static_cast<size_t>(id)];
       const std::string& name = graph_.value(id).name;
       if (facts.kind == RowFacts::Kind::kMixed) return {false, facts.why};
+      if (facts.kind == RowFacts::Kind::kIndependent && !first) {
+        found.outputs.push_back(-1);
+        continue;
+      }
       if (facts.kind != RowFacts::Kind::kAlong)
         return {false, fmt::format("output '{}' does not depend on what the rows hold", name)};
-      if (facts.axis != 0)
+      if (facts.axis != 0 && first)
         return {false, fmt::format("output '{}' holds the rows along axis {}, not 0", name, facts.axis)};
       if (facts.block != Extent())
         return {false, fmt::format("output '{}' has several rows for each row of the inputs", name)};
+      found.outputs.push_back(static_cast<int>(facts.axis));
     }
-    return {true, ""};
+    if (std::all_of(found.outputs.begin(), found.outputs.end(), [](int axis) { return axis < 0; }))
+      return {false, "no output depends on what the rows hold"};
+    return found;
   }
 
  private:
-  // The batch's size goes to axis 0 of every input, a name to every other size that is not known; or why not.
+  // The batch's size goes to the rows' axis of every input, a name to every other size that is not known; or why not.
   std::string prepare_inputs() {
     if (graph_.inputs().empty()) return "the model has no input";
-    std::set<std::string> symbols;
+    std::set<std::string> symbols, batch;
     Dim fixed;
-    for (ValueId id : graph_.inputs()) {
-      const Value& v = graph_.value(id);
-      if (v.shape.rank() == 0) return fmt::format("input '{}' has no first axis", v.name);
-      if (v.shape[0].is_known()) {
-        if (fixed.is_known() && fixed != v.shape[0]) return "the inputs' first axes differ in size";
-        fixed = v.shape[0];
-      }
+    for (size_t i = 0; i < axes_.size(); ++i) {
+      const Value& v = graph_.value(graph_.inputs()[i]);
       for (const Dim& d : v.shape.dims()) symbols.insert(d.symbol());
+      if (axes_[i] < 0) continue;
+      if (v.shape.rank() == 0) return fmt::format("input '{}' has no first axis", v.name);
+      const Dim& rows = v.shape[static_cast<size_t>(axes_[i])];
+      batch.insert(rows.symbol());
+      if (!rows.is_known()) continue;
+      if (fixed.is_known() && fixed != rows) return "the inputs' first axes differ in size";
+      fixed = rows;
     }
     prefix_ = "#";
     while (std::any_of(symbols.begin(), symbols.end(), [&](const std::string& s) { return s.starts_with(prefix_); }))
       prefix_ += "#";
     count_ = fixed.is_known() ? fixed : Dim(prefix_ + "rows");
     if (!fixed.is_known()) multiples_.emplace(count_.symbol(), Extent());
-    std::set<std::string> batch;
-    for (ValueId id : graph_.inputs()) batch.insert(graph_.value(id).shape[0].symbol());
     batch.erase("");
-    for (ValueId id : graph_.inputs()) {
+    for (size_t i = 0; i < axes_.size(); ++i) {
+      const ValueId id = graph_.inputs()[i];
       const Value& v = graph_.value(id);
       Shape shape = v.shape;
-      for (size_t axis = 1; axis < shape.rank(); ++axis) {
+      if (!shape.has_rank()) return fmt::format("input '{}' has any number of axes", v.name);
+      for (size_t axis = 0; axis < shape.rank(); ++axis) {
+        if (static_cast<int>(axis) == axes_[i]) {
+          shape[axis] = count_;
+          facts_[static_cast<size_t>(id)] = {RowFacts::Kind::kAlong, axis, {}, {}};
+          continue;
+        }
         if (batch.contains(shape[axis].symbol()))
           return fmt::format("input '{}' has the batch's size along axis {} too", v.name, axis);
         if (shape[axis].is_unknown()) shape[axis] = fresh();
       }
-      shape[0] = count_;
       graph_.set_type(id, v.dtype, std::move(shape));
-      facts_[static_cast<size_t>(id)] = {RowFacts::Kind::kAlong, 0, {}, {}};
     }
     return "";
   }
@@ -185,6 +202,7 @@ class RowAnalysis {
   }
 
   Graph graph_;
+  const std::vector<int> axes_;
   std::vector<RowFacts> facts_;  // by ValueId; constants are independent
   std::string prefix_;           // of names that no input uses
   int64_t names_ = 0;
@@ -192,30 +210,87 @@ class RowAnalysis {
   RowsContext::Multiples multiples_;
 };
 
+/// Axes that may be those of the rows, by input: where each free size's name stands, then the first unnamed ones. An
+/// input that has other free sizes alone is no part of a batch (the edges of a graph go with its nodes).
+std::vector<std::vector<int>> batch_axes(const Graph& graph) {
+  std::vector<std::vector<int>> all;
+  std::set<std::string> names;
+  const auto add = [&](const auto& is_batch) {
+    std::vector<int> axes;
+    for (const ValueId id : graph.inputs()) {
+      const Shape& shape = graph.value(id).shape;
+      int found = -1;
+      for (size_t axis = 0; shape.has_rank() && axis < shape.rank() && found < 0; ++axis)
+        if (is_batch(shape[axis])) found = static_cast<int>(axis);
+      if (found < 0 && !shape.is_static()) return;
+      axes.push_back(found);
+    }
+    if (std::any_of(axes.begin(), axes.end(), [](int axis) { return axis >= 0; })) all.push_back(std::move(axes));
+  };
+  for (const ValueId id : graph.inputs())
+    for (const Dim& named : graph.value(id).shape.dims())
+      if (named.is_symbol() && names.insert(named.symbol()).second) add([&](const Dim& d) { return d == named; });
+  add([](const Dim& d) { return d.is_unknown(); });
+  return all;
+}
+
 }  // namespace
 
-RowIndependence prove_row_independence(const Graph& graph) { return RowAnalysis(graph).run(); }
+bool RowIndependence::along_first() const {
+  const auto is_first = [](int axis) { return axis == 0; };
+  return proven && std::all_of(inputs.begin(), inputs.end(), is_first) &&
+         std::all_of(outputs.begin(), outputs.end(), is_first);
+}
 
-Tensor stack_rows(std::span<const Tensor> parts) {
+RowIndependence prove_row_independence(const Graph& graph) {
+  return RowAnalysis(graph, std::vector<int>(graph.inputs().size(), 0)).run();
+}
+
+RowIndependence find_row_independence(const Graph& graph) {
+  RowIndependence said = prove_row_independence(graph);
+  const auto is_free = [&](ValueId id) {
+    const Shape& shape = graph.value(id).shape;
+    return shape.rank() > 0 && !shape[0].is_known();
+  };
+  const bool first = std::all_of(graph.inputs().begin(), graph.inputs().end(), is_free);
+  if (said.proven && first) return said;
+  const std::vector<std::vector<int>> candidates = batch_axes(graph);
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    RowIndependence found = RowAnalysis(graph, candidates[i]).run();
+    if (found.proven) return found;
+    if (i == 0 && !first && !said.proven) said = std::move(found);
+  }
+  return said;
+}
+
+Tensor stack_rows(std::span<const Tensor> parts, size_t axis) {
   if (parts.size() == 1) return parts.front();
   Dims dims = parts.front().dims();
-  dims.at(0) = 0;
+  const int64_t outer = element_count({dims.begin(), dims.begin() + static_cast<std::ptrdiff_t>(axis)});
+  dims.at(axis) = 0;
   for (const Tensor& part : parts) {
     SLIPWAY_CHECK(part.dtype() == parts.front().dtype() && part.rank() == parts.front().rank());
-    SLIPWAY_CHECK(std::equal(dims.begin() + 1, dims.end(), part.dims().begin() + 1));
-    dims[0] += part.dims()[0];
+    for (size_t i = 0; i < dims.size(); ++i) SLIPWAY_CHECK(i == axis || dims[i] == part.dims()[i]);
+    dims[axis] += part.dims()[axis];
   }
   if (parts.front().dtype() == DType::kString) {
     std::vector<std::string> texts;
-    for (const Tensor& part : parts) texts.insert(texts.end(), part.strings().begin(), part.strings().end());
+    for (int64_t i = 0; i < outer && element_count(dims) > 0; ++i)
+      for (const Tensor& part : parts) {
+        const std::ptrdiff_t count = part.elements() / outer;
+        const auto from = part.strings().begin() + i * count;
+        texts.insert(texts.end(), from, from + count);
+      }
     return Tensor::of_strings(dims, std::move(texts));
   }
   Tensor whole(parts.front().dtype(), dims);
   std::byte* to = whole.mutable_raw();
-  for (const Tensor& part : parts) {
-    if (part.bytes() > 0) std::memcpy(to, part.raw(), part.bytes());
-    to += part.bytes();
-  }
+  for (int64_t i = 0; i < outer && whole.bytes() > 0; ++i)
+    for (const Tensor& part : parts) {
+      const size_t bytes = part.bytes() / static_cast<size_t>(outer);
+      if (bytes > 0) std::memcpy(to, part.raw() + static_cast<size_t>(i) * bytes, bytes);
+      to += bytes;
+    }
   return whole;
 }
 

@@ -303,17 +303,20 @@ Tensor cast(const Tensor& from, DType dtype, const SmallFloatRules& rules) {
   return to;
 }
 
-Tensor rows_of(const Tensor& tensor, int64_t first, int64_t count) {
-  const int64_t rows = tensor.dims().at(0);
+Tensor rows_of(const Tensor& tensor, int64_t first, int64_t count, size_t axis) {
+  const int64_t rows = tensor.dims().at(axis);
   if (first == 0 && count == rows) return tensor;
   Dims dims = tensor.dims();
-  dims[0] = count;
+  const int64_t outer = element_count({dims.begin(), dims.begin() + static_cast<std::ptrdiff_t>(axis)});
+  dims[axis] = count;
   Tensor part(tensor.dtype(), dims);
-  const size_t row_bytes = tensor.bytes() / static_cast<size_t>(rows);
+  if (part.bytes() == 0) return part;
+  const size_t row_bytes = tensor.bytes() / static_cast<size_t>(outer * rows);
   std::byte* to = part.mutable_raw();
-  for (int64_t i = 0; i < count; ++i)
-    std::memcpy(to + static_cast<size_t>(i) * row_bytes,
-                tensor.raw() + static_cast<size_t>(std::min(first + i, rows - 1)) * row_bytes, row_bytes);
+  for (int64_t o = 0; o < outer; ++o)
+    for (int64_t i = 0; i < count; ++i, to += row_bytes)
+      std::memcpy(to, tensor.raw() + static_cast<size_t>(o * rows + std::min(first + i, rows - 1)) * row_bytes,
+                  row_bytes);
   return part;
 }
 

@@ -97,7 +97,7 @@ std::vector<int64_t> to_ints(const Tensor& tensor);
 Tensor from_doubles(DType dtype, Dims dims, std::span<const double> values);
 /// ONNX Cast: exact between integers (modulo 2^bits), as above otherwise; to small floats by the rules.
 Tensor cast(const Tensor& tensor, DType dtype, const SmallFloatRules& rules = {});
-/// Rows [first, first + count) along axis 0, the last one repeated beyond the end.
-Tensor rows_of(const Tensor& tensor, int64_t first, int64_t count);
+/// Places [first, first + count) along an axis that has some, the last one repeated beyond the end.
+Tensor rows_of(const Tensor& tensor, int64_t first, int64_t count, size_t axis = 0);
 
 }  // namespace slipway

@@ -16,7 +16,8 @@ struct PendingRequest {
   Variant variant = Variant::kStable;
   ModelVersion::Answered done;
   int64_t rows = 1;
-  std::vector<int64_t> shape;      ///< of a row, where that may differ; only equal ones share a batch
+  std::vector<int64_t> shape;      ///< of a row, where that may differ, and what all rows of a batch share; only equal
+                                   ///< ones share one
   int64_t length = 0, padded = 0;  ///< of a sequence, as it came and filled up; equal where it is not
   int64_t queued_ns = 0;
   std::atomic<bool> answered{false};  ///< whoever sets it answers: the computing thread or the deadline's

@@ -39,6 +39,17 @@ std::vector<Tensor> made_up_outputs(const std::shared_ptr<const Plan>& plan, int
   return Session(plan).run(inputs);
 }
 
+// Of fixed axes it is of no use to know that they hold rows.
+RowIndependence find_free_rows(const Graph& graph) {
+  RowIndependence found = find_row_independence(graph);
+  for (size_t i = 0; i < found.inputs.size(); ++i) {
+    const Shape& shape = graph.value(graph.inputs()[i]).shape;
+    if (found.inputs[i] >= 0 && shape[static_cast<size_t>(found.inputs[i])].is_known())
+      return {false, "the first axes of its inputs are not free and the same"};
+  }
+  return found;
+}
+
 }  // namespace
 
 double relative_difference(const Tensor& expected, const Tensor& got) {
@@ -89,8 +100,11 @@ bool takes_any_rows(const Graph& graph, const std::map<std::string, int64_t>& di
 
 RowIndependence batching_of(const Graph& graph, const std::map<std::string, int64_t>& dims) {
   if (has_strings(graph)) return {false, "it has strings"};
-  if (!takes_any_rows(graph, dims)) return {false, "the first axes of its inputs are not free and the same"};
-  return prove_row_independence(graph);
+  if (takes_any_rows(graph, dims))
+    if (RowIndependence first = prove_row_independence(graph); first.proven) return first;
+  Graph settled = graph;
+  if (!dims.empty()) bind_dims(settled, dims);
+  return find_free_rows(settled);
 }
 
 bool takes_plans(const Graph& graph, const std::map<std::string, int64_t>& dims) {
@@ -107,7 +121,7 @@ bool takes_plans(const Graph& graph, const std::map<std::string, int64_t>& dims)
       first_free = true;
     }
   }
-  return !first_free || batching_of(graph, dims).proven;
+  return !first_free || batching_of(graph, dims).along_first();
 }
 
 int64_t padded_rows(int64_t rows, int64_t max_rows) {
@@ -131,15 +145,40 @@ std::vector<Tensor> made_up_inputs(const ModelPorts& ports, const std::vector<Di
   return inputs;
 }
 
-std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free) {
+std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free, const std::vector<int>& axes) {
   std::vector<Dims> sizes;
-  for (const ValueId id : graph.inputs()) {
-    const Shape& shape = graph.value(id).shape;
+  for (size_t i = 0; i < graph.inputs().size(); ++i) {
+    const Shape& shape = graph.value(graph.inputs()[i]).shape;
+    const int of_rows = axes.empty() ? 0 : axes[i];
     Dims& dims = sizes.emplace_back();
     for (size_t axis = 0; shape.has_rank() && axis < shape.rank(); ++axis)
-      dims.push_back(shape[axis].is_known() ? shape[axis].value() : axis == 0 ? rows : free);
+      dims.push_back(shape[axis].is_known() ? shape[axis].value() : static_cast<int>(axis) == of_rows ? rows : free);
   }
   return made_up_inputs(ports_of(graph), sizes);
+}
+
+std::string batching_contradiction(const Program& program, const Graph& graph, const RowIndependence& batching) {
+  const auto session = program.open();
+  for (const int64_t free : {8, 64, 1}) try {
+      const std::vector<Tensor> inputs = made_up_inputs(graph, 2, free, batching.inputs);
+      const std::vector<Tensor> together = session->run(inputs);
+      for (const int64_t row : {0, 1}) {
+        const auto row_of = [&](const Tensor& t, int axis) {
+          return axis < 0 ? t : rows_of(t, row, 1, static_cast<size_t>(axis));
+        };
+        std::vector<Tensor> own;
+        for (size_t i = 0; i < inputs.size(); ++i) own.push_back(row_of(inputs[i], batching.inputs[i]));
+        const std::vector<Tensor> alone = session->run(own);
+        for (size_t i = 0; i < alone.size(); ++i)
+          if (const double off = relative_difference(alone[i], row_of(together[i], batching.outputs[i]));
+              !(off <= (is_float(alone[i].dtype()) ? kRowMayDiffer : 0)))
+            return fmt::format("a row alone and beside another differ by {:.2g} of the range of output '{}'", off,
+                               graph.value(graph.outputs()[i]).name);
+      }
+      return "";
+    } catch (const Error&) {  // what made-up rows can't be computed by says nothing of rows
+    }
+  return "";
 }
 
 void run_once(const Program& program, const Graph& graph) {

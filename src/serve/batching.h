@@ -14,8 +14,7 @@ namespace slipway {
 
 // Whether and how the rows of requests are put together.
 
-/// Whether requests can be batched: the first axis of every input is free and the rows along it are proven independent;
-/// else why not.
+/// Whether requests can be batched: along free axes of the inputs their rows are proven independent; else why not.
 RowIndependence batching_of(const Graph& graph, const std::map<std::string, int64_t>& dims);
 /// Whether all shapes that requests may have can be prepared beforehand, as plans: none is free, or the rows of a batch
 /// alone are.
@@ -33,9 +32,12 @@ bool takes_any_rows(const Graph& graph, const std::map<std::string, int64_t>& di
 /// Holds the proof against the plans, by rows: the first and the last of made-up rows, alone and among others, must
 /// give the same (floats within 1 % of the output's range, for kernels differ). "" or what differs.
 std::string batching_contradiction(const std::map<int64_t, std::shared_ptr<const Plan>>& plans);
+/// The same of a program, with two made-up rows.
+std::string batching_contradiction(const Program& program, const Graph& graph, const RowIndependence& batching);
 
 /// Floats at random, other numbers 0 or 1, empty strings; free first axes have `rows`, other free axes `free` places.
-std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free);
+/// `axes`: those of the rows instead of the first.
+std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free, const std::vector<int>& axes = {});
 /// The same at given sizes, by input.
 std::vector<Tensor> made_up_inputs(const ModelPorts& ports, const std::vector<Dims>& dims);
 /// Runs a program once, on made-up values at sizes that the model may take, if any does.

@@ -51,9 +51,9 @@ TEST(Batching, TakesRowsThatAreProvenIndependentOnly) {
   EXPECT_NE(batching_of(mixing(), {}).reason.find("ReduceMean"), std::string::npos);
   EXPECT_NE(batching_of(graph_of("input %x : f32[2,3]\n%y = Relu(%x)\noutput %y"), {}).reason.find("not free"),
             std::string::npos);
-  EXPECT_NE(batching_of(graph_of("input %x : f32[N,3]\ninput %s : f32[]\n%y = Mul(%x, %s)\noutput %y"), {})
-                .reason.find("not free"),
-            std::string::npos);
+  const Graph scaled = graph_of("input %x : f32[N,3]\ninput %s : f32[]\n%y = Mul(%x, %s)\noutput %y");
+  EXPECT_EQ(batching_of(scaled, {}).inputs, (std::vector<int>{0, -1}));
+  EXPECT_FALSE(takes_plans(scaled, {})) << "plans stack along the first axes";
 }
 
 TEST(Batching, PlansAreAskedWhetherTheProofHolds) {
@@ -118,7 +118,7 @@ TEST(Batching, RequestsOfEqualShapesShareABatch) {
   }
   EXPECT_EQ(batches, (std::set<int64_t>{4, 5})) << "of lengths 2 and 4: rows 1 + 2 + 1, of 3: 2 + 1 + 2";
   EXPECT_GT(version->memory_bytes(), 0u);
-  EXPECT_EQ(version->source().program->info().shapes, 5) << "a first run, the gate, and one of each length";
+  EXPECT_EQ(version->source().program->info().shapes, 6) << "two of the first run, the gate, and one of each length";
 }
 
 /// The mean of the masked places, and each place less that.
@@ -136,6 +136,59 @@ const char* const kMasked = R"(
     %each = Sub(%x, %mean)
     output %mean
     output %each)";
+
+// A state with its batch along axis 1, and a rate that all rows share: those of one rate go together.
+TEST(Batching, RowsMayLieAlongOtherAxes) {
+  const Graph graph = graph_of(R"(
+    input %x : f32[N,2]
+    input %rate : f32[]
+    input %state : f32[2,N,2]
+    %scaled = Mul(%x, %rate)
+    %next = Add(%state, %scaled)
+    %twice = Add(%rate, %rate)
+    output %scaled, %next, %twice)");
+  const auto version = make_version(graph, "m", 1, {.batching = {.max_rows = 8}});
+  EXPECT_TRUE(version->batching().proven) << version->batching().reason;
+  EXPECT_EQ(version->batching().outputs, (std::vector<int>{0, 1, -1}));
+  const auto server = make_server({version});
+  Gate gate(*server);
+  Answer held;
+  const auto request = [](const std::vector<Tensor>& given) {
+    return request_of({{"x", given[0]}, {"rate", given[1]}, {"state", given[2]}});
+  };
+  InferRequest first =
+      request({Tensor(DType::kFloat32, {1, 2}), Tensor::scalar(1.0f), Tensor(DType::kFloat32, {2, 1, 2})});
+  first.id = "gate";
+  server->infer(server->target("m", "", ""), std::move(first), held.done());
+  gate.await_held();
+  std::vector<std::vector<Tensor>> inputs;
+  std::vector<Answer> answers(6);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const auto rows = static_cast<int64_t>(i % 2 + 1);
+    std::vector<float> x(static_cast<size_t>(rows * 2)), state(static_cast<size_t>(rows * 4));
+    for (size_t k = 0; k < x.size(); ++k) x[k] = static_cast<float>((k * k + i) % 11);
+    for (size_t k = 0; k < state.size(); ++k) state[k] = static_cast<float>((k * 3 + i) % 7);
+    inputs.push_back(
+        {Tensor::of<float>({rows, 2}, x), Tensor::scalar(i < 3 ? 2.0f : 3.0f), Tensor::of<float>({2, rows, 2}, state)});
+    server->infer(server->target("m", "", ""), request(inputs.back()), answers[i].done());
+  }
+  gate.open();
+  std::vector<int64_t> batches;
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const InferResponse& response = answers[i].wait();
+    ASSERT_FALSE(response.error) << response.message;
+    batches.push_back(response.batch_rows);
+    const std::vector<Tensor> expected = evaluate(graph, inputs[i]);
+    for (size_t o = 0; o < expected.size(); ++o)
+      EXPECT_TRUE(to_tensor(response.outputs[o]).identical(expected[o])) << i << " " << o;
+  }
+  EXPECT_EQ(batches, (std::vector<int64_t>{4, 4, 4, 5, 5, 5})) << "by rate: rows 1 + 2 + 1, then 2 + 1 + 2";
+  const InferResponse& uneven = infer_and_wait(
+      *server, request({Tensor(DType::kFloat32, {2, 2}), Tensor::scalar(1.0f), Tensor(DType::kFloat32, {2, 3, 2})}),
+      "m");
+  EXPECT_EQ(uneven.error, ErrorCode::kInvalidArgument);
+  EXPECT_NE(uneven.message.find("'state' has 3"), std::string::npos) << uneven.message;
+}
 
 TEST(Batching, SequencesOfDifferentLengthsShareABatchWherePaddingIsProven) {
   const Graph graph = graph_of(kMasked);

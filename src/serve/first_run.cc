@@ -63,12 +63,19 @@ FirstRun make_first_run(VersionSource& source) {
   if (source.plans.empty()) {
     if (source.program == nullptr) source.program = make_program(source);
     run_once(*source.program, source.graph);
+    if (first.batching.proven)
+      if (std::string why = batching_contradiction(*source.program, source.graph, first.batching); !why.empty()) {
+        log_warning("{}/{}: its rows are proven independent, yet {}", source.model, source.version, why);
+        first.batching = {false, std::move(why)};
+      }
   }
   if (!source.config.padding.sizes.empty()) {
-    if (!first.batching.proven || source.program == nullptr)
+    if (!first.batching.along_first() || source.program == nullptr)
       fail(ErrorCode::kInvalidArgument,
            "`pad` in config.yaml is for models with a free length whose requests are batched; leave it out: {}",
-           first.batching.proven ? "its shapes are fixed" : first.batching.reason);
+           !first.batching.proven      ? first.batching.reason
+           : source.program == nullptr ? "its shapes are fixed"
+                                       : "its rows do not lie along the first axes");
     require_padding_changes_nothing(*source.program, source.graph, source.config.padding, source.max_variation);
   }
   for (auto it = source.plans.begin(); it != source.plans.end();) {

@@ -69,7 +69,11 @@ json prepared_json(const VersionSource& source, const FirstRun& first) {
           {"plans", std::move(plans)},
           {"shapes", std::move(shapes)},
           {"memory_bytes", memory_bytes(source)},
-          {"batching", {{"proven", first.batching.proven}, {"reason", first.batching.reason}}},
+          {"batching",
+           {{"proven", first.batching.proven},
+            {"reason", first.batching.reason},
+            {"inputs", first.batching.inputs},
+            {"outputs", first.batching.outputs}}},
           {"preprocess", first.preprocess ? json(preprocess_json(*first.preprocess)) : json()},
           {"labels", first.labels}};
 }
@@ -82,7 +86,10 @@ int number_below(const json& j, int end) {
 
 /// The source without its plans.
 VersionSource source_of(const json& j) {
-  FirstRun first{.batching = {j.at("batching").at("proven"), j.at("batching").at("reason")}, .labels = j.at("labels")};
+  const json& batching = j.at("batching");
+  FirstRun first{
+      .batching = {batching.at("proven"), batching.at("reason"), batching.at("inputs"), batching.at("outputs")},
+      .labels = j.at("labels")};
   if (!j.at("preprocess").is_null())
     first.preprocess = parse_preprocess_json(j.at("preprocess").get<std::string>(), "the model");
   for (const json& plan : j.at("plans")) first.time_us[plan.at("rows").get<int64_t>()] = plan.at("time_us");

@@ -24,6 +24,7 @@
 namespace slipway {
 namespace {
 
+constexpr size_t kComparedBytes = 256;
 constexpr auto kMemoryPause = std::chrono::milliseconds(10);
 
 int64_t epoch_ms() {
@@ -75,6 +76,15 @@ bool takes(const ModelVersion& version, InferRequest request) {
 
 size_t row_bytes(const PortInfo& port, int64_t plan_rows) {
   return bytes_of(port.dtype, element_count(port.dims)) / static_cast<size_t>(plan_rows);
+}
+
+/// What is the same for all rows of a batch lets only those requests share one that hold the same there; what is large
+/// is not looked at.
+void add_contents(const WireTensor& t, PendingRequest& pending) {
+  if (t.bytes.size() > kComparedBytes)
+    pending.shape.push_back(static_cast<int64_t>(reinterpret_cast<intptr_t>(&pending)));
+  else
+    for (const std::byte b : t.bytes) pending.shape.push_back(static_cast<int64_t>(b));
 }
 
 /// Indices into the version's outputs, in the order asked for.
@@ -206,12 +216,17 @@ void ModelVersion::Engine::submit(InferRequest&& request, Variant variant, Answe
       const Padding& padding = owner_.config().padding;
       pending->length = length_of(padding, pending->request);
       pending->padded = pending->length > 0 ? padded_length(padding, pending->length) : 0;
-      for (const WireTensor& t : pending->request.inputs)
-        for (size_t axis = 1; axis < t.dims.size(); ++axis)
-          pending->shape.push_back(pending->length > 0 && padding.inputs.contains(t.name) &&
-                                           static_cast<int64_t>(axis) == padding.axis
-                                       ? pending->padded
-                                       : t.dims[axis]);
+      for (size_t i = 0; i < pending->request.inputs.size(); ++i) {
+        const WireTensor& t = pending->request.inputs[i];
+        const int rows_axis = owner_.batching().inputs[i];
+        for (size_t axis = 0; axis < t.dims.size(); ++axis)
+          if (static_cast<int>(axis) != rows_axis)
+            pending->shape.push_back(pending->length > 0 && padding.inputs.contains(t.name) &&
+                                             static_cast<int64_t>(axis) == padding.axis
+                                         ? pending->padded
+                                         : t.dims[axis]);
+        if (rows_axis < 0) add_contents(t, *pending);
+      }
     }
     pending->queued_ns = owner_.clock_();
     const std::lock_guard lock(mutex_);
@@ -457,20 +472,14 @@ void ModelVersion::Engine::compute_by_program(Instance& instance, Requests reque
       if (fill != padding.inputs.end() && pending->padded != pending->length)
         parts.back() = resized(parts.back(), padding.axis, pending->padded, fill->second);
     }
-    if (!stacks || (requests.size() == 1 && size == rows)) {
+    const int axis = stacks ? owner_.batching().inputs[i] : -1;
+    if (axis < 0) {
       inputs.push_back(std::move(parts[0]));
       continue;
     }
-    Dims dims = parts[0].dims();
-    dims[0] = size;
-    Tensor& t = inputs.emplace_back(parts[0].dtype(), dims);
-    const size_t bytes = t.bytes() / static_cast<size_t>(size);
-    std::byte* to = t.mutable_raw();
-    for (const Tensor& part : parts) {
-      if (part.bytes() > 0) std::memcpy(to, part.raw(), part.bytes());
-      to += part.bytes();
-    }
-    for (int64_t row = rows; row < size && bytes > 0; ++row, to += bytes) std::memcpy(to, to - bytes, bytes);
+    const auto along = static_cast<size_t>(axis);
+    if (size > rows) parts.push_back(rows_of(parts.back(), parts.back().dims()[along] - 1, size - rows, along));
+    inputs.push_back(stack_rows(parts, along));
   }
   std::vector<Tensor> outputs = instance.program->run(inputs);
   owner_.metrics_.executions.fetch_add(1, std::memory_order_relaxed);
@@ -484,10 +493,8 @@ void ModelVersion::Engine::compute_by_program(Instance& instance, Requests reque
     results->reserve(wanted.size());
     for (const size_t i : wanted) {
       Tensor part = outputs[i];
-      if (stacks && (requests.size() > 1 || size != rows)) {
-        const int64_t of_a_row = part.dims().at(0) / size;
-        part = rows_of(part, at * of_a_row, pending->rows * of_a_row);
-      }
+      if (const int axis = stacks ? owner_.batching().outputs[i] : -1; axis >= 0)
+        part = rows_of(part, at, pending->rows, static_cast<size_t>(axis));
       const auto cut = padding.outputs.find(owner_.outputs_[i].name);
       if (cut != padding.outputs.end() && pending->padded != pending->length)
         part = resized(part, cut->second, pending->length);

@@ -129,11 +129,12 @@ int64_t match_inputs(InferRequest& request, const ModelVersion& version) {
            to_string(port.dims), std::count(port.dims.begin(), port.dims.end(), -1) > 0 ? " (?: any)" : "",
            found->dims.size() > kMaxWireRank ? "too many axes" : to_string(found->dims));
     check_bytes(*found);
-    if (any_rows) {
-      if (rows == -1) rows = found->dims.front();
-      if (found->dims.front() != rows || rows == 0)
-        fail(ErrorCode::kInvalidArgument, "The inputs' first axes must be equal and not 0: '{}' has {}, another {}",
-             port.name, found->dims.front(), rows);
+    if (const int axis = any_rows ? version.batching().inputs.at(ordered.size()) : -1; axis >= 0) {
+      const int64_t own = found->dims.at(static_cast<size_t>(axis));
+      if (rows == -1) rows = own;
+      if (own != rows || rows == 0)
+        fail(ErrorCode::kInvalidArgument, "The inputs must have equal numbers of rows, not 0: '{}' has {}, another {}",
+             port.name, own, rows);
     }
     ordered.push_back(*found);
   }

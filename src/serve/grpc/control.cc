@@ -93,7 +93,8 @@ void model_config(Server& server, const inference::ModelConfigRequest& request,
   config.set_backend("slipway");
   config.set_default_model_filename("model.onnx");
   config.mutable_version_policy()->mutable_all();
-  const int64_t max_rows = std::min<int64_t>(version.max_rows(), std::numeric_limits<int32_t>::max());
+  const int64_t max_rows =
+      version.batching().along_first() ? std::min<int64_t>(version.max_rows(), std::numeric_limits<int32_t>::max()) : 0;
   config.set_max_batch_size(static_cast<int32_t>(max_rows));
   const auto add = [&](const std::vector<Port>& ports, auto* tensors) {
     for (const Port& port : ports) {

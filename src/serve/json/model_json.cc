@@ -107,14 +107,14 @@ json model_metadata_json(const Server& server, const std::string& model, const s
 json model_config_json(const Server& server, const std::string& model, const std::string& version) {
   const auto found = find_version(server, model, version);
   const ModelConfig& config = found->config();
-  const bool batches = found->max_rows() > 0;
+  const bool batches = found->batching().along_first();  // as the configuration means it
   json document{
       {"name", found->model()},
       {"platform", "onnx"},
       {"backend", "slipway"},
       {"default_model_filename", "model.onnx"},
       {"version_policy", {{"all", json::object()}}},
-      {"max_batch_size", found->max_rows()},
+      {"max_batch_size", batches ? found->max_rows() : 0},
       {"input", config_ports_json(found->inputs(), batches, true)},
       {"output", config_ports_json(found->outputs(), batches, false)},
       {"instance_group", {{{"name", found->model() + "_0"}, {"kind", "KIND_CPU"}, {"count", config.instances}}}},
