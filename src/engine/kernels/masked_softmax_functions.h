@@ -1,0 +1,67 @@
+#pragma once
+// Softmax of scaled and masked rows, written once over a vector type; included by the per-ISA files alone, after
+// elementwise_functions.h. Scores are computed twice, for their peak and for their powers: that costs less than keeping
+// them.
+
+namespace slipway {
+namespace {
+
+typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+
+inline Ints load_bytes(const uint8_t* bytes, int64_t n) {
+  Bytes loaded = {};
+  if (n >= kLanes)
+    __builtin_memcpy(&loaded, bytes, kLanes);
+  else
+    __builtin_memcpy(&loaded, bytes, (size_t)n);
+  return __builtin_convertvector(loaded, Ints);
+}
+
+// The first n elements, `rest` after them.
+inline Floats first_of(Floats v, int64_t n, float rest) {
+  if (n >= kLanes) return v;
+  float parts[kLanes];
+  store(parts, v);
+  return load(parts, n, rest);
+}
+
+enum class Mask { kNone, kAdded, kKept };
+
+template <Mask kMask>
+inline Floats scores(const MaskedSoftmaxRow& r, int64_t i, int64_t n) {
+  Floats v = load_some(r.x + i, n, 0) * r.scale;
+  if (kMask == Mask::kAdded) {
+    v += n < kLanes ? take(r.added + i * r.mask_step, r.mask_step, n) : take(r.added + i * r.mask_step, r.mask_step);
+  } else if (kMask == Mask::kKept) {
+    const Ints kept = r.mask_step ? load_bytes(r.kept + i, n) : Ints{} + (int32_t)*r.kept;
+    v = select(kept == (int32_t)r.keeps, v, splat(r.fill));
+  }
+  return first_of(v, n, -__builtin_inff());
+}
+
+template <Mask kMask>
+void masked_softmax_row(const MaskedSoftmaxRow& r) {
+  Floats highest = splat(-__builtin_inff());
+  for_vectors(r.count, [&](int64_t i, int64_t n) { highest = above(scores<kMask>(r, i, n), highest); });
+  const Floats peak = splat(largest(highest));
+  Doubles sum = {};
+  for_vectors(r.count, [&](int64_t i, int64_t n) {
+    const Floats e = exp_of(shift(scores<kMask>(r, i, n), peak));
+    sum += halves(e);
+    store_some(r.y + i, e, n);
+  });
+  const float inverse = (float)(1 / total(sum));
+  for_vectors(r.count, [&](int64_t i, int64_t n) {
+    const Floats y = load_some(r.y + i, n, 0) * inverse;
+    store_some(r.y + i, r.guard ? select(y == y, y, Floats{}) : y, n);
+  });
+}
+
+void masked_softmax(const MaskedSoftmaxRow* row) noexcept {
+  if (row->added) return masked_softmax_row<Mask::kAdded>(*row);
+  if (row->kept) return masked_softmax_row<Mask::kKept>(*row);
+  masked_softmax_row<Mask::kNone>(*row);
+}
+
+}  // namespace
+}  // namespace slipway
