@@ -159,6 +159,25 @@ class IdiomWriter {
     return either("Add", {scores, mask});
   }
 
+  // A mask that is repeated before it becomes numbers, and the mean or sum of what it leaves.
+  void masked_mean() {
+    const Dims dims = w_.tensor(x_).dims();
+    if (w_.style.opset < 8) return;
+    Dims narrow = dims;
+    for (int64_t& d : narrow)
+      if (w_.chance(0.5)) d = 1;
+    const auto dtype = static_cast<DType>(w_.any({1, 7, 9}));  // of floats, integers, booleans
+    const auto to = [](DType type) { return Attributes{{"to", static_cast<int64_t>(type)}}; };
+    const ValueId mask = op("Expand", {w_.fresh(dtype, narrow, 0.2), w_.constant_ints(dims)});
+    ValueId c = op("Cast", {mask}, to(w_.tensor(x_).dtype()));
+    if (w_.chance(0.4)) c = op("Sub", {number(1), c});
+    if (w_.chance(0.3)) c = op("Where", {op("Cast", {c}, to(DType::kBool)), number(-1e4), c});
+    const ValueId kept = either(w_.chance(0.7) ? "Mul" : "Add", {x_, c});
+    const auto axis = w_.between(0, static_cast<int64_t>(dims.size()) - 1);
+    const ValueId divisor = op("Clip", {mean(c, {axis}), number(1e-9)});
+    if (w_.chance(0.7)) op("Div", {mean(kept, {axis}), divisor});
+  }
+
   // x·cos + rotate_half(x)·sin.
   void rotary() {
     const Dims dims = w_.tensor(x_).dims();
@@ -194,7 +213,8 @@ void write_idiom(GraphWriter& writer) {
   if (kind < 0.45) return idiom.gelu();
   if (kind < 0.55) return idiom.swish();
   if (kind < 0.65) return idiom.hard_swish();
-  if (kind < 0.95) return idiom.attention();
+  if (kind < 0.85) return idiom.attention();
+  if (kind < 0.95) return idiom.masked_mean();
   idiom.rotary();
 }
 

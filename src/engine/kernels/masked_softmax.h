@@ -20,6 +20,9 @@ struct MaskedSoftmax {
 
   /// On up to `threads` threads; y may be x.
   void run(const float* x, const void* mask, float* y, int threads) const noexcept;
+
+ private:
+  void run_rows(const float* x, const void* mask, float* y, int64_t begin, int64_t end) const noexcept;
 };
 
 }  // namespace slipway

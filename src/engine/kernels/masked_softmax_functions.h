@@ -28,7 +28,7 @@ inline Floats first_of(Floats v, int64_t n, float rest) {
 enum class Mask { kNone, kAdded, kKept };
 
 template <Mask kMask>
-inline Floats scores(const MaskedSoftmaxRow& r, int64_t i, int64_t n) {
+inline Floats scores(const MaskedSoftmaxBlock& r, int64_t i, int64_t n) {
   Floats v = load_some(r.x + i, n, 0) * r.scale;
   if (kMask == Mask::kAdded) {
     v += n < kLanes ? take(r.added + i * r.mask_step, r.mask_step, n) : take(r.added + i * r.mask_step, r.mask_step);
@@ -40,7 +40,7 @@ inline Floats scores(const MaskedSoftmaxRow& r, int64_t i, int64_t n) {
 }
 
 template <Mask kMask>
-void masked_softmax_row(const MaskedSoftmaxRow& r) {
+void masked_softmax_row(const MaskedSoftmaxBlock& r) {
   Floats highest = splat(-__builtin_inff());
   for_vectors(r.count, [&](int64_t i, int64_t n) { highest = above(scores<kMask>(r, i, n), highest); });
   const Floats peak = splat(largest(highest));
@@ -57,10 +57,21 @@ void masked_softmax_row(const MaskedSoftmaxRow& r) {
   });
 }
 
-void masked_softmax(const MaskedSoftmaxRow* row) noexcept {
-  if (row->added) return masked_softmax_row<Mask::kAdded>(*row);
-  if (row->kept) return masked_softmax_row<Mask::kKept>(*row);
-  masked_softmax_row<Mask::kNone>(*row);
+template <Mask kMask>
+void masked_softmax_rows(MaskedSoftmaxBlock block) {
+  for (int64_t r = 0; r < block.rows; ++r) {
+    masked_softmax_row<kMask>(block);
+    block.x += block.count;
+    block.y += block.count;
+    if (kMask == Mask::kAdded) block.added += block.mask_pitch;
+    if (kMask == Mask::kKept) block.kept += block.mask_pitch;
+  }
+}
+
+void masked_softmax(const MaskedSoftmaxBlock* block) noexcept {
+  if (block->added) return masked_softmax_rows<Mask::kAdded>(*block);
+  if (block->kept) return masked_softmax_rows<Mask::kKept>(*block);
+  masked_softmax_rows<Mask::kNone>(*block);
 }
 
 }  // namespace

@@ -97,16 +97,18 @@ TEST(MaskedSoftmax, RowsKeepTheirBoundsBetweenGuardPagesAndInPlace) {
       std::memcpy(x.data(), t.x.data(), bytes);
       std::memcpy(added.data(), t.added.data(), places * sizeof(float));
       std::memcpy(kept.data(), t.kept.data(), places);
-      MaskedSoftmaxRow row = {x.as<float>(),
-                              t.adds ? added.as<float>() : nullptr,
-                              t.selects ? kept.data() : nullptr,
-                              y.as<float>(),
-                              t.count,
-                              t.scale,
-                              t.fill,
-                              t.whole,
-                              t.keeps,
-                              t.guard};
+      MaskedSoftmaxBlock row = {x.as<float>(),
+                                t.adds ? added.as<float>() : nullptr,
+                                t.selects ? kept.data() : nullptr,
+                                y.as<float>(),
+                                1,
+                                t.count,
+                                0,
+                                t.scale,
+                                t.fill,
+                                t.whole,
+                                t.keeps,
+                                t.guard};
       set.run(&row);
       t.expect(y.as<float>(), where);
       row.y = x.as<float>();

@@ -20,6 +20,7 @@ bool resolve_auto_pad(Graph& graph, const PassContext& context);
 bool merge_slices(Graph& graph, const PassContext& context);
 bool cancel_concat(Graph& graph, const PassContext& context);
 bool sink_transposes(Graph& graph, const PassContext& context);
+bool sink_expand(Graph& graph, const PassContext& context);
 bool fold_pad(Graph& graph, const PassContext& context);
 bool unflatten_matmul(Graph& graph, const PassContext& context);
 bool matmul_add_to_gemm(Graph& graph, const PassContext& context);

@@ -36,6 +36,7 @@ constexpr Pass kPasses[] = {
     {"merge_slices", merge_slices, kStandard, "one Slice for slices along different axes"},
     {"cancel_concat", cancel_concat, kStandard, "Split and Concat, Concat and Slice that undo each other"},
     {"sink_transposes", sink_transposes, kStandard, "move transposes down until they cancel"},
+    {"sink_expand", sink_expand, kStandard, "move Expand down, and drop it where its reader broadcasts"},
     {"fold_pad", fold_pad, kStandard, "move Pad into the pads of Conv and pools"},
     {"unflatten_matmul", unflatten_matmul, kStandard, "MatMul without the reshapes around it, its bias before them"},
     {"matmul_add_to_gemm", matmul_add_to_gemm, kStandard, "MatMul and Add as Gemm"},
