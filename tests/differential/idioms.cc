@@ -213,6 +213,7 @@ void write_idiom(GraphWriter& writer) {
   if (kind < 0.45) return idiom.gelu();
   if (kind < 0.55) return idiom.swish();
   if (kind < 0.65) return idiom.hard_swish();
+  if (kind < 0.85 && writer.style.opset >= 23 && writer.chance(0.4)) return void(writer.add("Attention"));
   if (kind < 0.85) return idiom.attention();
   if (kind < 0.95) return idiom.masked_mean();
   idiom.rotary();
