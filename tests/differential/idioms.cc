@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace slipway {
@@ -121,6 +122,77 @@ class IdiomWriter {
     w_.chance(0.5) ? either("Mul", {x_, times(gate, 1.0 / 6)}) : times(either("Mul", {x_, gate}), 1.0 / 6);
   }
 
+  // softmax(x·scale + mask), the scores with their number before or behind the product of queries and keys, and what
+  // exporters set behind it for rows that are masked all over.
+  void attention() {
+    ValueId scores = x_;
+    Dims dims = w_.tensor(x_).dims();
+    const double scale = static_cast<double>(w_.any({1, 2, 3, 5, -1})) / 4;
+    if (dims.size() >= 2 && w_.chance(0.4)) {
+      Dims keys = dims;
+      std::swap(keys[dims.size() - 2], keys.back());
+      const ValueId k = w_.fresh(w_.tensor(x_).dtype(), keys, 0.3);
+      scores = w_.chance(0.5) ? op("MatMul", {times(x_, scale), times(k, scale)}) : op("MatMul", {x_, k});
+      if (scores == kNoValue) return;
+      dims = w_.tensor(scores).dims();
+    }
+    if (w_.chance(0.7)) scores = times(scores, scale);
+    scores = masked(scores, dims);
+    const auto last = static_cast<int64_t>(dims.size()) - 1;
+    const ValueId p = op("Softmax", {scores}, {{"axis", w_.chance(0.5) || w_.style.opset < 11 ? last : int64_t{-1}}});
+    if (w_.chance(0.5)) op("Where", {op("IsNaN", {p}), number(0), p});
+  }
+
+  ValueId masked(ValueId scores, Dims dims) {
+    if (w_.chance(0.2)) return scores;
+    for (int64_t& d : dims)
+      if (w_.chance(0.4)) d = 1;
+    dims.erase(dims.begin(), dims.begin() + w_.between(0, static_cast<int64_t>(dims.size())));
+    const double low = w_.chance(0.5) ? -std::numeric_limits<double>::infinity() : -1e4;
+    const ValueId seen = w_.fresh(DType::kBool, dims, 0.5);
+    if (w_.chance(0.4)) {
+      const bool hides = w_.chance(0.5);
+      return op("Where", {seen, hides ? scalar(low) : scores, hides ? scores : scalar(low)});
+    }
+    const ValueId mask =
+        w_.chance(0.5) ? op("Where", {seen, scalar(0), scalar(low)}) : w_.fresh(w_.tensor(x_).dtype(), dims, 0.5);
+    return either("Add", {scores, mask});
+  }
+
+  // A mask that is repeated before it becomes numbers, and the mean or sum of what it leaves.
+  void masked_mean() {
+    const Dims dims = w_.tensor(x_).dims();
+    if (w_.style.opset < 8) return;
+    Dims narrow = dims;
+    for (int64_t& d : narrow)
+      if (w_.chance(0.5)) d = 1;
+    const auto dtype = static_cast<DType>(w_.any({1, 7, 9}));  // of floats, integers, booleans
+    const auto to = [](DType type) { return Attributes{{"to", static_cast<int64_t>(type)}}; };
+    const ValueId mask = op("Expand", {w_.fresh(dtype, narrow, 0.2), w_.constant_ints(dims)});
+    ValueId c = op("Cast", {mask}, to(w_.tensor(x_).dtype()));
+    if (w_.chance(0.4)) c = op("Sub", {number(1), c});
+    if (w_.chance(0.3)) c = op("Where", {op("Cast", {c}, to(DType::kBool)), number(-1e4), c});
+    const ValueId kept = either(w_.chance(0.7) ? "Mul" : "Add", {x_, c});
+    const auto axis = w_.between(0, static_cast<int64_t>(dims.size()) - 1);
+    const ValueId divisor = op("Clip", {mean(c, {axis}), number(1e-9)});
+    if (w_.chance(0.7)) op("Div", {mean(kept, {axis}), divisor});
+  }
+
+  // x·cos + rotate_half(x)·sin.
+  void rotary() {
+    const Dims dims = w_.tensor(x_).dims();
+    const auto last = static_cast<int64_t>(dims.size()) - 1;
+    const int64_t size = dims.back(), half = size / 2;
+    if (size < 2 || size % 2 != 0 || w_.style.opset < 10) return;
+    const auto part = [&](int64_t from, int64_t to) {
+      return op("Slice", {x_, w_.constant_ints({from}), w_.constant_ints({to}), w_.constant_ints({last})});
+    };
+    const ValueId turned = op("Concat", {op("Neg", {part(half, size)}), part(0, half)}, {{"axis", last}});
+    const Dims angles(dims.begin() + w_.between(0, last), dims.end());
+    const auto angle = [&] { return w_.fresh(w_.tensor(x_).dtype(), angles, 0.5); };
+    either("Add", {either("Mul", {x_, angle()}), either("Mul", {turned, angle()})});
+  }
+
  private:
   ValueId scalar(double value) {
     return w_.constant(from_doubles(w_.tensor(x_).dtype(), {}, std::vector<double>{value}));
@@ -137,10 +209,14 @@ void write_idiom(GraphWriter& writer) {
   if (x == kNoValue || !is_float(writer.style.dtype)) return;
   IdiomWriter idiom(writer, x);
   const double kind = writer.random.uniform();
-  if (kind < 0.45) return idiom.normalization();
-  if (kind < 0.7) return idiom.gelu();
-  if (kind < 0.85) return idiom.swish();
-  idiom.hard_swish();
+  if (kind < 0.3) return idiom.normalization();
+  if (kind < 0.45) return idiom.gelu();
+  if (kind < 0.55) return idiom.swish();
+  if (kind < 0.65) return idiom.hard_swish();
+  if (kind < 0.85 && writer.style.opset >= 23 && writer.chance(0.4)) return void(writer.add("Attention"));
+  if (kind < 0.85) return idiom.attention();
+  if (kind < 0.95) return idiom.masked_mean();
+  idiom.rotary();
 }
 
 }  // namespace slipway

@@ -50,7 +50,8 @@ void attention(Call& c) {
                 keys = w.between(1, 5), past = w.any({0, 0, 3}), size = w.any({1, 4}), width = w.any({1, 4});
   c.inputs = {floats(c, {batch, heads * group, length, size}), floats(c, {batch, heads, keys, size}),
               floats(c, {batch, heads, keys, width})};
-  if (w.chance(0.4)) c.operand(3, floats(c, {length, keys + past}));
+  if (w.chance(0.5))
+    c.operand(3, w.chance(0.7) ? floats(c, {length, keys + past}) : w.fresh(DType::kBool, {length, keys + past}, 0.5));
   if (past > 0) {
     c.operand(4, floats(c, {batch, heads, past, size}));
     c.operand(5, floats(c, {batch, heads, past, width}));
@@ -58,7 +59,8 @@ void attention(Call& c) {
   c.attributes = {};
   if (w.chance(0.4)) c.attributes["is_causal"] = int64_t{1};
   if (w.chance(0.2)) c.attributes["scale"] = 0.5f;
-  c.outputs = past > 0 ? 3 : 1;
+  if (w.chance(0.2)) c.attributes["softcap"] = 1.5f;
+  c.outputs = past > 0 || w.chance(0.2) ? 3 : 1;
 }
 
 void rotate(Call& c) {

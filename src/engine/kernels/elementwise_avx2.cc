@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "engine/kernels/elementwise_rows.h"
+#include "engine/kernels/masked_softmax_rows.h"
 #include "engine/kernels/normalization_rows.h"
 
 namespace slipway {
@@ -46,11 +47,13 @@ inline double total(Doubles x) { return (x[0] + x[1]) + (x[2] + x[3]); }
 }  // namespace slipway
 
 #include "engine/kernels/elementwise_functions.h"
+#include "engine/kernels/masked_softmax_functions.h"
 #include "engine/kernels/normalization_functions.h"
 
 namespace slipway {
 
 const ElementwiseRows kElementwiseAvx2 = kRows;
+const MaskedSoftmaxRun kMaskedSoftmaxAvx2 = masked_softmax;
 const NormalizationRun kNormalizationAvx2 = normalize;
 
 }  // namespace slipway

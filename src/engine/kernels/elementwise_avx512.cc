@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "engine/kernels/elementwise_rows.h"
+#include "engine/kernels/masked_softmax_rows.h"
 #include "engine/kernels/normalization_rows.h"
 
 namespace slipway {
@@ -38,11 +39,13 @@ inline double total(Doubles x) { return _mm512_reduce_add_pd(x); }
 }  // namespace slipway
 
 #include "engine/kernels/elementwise_functions.h"
+#include "engine/kernels/masked_softmax_functions.h"
 #include "engine/kernels/normalization_functions.h"
 
 namespace slipway {
 
 const ElementwiseRows kElementwiseAvx512 = kRows;
+const MaskedSoftmaxRun kMaskedSoftmaxAvx512 = masked_softmax;
 const NormalizationRun kNormalizationAvx512 = normalize;
 
 }  // namespace slipway

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/kernels/elementwise_rows.h"
+#include "engine/kernels/masked_softmax_rows.h"
 #include "engine/kernels/normalization_rows.h"
 
 namespace slipway {
@@ -55,11 +56,13 @@ inline double total(Doubles x) { return x[0] + x[1]; }
 }  // namespace slipway
 
 #include "engine/kernels/elementwise_functions.h"
+#include "engine/kernels/masked_softmax_functions.h"
 #include "engine/kernels/normalization_functions.h"
 
 namespace slipway {
 
 const ElementwiseRows kElementwiseBaseline = kRows;
+const MaskedSoftmaxRun kMaskedSoftmaxBaseline = masked_softmax;
 const NormalizationRun kNormalizationBaseline = normalize;
 
 }  // namespace slipway

@@ -348,6 +348,29 @@ TEST(Lower, SoftmaxOfBothMeaningsAgrees) {
   EXPECT_GE(runs, 12);
 }
 
+// Masks of both kinds, as inputs and as constants, that vary along the row or not.
+constexpr std::pair<const char*, const char*> kMaskedSoftmaxes[] = {
+    {"input %x : f32[N,2,5,7]", "slipway.Softmax(%x) {scale = 0.25, guard = 1}"},
+    {"input %x : f32[N,2,5,7]\n input %z : f32[N,1,1,7]", "slipway.Softmax(%x, %z) {scale = -0.25}"},
+    {"input %x : f32[N,2,5,7]\n input %w_z : f32[5,7]", "slipway.Softmax(%x, %w_z) {guard = 1}"},
+    {"input %x : f32[N,5,37]\n input %z : f32[5,1]", "slipway.Softmax(%x, %z)"},
+    {"input %x : f32[N,5,37]\n input %z : bool[N,1,37]", "slipway.Softmax(%x, %z) {fill = -inf, guard = 1}"},
+    {"input %x : f32[N,3,4]\n const %z : bool[3,4] = {true, false, false, false, false, false, false, false, false, "
+     "true, "
+     "true, true}",
+     "slipway.Softmax(%x, %z) {fill = -inf, keeps = 0, scale = 3.0}"},
+    {"input %x : f32[N,9]\n input %z : bool[]", "slipway.Softmax(%x, %z) {fill = -1e4}"}};
+
+TEST(Lower, MaskedSoftmaxAgrees) {
+  Random random(16);
+  int runs = 0;
+  for (const auto& [declarations, node] : kMaskedSoftmaxes) {
+    SCOPED_TRACE(node);
+    runs += check_text(one_node(declarations, node), random)["softmax"];
+  }
+  EXPECT_GE(runs, 14);
+}
+
 struct NormalizationCase {
   const char *declarations, *node;
   int opset;
@@ -531,6 +554,7 @@ TEST(Lower, SpecialValuesComeOutAsOfTheReference) {
       for (const int axis : {1, 2, 3})
         check("  input %x : f32[N,5,6,7]", fmt::format("{}(%x) {{axis = {}}}", op, axis), opset);
   for (const auto& [declarations, node, opset] : kNormalizations) check(declarations, node, opset);
+  for (const auto& [declarations, node] : kMaskedSoftmaxes) check(declarations, node, 13);
   for (const char* type : {"u8", "i8"})
     for (const char* scale : {"0.5", "1e-30", "-0.25", "inf"})
       check(fmt::format("  input %x : f32[N,17,3,3]\n  const %s : f32[] = {{{}}}\n  const %zero : {}[] = {{3}}", scale,

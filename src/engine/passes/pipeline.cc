@@ -24,6 +24,7 @@ constexpr Pass kPasses[] = {
     {"constant_folding", constant_folding, kStandard, "evaluate nodes whose inputs are constant"},
     {"simplify_shapes", simplify_shapes, kStandard, "shape arithmetic becomes constants, free batch included"},
     {"inline_if", inline_if, kStandard, "an If with a constant condition as the branch that it takes"},
+    {"unroll_loops", unroll_loops, kStandard, "a Loop or Scan of a few known turns as copies of its body"},
     {"expand_attention", expand_attention, kEngineOnly, "Attention as products and Softmax"},
     {"remove_no_ops", remove_no_ops, kStandard,
      "drop Identity, Dropout, null casts, cancelling reshapes and transposes"},
@@ -35,10 +36,14 @@ constexpr Pass kPasses[] = {
     {"merge_slices", merge_slices, kStandard, "one Slice for slices along different axes"},
     {"cancel_concat", cancel_concat, kStandard, "Split and Concat, Concat and Slice that undo each other"},
     {"sink_transposes", sink_transposes, kStandard, "move transposes down until they cancel"},
+    {"sink_expand", sink_expand, kStandard, "move Expand down, and drop it where its reader broadcasts"},
     {"fold_pad", fold_pad, kStandard, "move Pad into the pads of Conv and pools"},
+    {"unflatten_matmul", unflatten_matmul, kStandard, "MatMul without the reshapes around it, its bias before them"},
     {"matmul_add_to_gemm", matmul_add_to_gemm, kStandard, "MatMul and Add as Gemm"},
     {"fuse_conv_bn", fuse_conv_bn, kStandard, "fold BatchNormalization into Conv, ConvTranspose and Gemm"},
     {"fuse_conv_affine", fuse_conv_affine, kStandard, "fold per-channel Mul and Add into Conv, ConvTranspose and Gemm"},
+    {"fold_scale", fold_scale, kStandard, "fold a number, or one a column, into the weights of MatMul"},
+    {"merge_scales", merge_scales, kStandard, "numbers multiplied in turn, or on both sides of MatMul, as one"},
     {"batch_norm_to_affine", batch_norm_to_affine, kStandard, "remaining BatchNormalization as Mul and Add"},
     {"dead_code", dead_code, kStandard, "erase what nothing reads"},
 
@@ -52,6 +57,7 @@ constexpr Pass kPasses[] = {
 
     {"dequantize_leftovers", dequantize_leftovers, kEngineOnly, "weights that no integer operator took become float"},
 
+    {"fuse_softmax", fuse_softmax, kEngineOnly, "scale, mask, Softmax and its guard against NaN as one"},
     {"to_fused", to_fused, kEngineOnly, "Conv, Gemm and MatMul as the engine's fused operators"},
     {"fuse_residual", fuse_residual, kEngineOnly, "Conv and residual Add as one"},
     {"fuse_activation", fuse_activation, kEngineOnly, "Conv or Gemm and activation as one"},

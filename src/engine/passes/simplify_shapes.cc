@@ -73,9 +73,10 @@ bool fix_target(Graph& graph, NodeId id, const Contents& contents) {
   std::vector<int64_t> target;
   for (size_t i = 0; i < dims->size(); ++i) {
     const Dim& d = (*dims)[i];
-    if (d.is_known() && d.value() == 0) return false;
+    const bool copied = d == Dim(0);  // from the input
+    if (copied && i >= from.rank()) return false;
     const bool own = !d.is_known() && i < from.rank() && from[i].same_as(d);
-    target.push_back(d.is_known() ? d.value() : own ? 0 : -1);
+    target.push_back(copied || own ? 0 : d.value());
   }
   if (std::count(target.begin(), target.end(), -1) > 1) return false;
   const ValueId old = node.inputs[1];

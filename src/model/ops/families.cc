@@ -43,6 +43,7 @@ std::vector<std::span<const OpSpec>> op_families() {
       control_flow_ops(),
       sequence_ops(),
       fused_ops(),
+      masked_softmax_ops(),
   };
   // clang-format on
 }

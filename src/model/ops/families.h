@@ -43,6 +43,7 @@ std::span<const OpSpec> tree_ensemble_ops();
 std::span<const OpSpec> control_flow_ops();
 std::span<const OpSpec> sequence_ops();
 std::span<const OpSpec> fused_ops();
+std::span<const OpSpec> masked_softmax_ops();
 
 std::vector<std::span<const OpSpec>> op_families();
 
