@@ -378,8 +378,7 @@ Dataset Dataset::open(const std::string& yaml_path) {
   impl->resolve_labels();
   impl->warn_of_overlap(Split::kCalibration, impl->warnings);
   if (impl->description.train.exists) impl->warn_of_overlap(Split::kTrain, impl->warnings);
-  if (impl->description.augment &&
-      std::find(impl->is_image.begin(), impl->is_image.end(), true) == impl->is_image.end())
+  if (impl->description.augment && std::count(impl->is_image.begin(), impl->is_image.end(), true) == 0)
     fail(ErrorCode::kInvalidArgument,
          "Only pictures can be augmented, and the samples are arrays; remove `augment`: {}", yaml_path);
   for (size_t i = 0; i < impl->is_image.size(); ++i) {
