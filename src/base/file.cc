@@ -174,6 +174,12 @@ uint64_t file_bytes(const std::string& path) {
   return size;
 }
 
+std::string file_state(const std::string& path) {
+  struct stat s = {};
+  if (::stat(path.c_str(), &s) != 0) return "";
+  return fmt::format("{} {} {} {}.{}", s.st_dev, s.st_ino, s.st_size, s.st_mtim.tv_sec, s.st_mtim.tv_nsec);
+}
+
 void make_folders(const std::string& path) {
   std::error_code error;
   fs::create_directories(path, error);

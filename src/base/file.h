@@ -61,6 +61,9 @@ std::string real_path(const std::string& path);
 bool lies_in(const std::string& path, const std::string& folder);
 bool is_folder(const std::string& path);
 uint64_t file_bytes(const std::string& path);
+/// Changes whenever the file is written anew: to tell whether what was read from it still holds. Empty: it is not
+/// there.
+std::string file_state(const std::string& path);
 void make_folders(const std::string& path);
 /// Names (not paths) of a folder's entries, sorted; hidden ones left out.
 std::vector<std::string> list_folder(const std::string& path);

@@ -179,6 +179,16 @@ std::vector<std::shared_ptr<const Prepared>> CompiledProgram::ready() const {
   return list;
 }
 
+void CompiledProgram::adopt(Entries entries) const {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(entries_, [&](const auto& old) {
+    return std::any_of(entries.begin(), entries.end(),
+                       [&](const auto& entry) { return entry->signature == old->signature; });
+  });
+  entries_.splice(entries_.begin(), entries);
+  if (entries_.size() > max_shapes()) entries_.resize(max_shapes());
+}
+
 ProgramInfo CompiledProgram::info() const {
   ProgramInfo info;
   std::vector<std::shared_ptr<const Plan>> plans;
@@ -198,6 +208,8 @@ std::vector<PreparedShape> CompiledProgram::prepared() const {
     PreparedShape& shape = shapes.emplace_back();
     shape.inputs = entry->signature.dims;
     shape.whole = is_whole(*entry);
+    shape.from_file = entry->from_file;
+    shape.run_ns = entry->run_ns;
     const auto add = [&](const CompiledProgram& part) {
       for (const PreparedShape& inner : part.prepared()) {
         shape.plans.insert(shape.plans.end(), inner.plans.begin(), inner.plans.end());

@@ -50,6 +50,8 @@ struct Prepared {
   double work = 0;
   int64_t sights = 0;
   std::atomic<bool> ready{false};
+  std::atomic<int64_t> run_ns{0};
+  bool from_file = false;
   size_t slots = 0;
   std::vector<size_t> outputs;  ///< slots
   std::vector<PreparedStage> stages;
@@ -61,7 +63,7 @@ bool is_whole(const Prepared& prepared);
 /// How a run is to be done.
 struct Way {
   std::shared_ptr<const Graph> interpreted;  ///< by evaluation, where set
-  std::shared_ptr<const Prepared> prepared;
+  std::shared_ptr<Prepared> prepared;
 };
 
 class CompiledProgram : public Program, public std::enable_shared_from_this<CompiledProgram> {
@@ -93,6 +95,9 @@ class CompiledProgram : public Program, public std::enable_shared_from_this<Comp
   bool is_inner() const { return part_ == Part::kInner; }
   bool was_opened() const { return load_ != nullptr; }
   std::vector<std::shared_ptr<const Prepared>> ready() const;
+  /// Puts these in the place of what is there for the same shapes.
+  void adopt(Entries entries) const;
+  const std::shared_ptr<WeightPool>& weights() const { return weights_; }
 
  private:
   std::shared_ptr<Prepared> entry_for(const Signature& signature) const;

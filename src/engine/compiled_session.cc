@@ -1,6 +1,7 @@
 // Running a compiled program: stage after stage, values in slots, a session for every plan that was met.
 #include <algorithm>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "engine/compiled_program.h"
 #include "engine/lower/step_graph.h"
@@ -19,13 +20,9 @@ class CompiledSession : public ProgramSession {
     Way way = program_->way(inputs);
     if (way.interpreted != nullptr) return evaluate(*way.interpreted, inputs);
     Opened& opened = open(std::move(way.prepared));
-    const Prepared& prepared = *opened.prepared;
-    if (is_whole(prepared)) return opened.stages[0].plan->run(inputs);
-    std::vector<Tensor> slots(prepared.slots);
-    std::copy(inputs.begin(), inputs.end(), slots.begin());
-    for (size_t s = 0; s < prepared.stages.size(); ++s) run_stage(prepared.stages[s], opened.stages[s], slots);
-    std::vector<Tensor> outputs;
-    for (const size_t slot : prepared.outputs) outputs.push_back(slots[slot]);
+    const int64_t started = now_ns();
+    std::vector<Tensor> outputs = run(opened, inputs);
+    opened.prepared->run_ns.fetch_add(now_ns() - started, std::memory_order_relaxed);
     return outputs;
   }
 
@@ -36,17 +33,29 @@ class CompiledSession : public ProgramSession {
     std::vector<std::unique_ptr<ProgramSession>> bodies;
   };
   struct Opened {
-    std::shared_ptr<const Prepared> prepared;
+    std::shared_ptr<Prepared> prepared;
     std::vector<OpenedStage> stages;
   };
 
-  Opened& open(std::shared_ptr<const Prepared> prepared) {
+  static std::vector<Tensor> run(Opened& opened, std::span<const Tensor> inputs) {
+    const Prepared& prepared = *opened.prepared;
+    if (is_whole(prepared)) return opened.stages[0].plan->run(inputs);
+    std::vector<Tensor> slots(prepared.slots);
+    std::copy(inputs.begin(), inputs.end(), slots.begin());
+    for (size_t s = 0; s < prepared.stages.size(); ++s) run_stage(prepared.stages[s], opened.stages[s], slots);
+    std::vector<Tensor> outputs;
+    for (const size_t slot : prepared.outputs) outputs.push_back(slots[slot]);
+    return outputs;
+  }
+
+  Opened& open(std::shared_ptr<Prepared> prepared) {
     const auto found =
         std::find_if(opened_.begin(), opened_.end(), [&](const Opened& o) { return o.prepared == prepared; });
     if (found != opened_.end()) {
       opened_.splice(opened_.begin(), opened_, found);
       return opened_.front();
     }
+    opened_.remove_if([&](const Opened& o) { return o.prepared->signature == prepared->signature; });  // given way
     Opened opened{.prepared = std::move(prepared)};
     for (const PreparedStage& stage : opened.prepared->stages) {
       OpenedStage& s = opened.stages.emplace_back();

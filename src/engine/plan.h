@@ -18,7 +18,7 @@ struct BuildOptions {
   int64_t batch = 1;                         ///< size of every free first dimension of the inputs
   std::map<std::string, int64_t> dims = {};  ///< other free dimensions by symbol, or by "input.axis"
   int threads = 1;
-  bool tune = true;               ///< time the candidates; without it the first accepted one is taken
+  bool tune = true;               ///< time the candidates; without it the likely fastest are taken
   std::string timing_cache = {};  ///< file of timings, read and extended; empty: none
   bool optimize = true;           ///< run the graph passes first
   bool quiet = true;              ///< no progress on standard error

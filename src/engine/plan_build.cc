@@ -170,13 +170,13 @@ class Builder {
     }
     std::vector<CandidateTrial> trials;
     std::vector<Candidate*> tried;
-    std::vector<std::string> keys;
+    std::vector<TimingKey> keys;
     std::set<std::string> waiting;
     for (size_t i = 0; i < lowered_.size(); ++i)
       for (Candidate& c : lowered_[i].all) {
         if (!is_timed(c)) continue;
-        std::string key = timing_key(builds[i], c);
-        if (cache_.find(key) != nullptr || !waiting.insert(key).second) continue;
+        TimingKey key = timing_key(builds[i], c);
+        if (cache_.find(key.digest) || !waiting.insert(key.digest).second) continue;
         trials.push_back({builds[i], steps[i], c});
         tried.push_back(&c);
         keys.push_back(std::move(key));
@@ -194,8 +194,8 @@ class Builder {
     for (size_t i = 0; i < lowered_.size(); ++i)
       for (Candidate& c : lowered_[i].all) {
         if (!is_timed(c)) continue;
-        const double* known = cache_.find(timing_key(builds[i], c));
-        if (known == nullptr)
+        const std::optional<double> known = cache_.find(timing_key(builds[i], c).digest);
+        if (!known)
           c.rejected = "its twin at another node can't run";
         else if (*known < 0)
           c.rejected = crash_reason(static_cast<int>(-*known));
@@ -208,15 +208,31 @@ class Builder {
       const Candidate& c = n.all[i];
       if (!c.rejected.empty() || (c.tactic == "reference" && !n.accepted.empty() && !options_.choice_seed)) continue;
       double us = options_.choice_seed ? chance_.uniform() : static_cast<double>(n.accepted.size()) * kRankCost;
-      if (tune_ && is_timed(c)) us = *cache_.find(timing_key(context, c));
+      if (tune_ && is_timed(c)) us = *cache_.find(timing_key(context, c).digest);
       if (c.view) us = 0;
       n.accepted.push_back(i);
       n.times.push_back(us);
     }
+    if (!tune_ && !options_.choice_seed && !cache_.empty()) take_estimates(context, n);
     if (n.accepted.empty())
       fail(ErrorCode::kUnsupported,
            "Nothing implements this operator for these types and shapes; export the model with others: {}",
            context.node.label());
+  }
+
+  // Untimed candidates are ranked by what the nearest shapes took; those of which nothing is known come after.
+  void take_estimates(const LowerContext& context, LoweredNode& n) const {
+    std::vector<std::optional<double>> known;
+    double slowest = -1;
+    for (size_t i : n.accepted) {
+      const Candidate& c = n.all[i];
+      known.push_back(is_timed(c) ? cache_.estimate(timing_key(context, c)) : std::nullopt);
+      if (known.back() && *known.back() < 0) known.back() = kForbidden;  // it crashes
+      if (known.back() && *known.back() != kForbidden) slowest = std::max(slowest, *known.back());
+    }
+    if (slowest < 0) return;
+    for (size_t k = 0; k < known.size(); ++k)
+      if (!n.all[n.accepted[k]].view) n.times[k] = known[k] ? *known[k] : slowest + n.times[k] + kRankCost;
   }
 
   // The same bytes under another name. What the caller owns is left out: it may lie at any address.
@@ -231,10 +247,12 @@ class Builder {
     const Dims dims = v.shape.to_dims();
     if (!layout_fits(from, dims) || !layout_fits(to, dims) || v.dtype == DType::kString) return kForbidden;
     if (is_free_change(id, from, to)) return 0;
-    if (!tune_) return static_cast<double>(layout_bytes(to, v.dtype, dims)) / 4e3 + 0.1 * kRankCost;
-    const std::string key = fmt::format("layout {} {} {} {} t{} {}", to_string(from), to_string(to), to_string(v.dtype),
-                                        to_string(dims), options_.threads, cpu_name());
-    if (const double* known = cache_.find(key)) return *known;
+    const auto bytes = static_cast<double>(layout_bytes(to, v.dtype, dims));
+    const std::string family = fmt::format("layout {} {} {} rank {} t{} {}", to_string(from), to_string(to),
+                                           to_string(v.dtype), dims.size(), options_.threads, cpu_name());
+    const TimingKey key{family + " " + to_string(dims), family, bytes};
+    if (!tune_) return cache_.estimate(key).value_or(bytes / 4e3 + 0.1 * kRankCost);
+    if (const std::optional<double> known = cache_.find(key.digest)) return *known;
     const double us = time_layout_change(from, to, v.dtype, dims, options_.threads);
     cache_.add(key, us);
     return us;

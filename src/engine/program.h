@@ -42,6 +42,8 @@ struct ProgramInfo {
 struct PreparedShape {
   std::vector<Dims> inputs;
   bool whole = false;                              ///< one plan is all there is
+  bool from_file = false;                          ///< it lay ready in a plan file
+  int64_t run_ns = 0;                              ///< what runs at these shapes took
   std::vector<std::shared_ptr<const Plan>> plans;  ///< those of subgraphs among them
   std::vector<std::string> interpreted;            ///< operators that no plan holds
 };
@@ -74,6 +76,11 @@ std::string choices_digest_of(std::span<const std::shared_ptr<const Plan>> plans
 void save_program(const Program& program, const std::string& path);
 /// A plan file's program: its shapes are ready, others are prepared from the model in it. Fails as Plan::open does.
 std::shared_ptr<const Program> open_program(const std::string& path, int64_t max_shapes = ProgramOptions().max_shapes);
+
+/// Takes over the shapes that a plan file of the same model has ready, in place of those that the program prepared for
+/// them; weights that are alike are kept once. Returns what the file is known by (PlanFile::digest). Fails as
+/// open_program() does; kInvalidArgument where the file is for other inputs or outputs or another number of threads.
+std::string adopt_shapes(const Program& program, const std::string& path);
 
 /// What a plan file was built for.
 struct PlanShapes {

@@ -158,6 +158,7 @@ class ProgramReader {
       fill(made.done, true, false);
     }
     fill(prepared->outputs, true, true);
+    prepared->from_file = true;
     prepared->ready = true;
     return prepared;
   }
@@ -267,6 +268,28 @@ std::shared_ptr<const Program> open_program(const std::string& path, int64_t max
     return std::make_shared<const CompiledProgram>(
         std::move(ports), [file] { return file->model(); }, std::move(options), weights, std::move(ready));
   });
+}
+
+std::string adopt_shapes(const Program& program, const std::string& path) {
+  const auto* compiled = dynamic_cast<const CompiledProgram*>(&program);
+  if (compiled == nullptr)
+    fail(ErrorCode::kInvalidArgument, "Only a compiled program takes over what a plan file has ready: {}", path);
+  PlanFile file(path);
+  const auto alike = [](const std::vector<ModelPort>& a, const std::vector<ModelPort>& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](const ModelPort& x, const ModelPort& y) { return x.name == y.name && x.dtype == y.dtype; });
+  };
+  const ModelPorts ports = read_checked(file, [](const json& j) { return model_ports_from(j.at("ports")); });
+  if (!alike(ports.inputs, program.ports().inputs) || !alike(ports.outputs, program.ports().outputs))
+    fail(ErrorCode::kInvalidArgument, "The plan file is of another model: its inputs and outputs differ: {}", path);
+  if (file.threads() != compiled->options().threads)
+    fail(ErrorCode::kInvalidArgument, "The plan file is for {} threads, not for {}; build it anew: {}", file.threads(),
+         compiled->options().threads, path);
+  file.read(*compiled->weights());
+  compiled->adopt(read_checked(file, [&](const json& j) {
+    return ProgramReader(file, compiled->options(), compiled->weights()).shapes(j.at("shapes"), ports);
+  }));
+  return file.digest();
 }
 
 PlanShapes shapes_of_plan(const std::string& path) {

@@ -169,6 +169,35 @@ TEST_F(ProgramFile, HoldsWeightsOnce) {
   EXPECT_LT(file_bytes(path("a.plan")), 2 * one);
 }
 
+TEST_F(ProgramFile, LendsItsShapesToAProgramAtWork) {
+  Random random(59);
+  const Graph graph = random_graph(kTwoFreeAxes, random);
+  const auto runs = attention_runs(random);
+  const auto lender = seen(graph, runs);
+  save_program(*lender, path("a.plan"));
+  const auto program = seen(graph, {runs[1]});
+  const auto session = program->open();
+  session->run(runs[1]);
+  EXPECT_FALSE(program->prepared().at(0).from_file);
+  EXPECT_GT(program->prepared().at(0).run_ns, 0);
+  EXPECT_NE(adopt_shapes(*program, path("a.plan")), "");
+  ASSERT_EQ(program->info().shapes, static_cast<int64_t>(runs.size()));
+  for (const PreparedShape& shape : program->prepared()) {
+    EXPECT_TRUE(shape.from_file);
+    EXPECT_EQ(shape.run_ns, 0);
+  }
+  EXPECT_EQ(program->info().weight_bytes, lender->info().weight_bytes) << "those that are alike are there once";
+  for (const auto& inputs : runs) EXPECT_EQ(difference(session->run(inputs)[0], evaluate(graph, inputs)[0]), "");
+
+  const auto few = compiled_backend().make(graph, {.max_shapes = 2});
+  adopt_shapes(*few, path("a.plan"));
+  EXPECT_EQ(few->info().shapes, 2);
+  EXPECT_THROW(adopt_shapes(*compiled_backend().make(graph, {.threads = 2}), path("a.plan")), Error);
+  EXPECT_THROW(adopt_shapes(*reference_backend().make(graph, {}), path("a.plan")), Error);
+  const Graph other = random_graph(kSelecting, random);
+  EXPECT_THROW(adopt_shapes(*compiled_backend().make(other, {}), path("a.plan")), Error);
+}
+
 TEST_F(ProgramFile, IsNoSinglePlan) {
   Random random(58);
   save_program(*seen(random_graph(kTwoFreeAxes, random), attention_runs(random)), path("a.plan"));

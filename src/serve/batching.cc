@@ -116,21 +116,30 @@ int64_t padded_rows(int64_t rows, int64_t max_rows) {
   return std::max(rows, std::min(size, max_rows));
 }
 
-std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free) {
-  Random random(static_cast<uint64_t>(free));
+std::vector<Tensor> made_up_inputs(const ModelPorts& ports, const std::vector<Dims>& dims) {
+  SLIPWAY_CHECK(dims.size() == ports.inputs.size());
+  Random random(8);
   std::vector<Tensor> inputs;
-  for (const ValueId id : graph.inputs()) {
-    const Value& v = graph.value(id);
-    Dims dims;
-    for (size_t axis = 0; v.shape.has_rank() && axis < v.shape.rank(); ++axis)
-      dims.push_back(v.shape[axis].is_known() ? v.shape[axis].value() : axis == 0 ? rows : free);
-    Tensor& t = inputs.emplace_back(v.dtype, dims);
-    if (v.dtype == DType::kString) continue;
+  for (size_t i = 0; i < dims.size(); ++i) {
+    const DType dtype = ports.inputs[i].dtype;
+    Tensor& t = inputs.emplace_back(dtype, dims[i]);
+    if (dtype == DType::kString) continue;
     std::vector<double> values(static_cast<size_t>(t.elements()));
-    for (double& value : values) value = is_float(v.dtype) ? random.normal() : static_cast<double>(random.below(2));
-    t = from_doubles(v.dtype, dims, values);
+    for (double& value : values) value = is_float(dtype) ? random.normal() : static_cast<double>(random.below(2));
+    t = from_doubles(dtype, dims[i], values);
   }
   return inputs;
+}
+
+std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free) {
+  std::vector<Dims> sizes;
+  for (const ValueId id : graph.inputs()) {
+    const Shape& shape = graph.value(id).shape;
+    Dims& dims = sizes.emplace_back();
+    for (size_t axis = 0; shape.has_rank() && axis < shape.rank(); ++axis)
+      dims.push_back(shape[axis].is_known() ? shape[axis].value() : axis == 0 ? rows : free);
+  }
+  return made_up_inputs(ports_of(graph), sizes);
 }
 
 void run_once(const Program& program, const Graph& graph) {

@@ -36,6 +36,8 @@ std::string batching_contradiction(const std::map<int64_t, std::shared_ptr<const
 
 /// Floats at random, other numbers 0 or 1, empty strings; free first axes have `rows`, other free axes `free` places.
 std::vector<Tensor> made_up_inputs(const Graph& graph, int64_t rows, int64_t free);
+/// The same at given sizes, by input.
+std::vector<Tensor> made_up_inputs(const ModelPorts& ports, const std::vector<Dims>& dims);
 /// Runs a program once, on made-up values at sizes that the model may take, if any does.
 void run_once(const Program& program, const Graph& graph);
 

@@ -104,11 +104,13 @@ ModelVersion::ModelVersion(VersionSource source, std::function<int64_t()> clock)
 
 ModelVersion::~ModelVersion() = default;
 
-std::shared_ptr<const Program> make_program(const VersionSource& source) {
+std::shared_ptr<const Program> make_program(const VersionSource& source, bool tune) {
   Graph graph = source.graph;
   if (!source.config.dims.empty()) bind_dims(graph, source.config.dims);
-  return backend_named("slipway").make(graph,
-                                       {.threads = source.config.threads, .max_shapes = source.config.max_shapes});
+  return backend_named("slipway").make(graph, {.threads = source.config.threads,
+                                               .tune = tune,
+                                               .timing_cache = source.timing_cache,
+                                               .max_shapes = source.config.max_shapes});
 }
 
 uint64_t memory_bytes(const VersionSource& source) {

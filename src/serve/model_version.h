@@ -93,6 +93,8 @@ struct VersionSource {
   std::map<int64_t, std::shared_ptr<const Plan>> plans;  ///< by rows; empty: run by the program
   std::map<int64_t, std::string> plan_files;             ///< where those lie that lie in a file
   std::shared_ptr<const Program> program;                ///< of the graph, for shapes that are known as requests come
+  std::vector<std::string> shape_files;                  ///< plan files whose shapes the program took over
+  std::string timing_cache;                              ///< by which untimed plans are ranked; may be empty
   std::optional<FirstRun> first_run;                     ///< empty: made when the version is
   ModelConfig config;
   std::string sha256;         ///< of the model (ModelIdentity)
@@ -103,8 +105,8 @@ struct VersionSource {
   std::string proof_reason;  ///< one sentence
 };
 
-/// A program of its graph, with the sizes that the configuration fixes.
-std::shared_ptr<const Program> make_program(const VersionSource& source);
+/// A program of its graph, with the sizes that the configuration fixes; candidates are timed where asked.
+std::shared_ptr<const Program> make_program(const VersionSource& source, bool tune = false);
 
 /// Weights and buffers of a version's plans, or of what its program has prepared so far, and of its instances.
 uint64_t memory_bytes(const VersionSource& source);

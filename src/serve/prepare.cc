@@ -58,12 +58,16 @@ json prepared_json(const VersionSource& source, const FirstRun& first) {
                      {"path", source.plan_files.at(rows)},
                      {"digest", file_digest(*plan)},
                      {"time_us", first.time_us.at(rows)}});
+  json shapes = json::array();
+  for (const std::string& path : source.shape_files)
+    shapes.push_back({{"path", path}, {"digest", PlanFile(path).digest()}});
   return {{"sha256", source.sha256},
           {"report_sha256", source.report_sha256},
           {"file_bytes", source.file_bytes},
           {"proof", static_cast<int>(source.proof)},
           {"proof_reason", source.proof_reason},
           {"plans", std::move(plans)},
+          {"shapes", std::move(shapes)},
           {"memory_bytes", memory_bytes(source)},
           {"batching", {{"proven", first.batching.proven}, {"reason", first.batching.reason}}},
           {"preprocess", first.preprocess ? json(preprocess_json(*first.preprocess)) : json()},
@@ -108,6 +112,12 @@ json prepare_here(const json& job) {
   if (job.contains("config"))
     config = parse_model_config(job.at("config"), model_config_path(options.repository, model));
   set_thread_count(config.threads);
+  if (job.contains("shapes")) {
+    const std::string path =
+        build_timed_shapes(options, model, version, config, job.at("sha256"),
+                           job.at("shapes").get<std::vector<std::vector<Dims>>>(), job.at("scratch"));
+    return {{"path", path}, {"digest", PlanFile(path).digest()}};
+  }
   VersionSource source = read_version(options, model, version, config, job.at("scratch"));
   const FirstRun first = make_first_run(source);
   return prepared_json(source, first);
@@ -180,40 +190,65 @@ void open_plans(const json& plans, uint64_t needed, VersionSource& source) {
   }
 }
 
+void take_shapes(const Program& program, const json& file) {
+  const std::string path = file.at("path");
+  if (adopt_shapes(program, path) != file.at("digest"))
+    fail(ErrorCode::kIo, "A plan changed while its model was loaded; load it again: {}", path);
+}
+
+/// A job, and what bounds it.
+struct Job {
+  Job(const ServerOptions& options, const std::string& model, int64_t version)
+      : what(fmt::format("The process that prepares {}/{}", model, version)) {
+    require_no_way_out(options, model, version);
+    const std::optional<std::string> text = model_config_text(options.repository, model);
+    if (text) config = parse_model_config(*text, model_config_path(options.repository, model));
+    const uint64_t limit = options.program.empty()         ? 0
+                           : config.prepare.memory_mib > 0 ? static_cast<uint64_t>(config.prepare.memory_mib) << 20
+                                                           : free_memory_bytes() / 2;
+    request = {{"repository", options.repository},
+               {"model", model},
+               {"version", version},
+               {"cache", options.cache_dir},
+               {"scratch", scratch.path()},
+               {"tune", options.tune},
+               {"memory_bytes", limit},
+               {"allow_links", options.allow_links}};
+    if (text) request["config"] = *text;
+  }
+
+  /// Runs it and hands the answer to `use`, which may throw json::exception. Fails as the job did.
+  template <typename Use>
+  auto run(const ServerOptions& options, const std::function<bool()>& keep_going, const Use& use) const try {
+    const json reply = json::parse(ask_to_prepare(options, request, config, keep_going, what), nullptr, false);
+    if (reply.contains("error"))
+      throw Error(static_cast<ErrorCode>(number_below(reply.at("code"), kErrorCodeCount)),
+                  reply.at("error").get<std::string>());
+    return use(reply);
+  } catch (const json::exception&) {
+    fail(ErrorCode::kInternal, "{} gave an answer that is none", what);
+  }
+
+  const std::string what;
+  const Scratch scratch;
+  ModelConfig config;
+  json request;
+};
+
 }  // namespace
 
 std::optional<VersionSource> prepare_version(const ServerOptions& options, const std::string& model, int64_t version,
                                              const VersionSource* loaded, const std::function<bool()>& keep_going) {
-  require_no_way_out(options, model, version);
-  const std::optional<std::string> text = model_config_text(options.repository, model);
-  ModelConfig config;
-  if (text) config = parse_model_config(*text, model_config_path(options.repository, model));
-  const Scratch scratch;
-  const uint64_t limit = options.program.empty()         ? 0
-                         : config.prepare.memory_mib > 0 ? static_cast<uint64_t>(config.prepare.memory_mib) << 20
-                                                         : free_memory_bytes() / 2;
-  json job = {{"repository", options.repository},
-              {"model", model},
-              {"version", version},
-              {"cache", options.cache_dir},
-              {"scratch", scratch.path()},
-              {"tune", options.tune},
-              {"memory_bytes", limit},
-              {"allow_links", options.allow_links}};
-  if (text) job["config"] = *text;
-  if (loaded != nullptr && loaded->config == config)
-    job["known"] = {{"sha256", loaded->sha256}, {"report_sha256", loaded->report_sha256}};
-  const std::string what = fmt::format("The process that prepares {}/{}", model, version);
-  const json reply = json::parse(ask_to_prepare(options, job, config, keep_going, what), nullptr, false);
-  try {
-    if (reply.contains("error"))
-      throw Error(static_cast<ErrorCode>(number_below(reply.at("code"), kErrorCodeCount)),
-                  reply.at("error").get<std::string>());
+  Job job(options, model, version);
+  if (loaded != nullptr && loaded->config == job.config)
+    job.request["known"] = {{"sha256", loaded->sha256}, {"report_sha256", loaded->report_sha256}};
+  return job.run(options, keep_going, [&](const json& reply) -> std::optional<VersionSource> {
     if (reply.contains("unchanged")) return std::nullopt;
     VersionSource source = source_of(reply);
     source.model = model;
     source.version = version;
-    source.config = config;
+    source.config = job.config;
+    source.timing_cache = timings_path(options);
     open_plans(reply.at("plans"), reply.at("memory_bytes"), source);
     if (!source.plans.empty()) return source;
     ModelIdentity identity;
@@ -221,10 +256,21 @@ std::optional<VersionSource> prepare_version(const ServerOptions& options, const
     source.graph = load_onnx(path, identity);
     if (identity.sha256 != source.sha256)
       fail(ErrorCode::kIo, "A model changed while it was loaded; load it again: {}", path);
+    source.program = make_program(source);
+    for (const json& file : reply.at("shapes")) take_shapes(*source.program, file);
     return source;
-  } catch (const json::exception&) {
-    fail(ErrorCode::kInternal, "{} gave an answer that is none", what);
-  }
+  });
+}
+
+void time_shapes(const ServerOptions& options, const ModelVersion& version,
+                 const std::vector<std::vector<Dims>>& shapes, const std::function<bool()>& keep_going) {
+  Job job(options, version.model(), version.version());
+  if (!(job.config == version.config()))
+    fail(ErrorCode::kIo, "The configuration changed since the model was loaded; load it again: {}/{}", version.model(),
+         version.version());
+  job.request["sha256"] = version.source().sha256;
+  job.request["shapes"] = shapes;
+  job.run(options, keep_going, [&](const json& reply) { take_shapes(*version.source().program, reply); });
 }
 
 void run_preparation() {

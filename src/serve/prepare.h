@@ -17,6 +17,11 @@ namespace slipway {
 std::optional<VersionSource> prepare_version(const ServerOptions& options, const std::string& model, int64_t version,
                                              const VersionSource* loaded, const std::function<bool()>& keep_going);
 
+/// Times the candidates for these combinations of input shapes of a version in such a process, and lets the version's
+/// program take over what came of it. Fails as prepare_version() does; kIo where model or configuration changed since.
+void time_shapes(const ServerOptions& options, const ModelVersion& version,
+                 const std::vector<std::vector<Dims>>& shapes, const std::function<bool()>& keep_going);
+
 /// The other end, the verb `prepare`: a job on standard input, the answer on standard output.
 void run_preparation();
 

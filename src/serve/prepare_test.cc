@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <thread>
@@ -19,12 +20,15 @@
 #include "base/child.h"
 #include "base/file.h"
 #include "data/test_folder.h"
+#include "engine/engine_testing.h"
+#include "engine/program_models.h"
 #include "model/graph.h"
 #include "model/infer.h"
 #include "model/onnx/onnx.h"
 #include "serve/admin/admin_client.h"
 #include "serve/repository.h"
 #include "serve/serve_testing.h"
+#include "serve/shape_timer.h"
 
 namespace slipway {
 namespace {
@@ -135,6 +139,65 @@ TEST_F(Preparation, WithoutACacheItServesAllTheSame) {
     server.load("good");
     EXPECT_FALSE(infer_and_wait(server, request_of(Tensor::of<float>({1, 4}, {1, 2, 3, 4})), "good", "1").error);
   }
+}
+
+// Shapes that requests bring are timed in the background, and the next load has them ready.
+TEST_F(Preparation, TimesTheShapesThatCostEnough) {
+  Random random(3);
+  publish("attention", random_graph(kTwoFreeAxes, random));
+  ServerOptions o = options();
+  o.tune = true;
+  o.time_after_seconds = 0;
+  const Tensor x = random_tensor(DType::kFloat32, {2, 5, 8}, random);
+  const auto ready = [](const ModelVersion& version) {
+    const std::vector<PreparedShape> shapes = version.source().program->prepared();
+    return std::any_of(shapes.begin(), shapes.end(), [](const PreparedShape& shape) {
+      return shape.from_file && shape.inputs == std::vector<Dims>{{4, 5, 8}};  // the rows of two, filled up
+    });
+  };
+  Tensor expected;
+  {
+    Server server(o);
+    server.load("attention");
+    const auto version = server.versions("attention").at(0);
+    expected = to_tensor(infer_and_wait(server, request_of(x), "attention", "1").outputs.at(0));
+    for (int i = 0; i < 600 && !ready(*version); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    ASSERT_TRUE(ready(*version));
+    EXPECT_TRUE(shapes_worth_timing(*version->source().program, 0).empty());
+    const Tensor again = to_tensor(infer_and_wait(server, request_of(x), "attention", "1").outputs.at(0));
+    EXPECT_EQ(difference(again, expected), "");
+  }
+  Server server(o);
+  server.load("attention");
+  const auto version = server.versions("attention").at(0);
+  EXPECT_TRUE(ready(*version));
+  EXPECT_EQ(version->source().program->info().shapes, 1);
+  EXPECT_EQ(difference(to_tensor(infer_and_wait(server, request_of(x), "attention", "1").outputs.at(0)), expected), "");
+
+  o.tune = false;
+  Server untuned(o);
+  untuned.load("attention");
+  EXPECT_FALSE(ready(*untuned.versions("attention").at(0)));
+}
+
+// What the cache's file holds is taken only where it is whole; a file of another model's shapes is not.
+TEST_F(Preparation, ShapesThatCanNotBeTakenCostNothing) {
+  Random random(4);
+  publish("attention", random_graph(kTwoFreeAxes, random));
+  ServerOptions o = options();
+  o.tune = true;
+  o.program.clear();
+  const VersionSource source = *prepare_version(o, "attention", 1, nullptr, [] { return true; });
+  const std::string path = build_timed_shapes(o, "attention", 1, {}, source.sha256, {{{1, 6, 8}}}, "");
+  EXPECT_EQ(prepare_version(o, "attention", 1, nullptr, [] { return true; })->program->info().shapes, 1);
+  build_timed_shapes(o, "attention", 1, {}, source.sha256, {{{1, 7, 8}}}, "");
+  EXPECT_EQ(prepare_version(o, "attention", 1, nullptr, [] { return true; })->program->info().shapes, 2);
+  EXPECT_THROW(build_timed_shapes(o, "attention", 1, {}, "other", {{{1, 6, 8}}}, ""), Error);
+  EXPECT_THROW(build_timed_shapes(o, "attention", 1, {}, source.sha256, {{{1, 6, 9}}}, ""), Error);
+  std::string bytes = read_text_file(path);
+  bytes[bytes.size() - 1] = static_cast<char>(~bytes[bytes.size() - 1]);
+  write_file(path, bytes);
+  EXPECT_EQ(prepare_version(o, "attention", 1, nullptr, [] { return true; })->program->info().shapes, 0);
 }
 
 TEST_F(Preparation, StringsAreServedByTheReference) {

@@ -177,6 +177,13 @@ void versions(Text& text, const std::vector<Seen>& all) {
     text.sample(s.labels,
                 source.program != nullptr ? source.program->info().shapes : static_cast<int64_t>(source.plans.size()));
   }
+  text.family("slipway_version_shapes_from_file", "gauge",
+              "Of slipway_version_shapes, those that a plan file had ready: published, or timed in the background.");
+  for (const Seen& s : all) {
+    if (s.version->source().program == nullptr) continue;
+    const auto shapes = s.version->source().program->prepared();
+    text.sample(s.labels, std::count_if(shapes.begin(), shapes.end(), [](const auto& x) { return x.from_file; }));
+  }
   text.family("slipway_version_weight_ratio", "gauge", "Share of the model's traffic that is routed to the version.");
   for (const Seen& s : all) text.sample(s.labels, s.share);
   text.family("slipway_version_verified", "gauge",

@@ -69,6 +69,19 @@ void require_probes(const ProbeSet& probes, const RunRows& run, int64_t unit, co
     }
 }
 
+/// Of a plan file of the version in the cache; empty where there is none.
+std::string cached_plan_path(const ServerOptions& options, const VersionSource& version, const std::string& of) {
+  if (options.cache_dir.empty()) return "";
+  std::string text = fmt::format("{} {} {} {} {} {} {}", SLIPWAY_VERSION, version.sha256, of, version.config.threads,
+                                 options.tune, cpu_name(), to_string(cpu_features()));
+  for (const auto& [name, size] : version.config.dims) text += fmt::format(" {}={}", name, size);
+  return join_path(join_path(options.cache_dir, "plans"), sha256_hex(text).substr(0, 32) + ".plan");
+}
+
+std::string timed_shapes_path(const ServerOptions& options, const VersionSource& version) {
+  return cached_plan_path(options, version, "shapes");
+}
+
 /// Whether nothing in the model depends on the data so that it must be cut.
 bool is_one_plan(const Graph& graph, const std::map<std::string, int64_t>& dims) {
   Graph bound = graph;
@@ -101,17 +114,15 @@ class PlanSource {
     const std::string published = join_path(folder_, "model.plan");
     if (rows == 1 && take_published)
       if (auto taken = open(published, check)) return *std::move(taken);
-    const std::string cached =
-        options_.cache_dir.empty() ? "" : join_path(join_path(options_.cache_dir, "plans"), key(rows) + ".plan");
+    const std::string cached = cached_plan_path(options_, version_, std::to_string(rows));
     if (!cached.empty())
       if (auto taken = open(cached, check)) return *std::move(taken);
     log_info("{}/{}: building the plan for {} row{}", version_.model, version_.version, rows, rows == 1 ? "" : "s");
-    const std::string timings = options_.cache_dir.empty() ? "" : join_path(options_.cache_dir, "timings.json");
     const auto plan = Plan::build(version_.graph, {.batch = plan_batch(version_.graph, rows),
                                                    .dims = version_.config.dims,
                                                    .threads = version_.config.threads,
                                                    .tune = options_.tune,
-                                                   .timing_cache = timings});
+                                                   .timing_cache = version_.timing_cache});
     check(plan);
     if (!cached.empty()) try {
         make_folders(parent_folder(cached));
@@ -138,12 +149,6 @@ class PlanSource {
   Taken saved(const Plan& plan, const std::string& path) const {
     plan.save(path);
     return {Plan::open(path, weights_), path};  // without the model that a built one carries for saving
-  }
-  std::string key(int64_t rows) const {
-    std::string text = fmt::format("{} {} {} {} {} {} {}", SLIPWAY_VERSION, version_.sha256, rows,
-                                   version_.config.threads, options_.tune, cpu_name(), to_string(cpu_features()));
-    for (const auto& [name, size] : version_.config.dims) text += fmt::format(" {}={}", name, size);
-    return sha256_hex(text).substr(0, 32);
   }
 
   const ServerOptions& options_;
@@ -175,6 +180,48 @@ std::optional<Report> read_proof(const std::string& folder, VersionSource& sourc
     source.proof_reason = fmt::format("The report can't be read: {}", error.what());
     return std::nullopt;
   }
+}
+
+/// The program of a version, with what plan files have ready for it: the cache, which was timed here, and the published
+/// one, which is what was verified. Only what gives the probes is taken; fails with kVerificationFailed where the
+/// program alone does not.
+void make_program_of(VersionSource& source, const std::vector<std::string>& shape_files,
+                     const std::function<void(const Program&)>& check) {
+  source.program = make_program(source);
+  for (const std::string& file : shape_files) {
+    if (!file_exists(file)) continue;
+    try {
+      adopt_shapes(*source.program, file);
+      source.shape_files.push_back(file);
+    } catch (const Error& error) {
+      log_warning("{}/{}: the shapes of a plan file are not used: {}", source.model, source.version, error.what());
+    }
+  }
+  try {
+    return check(*source.program);
+  } catch (const Error& error) {
+    if (source.shape_files.empty()) throw;
+    log_warning("{}/{}: the shapes of plan files are not used: {}", source.model, source.version, error.what());
+  }
+  source.shape_files.clear();
+  source.program = make_program(source);
+  check(*source.program);
+}
+
+// Made-up values that the model can't be computed for say nothing.
+void require_alike(const Program& untimed, const Program& timed, const std::vector<Tensor>& inputs, double allowed) {
+  std::vector<Tensor> expected;
+  try {
+    expected = untimed.open()->run(inputs);
+  } catch (const Error&) {
+    return;
+  }
+  const std::vector<Tensor> outputs = timed.open()->run(inputs);
+  for (size_t i = 0; i < expected.size(); ++i)
+    if (const double off = is_float(expected[i].dtype()) ? relative_difference(expected[i], outputs[i]) : 0;
+        !(off <= allowed))
+      fail(ErrorCode::kVerificationFailed,
+           "Timed candidates do not give what untimed ones do; output {} is off by {:.2g} of its range", i, off);
 }
 
 // The protocol knows tensors alone.
@@ -247,13 +294,14 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   source.sha256 = identity.sha256;
   source.file_bytes = identity.bytes;
   source.report_sha256 = report_digest(folder);
+  source.timing_cache = timings_path(options);
   const std::optional<Report> report = read_proof(folder, source);
 
   if (report) source.max_variation = report->policy.stability.max_variation;
   const std::optional<ProbeSet> probes = report ? probes_of(*report) : std::nullopt;
+  const bool take_published = source.proof == Proof::kPassed && probes;
   if (takes_plans(source.graph, config.dims) && is_one_plan(source.graph, config.dims)) {
     PlanSource plans(options, source, folder, scratch);
-    const bool take_published = source.proof == Proof::kPassed && probes;
     for (const int64_t rows : plan_sizes(source.graph, source.config)) {
       auto [plan, file] = plans.get(rows, take_published, [&](const std::shared_ptr<const Plan>& tried) {
         if (!probes) return;
@@ -267,17 +315,63 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
     }
     return source;
   }
-  if (file_exists(join_path(folder, "model.plan")))
-    log_info("{}/{}: model.plan is not used, for the model's shapes are prepared as requests bring them", model,
-             version);
-  source.program = make_program(source);
-  if (probes) {
-    const auto session = source.program->open();
+  std::vector<std::string> shape_files;
+  if (options.tune) shape_files.push_back(timed_shapes_path(options, source));
+  if (take_published) shape_files.push_back(join_path(folder, "model.plan"));
+  make_program_of(source, shape_files, [&](const Program& program) {
+    if (!probes) return;
+    const auto session = program.open();
     require_probes(
         *probes, [&](std::span<const Tensor> part) { return session->run(part); }, plan_batch(source.graph, 1),
         fmt::format("{}/{}", model, version));
-  }
+  });
   return source;
+}
+
+std::string timings_path(const ServerOptions& options) {
+  return options.cache_dir.empty() ? "" : join_path(options.cache_dir, "timings.json");
+}
+
+std::string build_timed_shapes(const ServerOptions& options, const std::string& model, int64_t version,
+                               const ModelConfig& config, const std::string& sha256,
+                               const std::vector<std::vector<Dims>>& shapes, const std::string& scratch) {
+  const std::string folder = version_folder(options.repository, model, version);
+  require_no_way_out(options, model, version);
+  VersionSource source{.model = model, .version = version, .timing_cache = timings_path(options), .config = config};
+  ModelIdentity identity;
+  source.graph = load_onnx(onnx_path(folder), identity);
+  source.sha256 = identity.sha256;
+  if (identity.sha256 != sha256)
+    fail(ErrorCode::kIo, "A model changed while it was served; load it again: {}", onnx_path(folder));
+  const std::optional<Report> report = read_proof(folder, source);
+  const double allowed = report ? report->policy.stability.max_variation : source.max_variation;
+
+  const std::string cached = timed_shapes_path(options, source);
+  const std::string path = cached.empty() ? join_path(scratch, "shapes.plan") : cached;
+  const auto untimed = make_program(source), timed = make_program(source, true);
+  if (file_exists(path)) try {
+      adopt_shapes(*timed, path);
+    } catch (const Error& error) {
+      log_warning("{}/{}: the shapes timed before are not used: {}", model, version, error.what());
+    }
+  for (const std::vector<Dims>& dims : shapes) {
+    const std::vector<Tensor> inputs = made_up_inputs(untimed->ports(), dims);
+    timed->prepare(inputs);
+    require_alike(*untimed, *timed, inputs, allowed);
+  }
+  if (const auto probes = report ? probes_of(*report) : std::nullopt)
+    for (size_t p = 0; p < probes->inputs.size(); ++p) {
+      std::vector<Dims> dims;
+      for (const Tensor& t : probes->inputs[p]) dims.push_back(t.dims());
+      if (std::find(shapes.begin(), shapes.end(), dims) == shapes.end()) continue;
+      require_probes(
+          {{probes->inputs[p]}, {probes->outputs[p]}, probes->max_variation},
+          [&](std::span<const Tensor> part) { return timed->open()->run(part); }, plan_batch(source.graph, 1),
+          fmt::format("{}/{}, timed", model, version));
+    }
+  make_folders(parent_folder(path));
+  save_program(*timed, path);
+  return path;
 }
 
 }  // namespace slipway

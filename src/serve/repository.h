@@ -41,4 +41,15 @@ void require_no_way_out(const ServerOptions& options, const std::string& model, 
 VersionSource read_version(const ServerOptions& options, const std::string& model, int64_t version,
                            const ModelConfig& config, const std::string& scratch = {});
 
+/// Where times of candidates are kept between loads; empty where the server keeps nothing.
+std::string timings_path(const ServerOptions& options);
+
+/// Builds what a version's program needs for these combinations of input shapes (by input) with all candidates timed,
+/// into the cache's plan file of the version, beside what that holds, or into `scratch`; its path. What was timed must
+/// give what untimed candidates do, and the report's probes. Runs what the model says, as read_version() does: a server
+/// calls time_shapes(). Fails as it, and with kIo where the model is another one by now.
+std::string build_timed_shapes(const ServerOptions& options, const std::string& model, int64_t version,
+                               const ModelConfig& config, const std::string& sha256,
+                               const std::vector<std::vector<Dims>>& shapes, const std::string& scratch);
+
 }  // namespace slipway

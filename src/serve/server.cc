@@ -18,6 +18,7 @@
 #include "base/random.h"
 #include "serve/prepare.h"
 #include "serve/repository.h"
+#include "serve/shape_timer.h"
 
 namespace slipway {
 namespace {
@@ -150,6 +151,7 @@ struct Server::Impl {
   std::vector<std::shared_ptr<ModelVersion>> retired;
   bool stopping = false;
   std::thread reaper;
+  std::unique_ptr<ShapeTimer> shape_timer;
 };
 
 void Server::Impl::run_reaper() {
@@ -192,10 +194,13 @@ Error Server::Impl::not_there(const Table& there, std::string_view model, int64_
 
 Server::Server(ServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {
   impl_->reaper = std::thread([impl = impl_.get()] { impl->run_reaper(); });
+  if (impl_->options.tune && !impl_->options.program.empty())
+    impl_->shape_timer = std::make_unique<ShapeTimer>(impl_->options, [this] { return versions(); });
 }
 
 Server::~Server() {
   drain(10'000);
+  impl_->shape_timer.reset();
   {
     const std::lock_guard lock(impl_->reap_mutex);
     impl_->stopping = true;

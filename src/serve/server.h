@@ -45,7 +45,8 @@ struct ServerOptions {
   bool explicit_control = false;  ///< load and unload are open to everyone who reaches the data ports
   bool allow_unverified = false;  ///< a version without proof may replace the bytes of one that is live
   bool tune = true;
-  bool allow_links = false;  ///< symbolic links in the repository may lead out of it
+  double time_after_seconds = 5;  ///< of computing at shapes that came with requests: then their candidates are timed
+  bool allow_links = false;       ///< symbolic links in the repository may lead out of it
 };
 
 /// One line of the repository's index.

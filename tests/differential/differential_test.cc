@@ -121,6 +121,19 @@ TEST(Oracle, LetsAShapeFollowFromWhatIsRounded) {
   EXPECT_NE(strict.difference(std::vector<Tensor>{Tensor::of<float>({2}, {1.0f, 1.0f})}), "");
 }
 
+TEST(Oracle, StaysWithinAFunctionsDomain) {
+  const Graph graph = graph_of(R"(input %x : f32[2]
+    const %one : f32[] = {1}
+    %p = Pow(%x, %one)
+    %t = Tanh(%p)
+    %y = Cast(%t) {to = 6}
+    output %y)");
+  Oracle oracle(graph, {Tensor::of<float>({2}, {-8.9556f, -1.0f})});
+  EXPECT_EQ(oracle.difference(std::vector<Tensor>{Tensor::of<int32_t>({2}, {0, 0})}), "");
+  EXPECT_EQ(oracle.difference(std::vector<Tensor>{Tensor::of<int32_t>({2}, {-1, 0})}), "");
+  EXPECT_NE(oracle.difference(std::vector<Tensor>{Tensor::of<int32_t>({2}, {0, -1})}), "");
+}
+
 TEST(Reduce, KeepsWhatTheFailureNeeds) {
   const Graph graph = graph_of(R"(input %x : f32[2,3,4,4]
     input %z : f32[2,3,4,4]

@@ -1,8 +1,11 @@
-// Timing of candidates on this machine with the real shapes, weights and threads, and the cache of results on disk.
+// Timing of candidates on this machine with the real shapes, weights and threads, and the cache of results on disk:
+// JSON, [microseconds, family, work] by digest.
 #include "engine/tune/timing.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
@@ -12,6 +15,7 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "engine/lower/lower.h"
+#include "model/op.h"
 
 namespace slipway {
 namespace {
@@ -89,43 +93,85 @@ std::string describe(const Attributes& attributes) {
 
 }  // namespace
 
-TimingCache::TimingCache(std::string path) : path_(std::move(path)) {
-  if (path_.empty() || !file_exists(path_)) return;
-  const auto json = nlohmann::json::parse(read_text_file(path_), nullptr, false);
-  if (!json.is_object()) return;
-  for (const auto& [key, value] : json.items())
-    if (value.is_number()) times_[key] = value.get<double>();
+void TimingCache::Times::add(const std::string& digest, const Time& time) {
+  by_digest[digest] = time;
+  if (time.us >= 0 && time.work > 0) by_family[time.family][time.work] = time.us;
 }
 
-const double* TimingCache::find(const std::string& key) const {
-  const auto it = times_.find(key);
-  return it == times_.end() ? nullptr : &it->second;
+// A program reads the file for every shape that it prepares, so what was read last is kept while the file is the same.
+std::shared_ptr<const TimingCache::Times> TimingCache::read(const std::string& path) {
+  static const auto none = std::make_shared<const Times>();
+  if (path.empty() || !file_exists(path)) return none;
+  static std::mutex mutex;
+  static std::string last_path, last_state;
+  static std::shared_ptr<const Times> last;
+  const std::lock_guard lock(mutex);
+  const std::string state = file_state(path);
+  if (path == last_path && state == last_state) return last;
+  auto times = std::make_shared<Times>();
+  const auto json = nlohmann::json::parse(read_text_file(path), nullptr, false);
+  if (json.is_object())
+    for (const auto& [digest, time] : json.items())
+      if (time.is_array() && time.size() == 3 && time[0].is_number() && time[1].is_string() && time[2].is_number())
+        times->add(digest, {time[0], time[1], time[2]});
+  last_path = path;
+  last_state = state;
+  return last = std::move(times);
 }
 
-void TimingCache::add(const std::string& key, double time_us) {
-  times_[key] = time_us;
-  changed_ = true;
+TimingCache::TimingCache(const std::string& path) : path_(path), times_(read(path)) {}
+
+std::optional<double> TimingCache::find(const std::string& digest) const {
+  if (const auto it = added_.find(digest); it != added_.end()) return it->second.us;
+  const auto it = times_->by_digest.find(digest);
+  return it == times_->by_digest.end() ? std::nullopt : std::optional(it->second.us);
 }
 
-void TimingCache::save() const {
-  if (path_.empty() || !changed_) return;
+std::optional<double> TimingCache::estimate(const TimingKey& key) const {
+  if (const auto exact = find(key.digest)) return exact;
+  const auto family = times_->by_family.find(key.family);
+  if (family == times_->by_family.end() || !(key.work > 0)) return std::nullopt;
+  const auto& [work, us] = *std::min_element(family->second.begin(), family->second.end(), [&](auto& a, auto& b) {
+    return std::abs(std::log(a.first / key.work)) < std::abs(std::log(b.first / key.work));
+  });
+  return us * key.work / work;
+}
+
+void TimingCache::add(const TimingKey& key, double time_us) { added_[key.digest] = {time_us, key.family, key.work}; }
+
+void TimingCache::save() {
+  if (path_.empty() || added_.empty()) return;
   try {
+    nlohmann::json json = nlohmann::json::object();
+    const auto put = [&](const auto& times) {
+      for (const auto& [digest, time] : times) json[digest] = {time.us, time.family, time.work};
+    };
+    put(read(path_)->by_digest);  // another process may have added to it
+    put(added_);
     make_folders(parent_folder(path_));
-    write_file(path_, nlohmann::json(times_).dump(1));
+    write_file(path_, json.dump(1));
+    added_.clear();
+    times_ = read(path_);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kIo) throw;
   }
 }
 
-std::string timing_key(const LowerContext& c, const Candidate& candidate) {
-  std::string text = fmt::format("{}.{}{}", c.node.domain, c.node.op_type, describe(c.node.attributes));
-  for (size_t i = 0; i < c.node.inputs.size(); ++i)
-    if (c.has_input(i))
-      text += fmt::format(" {}{}{}{}", to_string(c.input_dtype(i)), to_string(c.input_dims(i)),
-                          c.is_constant(i) ? "c" : "", to_string(candidate.inputs[i]));
-  text += fmt::format(" -> {} {} {} t{} {} {} dnnl{}", to_string(candidate.outputs.at(0)), candidate.tactic,
-                      candidate.variant, c.threads, cpu_name(), to_string(cpu_features()), onednn_version());
-  return sha256_hex(text).substr(0, 24);
+TimingKey timing_key(const LowerContext& c, const Candidate& candidate) {
+  const auto describe_step = [&](bool sizes) {
+    std::string text = fmt::format("{}.{}{}", c.node.domain, c.node.op_type, describe(c.node.attributes));
+    for (size_t i = 0; i < c.node.inputs.size(); ++i)
+      if (c.has_input(i))
+        text += fmt::format(" {}{}{}{}", to_string(c.input_dtype(i)),
+                            sizes || c.is_constant(i) ? to_string(c.input_dims(i)) : "", c.is_constant(i) ? "c" : "",
+                            to_string(candidate.inputs[i]));
+    const std::string variant = sizes ? candidate.variant : candidate.variant.substr(0, candidate.variant.find('|'));
+    return text + fmt::format(" -> {} {} {} t{} {} {} dnnl{}", to_string(candidate.outputs.at(0)), candidate.tactic,
+                              variant, c.threads, cpu_name(), to_string(cpu_features()), onednn_version());
+  };
+  const auto digest = [](const std::string& text) { return sha256_hex(text).substr(0, 24); };
+  const Cost cost = cost_of(c.graph, c.node);
+  return {digest(describe_step(true)), digest(describe_step(false)), cost.flops + cost.bytes};
 }
 
 double time_candidate(const LowerContext& build, const LowerContext& step, const Candidate& candidate) {
