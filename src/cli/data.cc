@@ -22,7 +22,7 @@ namespace slipway {
 namespace {
 
 struct InitOptions {
-  std::string folder, output;
+  std::string folder, output, model;
   bool json = false;
 };
 
@@ -35,7 +35,8 @@ void init(const InitOptions& o) {
     else if (o.folder.starts_with('/'))
       prefix = o.folder;
   }
-  const std::string text = data_init_text(o.folder, prefix);
+  const std::vector<FeedPort> ports = o.model.empty() ? std::vector<FeedPort>{} : input_ports(load_model(o.model));
+  const std::string text = data_init_text(o.folder, prefix, ports);
   if (!o.output.empty()) {
     if (file_exists(o.output))
       fail(ErrorCode::kInvalidArgument, "The file exists already; remove it or choose another name: {}", o.output);
@@ -179,7 +180,8 @@ void add_data(Cli& cli) {
   auto i = std::make_shared<InitOptions>();
   CLI::App* first = add_verb(inner, "init", "Write a commented data file for a folder",
                              "  slipway data init /data/pets -o pets.yaml", i->json);
-  first->add_option("folder", i->folder, "Folder with pictures, CIFAR or IDX files, .npy or .npz")->required();
+  first->add_option("folder", i->folder, "Folder with pictures, CIFAR or IDX files, .npy, .npz or CSV")->required();
+  first->add_option("--model", i->model, "ONNX file that the data are for: its inputs are described by name and shape");
   first->add_option("-o,--output", i->output, "Data file to write (default: standard output)");
   first->callback([=] { init(*i); });
   auto p = std::make_shared<PreviewOptions>();

@@ -145,6 +145,13 @@ std::unique_ptr<SampleSource> open_arrays(const SourceDescription& d) {
   require_file(d.inputs, d.format == "idx" ? "images" : "inputs", d);
   if (d.format == "csv") {
     const CsvRows rows = read_csv(d.inputs);
+    const auto second = [&](const std::string& column) {
+      return column == "2" || (rows.front().size() > 1 && column == rows.front()[1]);
+    };
+    if (d.labels == d.inputs && d.label_column.empty() && std::any_of(d.columns.begin(), d.columns.end(), second))
+      fail(ErrorCode::kInvalidArgument,
+           "The table's second column would be the labels, and it is among `columns`; add `label_column`: {}",
+           d.inputs);
     source->add(d.inputs, numeric_table(rows, d.columns, d.inputs), "arrays");
     if (d.labels.empty() && !d.label_column.empty())
       set_labels(*source, label_list(rows, d.label_column, source->size(), d.inputs), d);

@@ -10,7 +10,26 @@
 namespace slipway {
 namespace {
 
-std::vector<std::string> parse_line(std::string_view line, size_t number, const std::string& name) {
+size_t count_outside_quotes(std::string_view line, char wanted) {
+  bool quoted = false;
+  size_t count = 0;
+  for (const char c : line) {
+    quoted ^= c == '"';
+    count += c == wanted && !quoted ? 1 : 0;
+  }
+  return count;
+}
+
+char delimiter_of(const std::vector<std::string_view>& lines) {
+  for (const char delimiter : {',', ';', '\t'}) {
+    const size_t count = count_outside_quotes(lines.front(), delimiter);
+    const auto same = [&](std::string_view line) { return count_outside_quotes(line, delimiter) == count; };
+    if (count > 0 && std::all_of(lines.begin(), lines.end(), same)) return delimiter;
+  }
+  return ',';
+}
+
+std::vector<std::string> parse_line(std::string_view line, char delimiter, size_t number, const std::string& name) {
   std::vector<std::string> cells(1);
   bool quoted = false;
   for (size_t i = 0; i < line.size(); ++i) {
@@ -19,7 +38,7 @@ std::vector<std::string> parse_line(std::string_view line, size_t number, const 
       cells.back() += line[i++];
     else if (c == '"')
       quoted = !quoted;
-    else if (c == ',' && !quoted)
+    else if (c == delimiter && !quoted)
       cells.emplace_back();
     else
       cells.back() += c;
@@ -51,7 +70,8 @@ const std::string& cell(const CsvRows& rows, size_t row, size_t column, const st
 }  // namespace
 
 CsvRows parse_csv(const std::string& text, const std::string& name) {
-  CsvRows rows;
+  std::vector<std::string_view> lines;
+  std::vector<size_t> numbers;
   std::string_view rest = text;
   if (rest.starts_with("\xef\xbb\xbf")) rest.remove_prefix(3);
   for (size_t number = 1; !rest.empty(); ++number) {
@@ -59,9 +79,14 @@ CsvRows parse_csv(const std::string& text, const std::string& name) {
     std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     if (line.ends_with('\r')) line.remove_suffix(1);
-    if (!line.empty()) rows.push_back(parse_line(line, number, name));
+    if (line.empty()) continue;
+    lines.push_back(line);
+    numbers.push_back(number);
   }
-  if (rows.empty()) fail(ErrorCode::kInvalidArgument, "The CSV file is empty; write a row for each sample: {}", name);
+  if (lines.empty()) fail(ErrorCode::kInvalidArgument, "The CSV file is empty; write a row for each sample: {}", name);
+  const char delimiter = delimiter_of(lines);
+  CsvRows rows;
+  for (size_t i = 0; i < lines.size(); ++i) rows.push_back(parse_line(lines[i], delimiter, numbers[i], name));
   return rows;
 }
 
@@ -76,22 +101,26 @@ std::vector<std::string> label_list(const CsvRows& rows, const std::string& colu
   return labels;
 }
 
+bool parse_number(const std::string& cell, float& value) {
+  const size_t begin = std::min(cell.find_first_not_of(' '), cell.size());
+  const auto [end, error] = std::from_chars(cell.data() + begin, cell.data() + cell.size(), value);
+  return error == std::errc() && cell.find_first_not_of(' ', static_cast<size_t>(end - cell.data())) == cell.npos;
+}
+
 Tensor numeric_table(const CsvRows& rows, std::span<const std::string> columns, const std::string& name) {
-  const auto parse = [](const std::string& text, float& value) {
-    const size_t begin = std::min(text.find_first_not_of(' '), text.size());
-    const auto [end, error] = std::from_chars(text.data() + begin, text.data() + text.size(), value);
-    return error == std::errc() && text.find_first_not_of(' ', static_cast<size_t>(end - text.data())) == text.npos;
-  };
   std::vector<size_t> indices;
   for (const std::string& column : columns) indices.push_back(column_index(rows, column, true, name));
   float value = 0;
   const bool has_header =
-      std::any_of(indices.begin(), indices.end(), [&](size_t i) { return !parse(rows.front()[i], value); });
+      std::any_of(indices.begin(), indices.end(), [&](size_t i) { return !parse_number(rows.front()[i], value); });
   std::vector<float> values;
   for (size_t row = has_header ? 1 : 0; row < rows.size(); ++row)
     for (const size_t index : indices) {
-      if (!parse(cell(rows, row, index, name), value))
-        fail(ErrorCode::kInvalidArgument, "A cell of the CSV file is no number: '{}' in row {}, column {} of {}",
+      if (!parse_number(cell(rows, row, index, name), value))
+        fail(ErrorCode::kInvalidArgument,
+             "A cell of the CSV file is no number; leave its column out of `columns`, and write decimals with a point: "
+             "'{}' in "
+             "row {}, column {} of {}",
              rows[row][index], row + 1, index + 1, name);
       values.push_back(value);
     }

@@ -20,7 +20,7 @@ std::vector<std::string_view> source_keys(std::initializer_list<std::string_view
   return keys;
 }
 
-constexpr int64_t kMaxCount = int64_t{1} << 40, kMaxClasses = 1 << 20, kMaxConstant = 1 << 24;
+constexpr int64_t kMaxCount = int64_t{1} << 40, kMaxClasses = 1 << 20;
 constexpr size_t kMaxInputs = 256;
 
 void check_pattern(const StrictMap& map, const std::string& pattern) {

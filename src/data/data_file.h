@@ -27,6 +27,8 @@ struct InputDescription {
   bool keeps_dtype = false;  ///< arrays stay of their type: a named input without `dtype`
 };
 
+inline constexpr int64_t kMaxConstant = 1 << 24;  ///< elements
+
 /// An input of the model that is the same for all samples.
 struct ConstantInput {
   std::string name;

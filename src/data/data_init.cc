@@ -1,6 +1,6 @@
 // Guesses a data file. Each guess looks for one layout and returns its lines, or nothing; the first that fits wins:
-// IDX pairs, CIFAR-10 batches, .npz, .npy, pictures listed in a CSV, train/ and test/ folders, class folders, a flat
-// folder, raw records of one size.
+// IDX pairs, CIFAR-10 batches, .npz, .npy, files listed in a CSV, a table of numbers, train/ and test/ folders of
+// pictures, class folders, a flat folder, folders of .npy files.
 #include "data/data_init.h"
 
 #include <algorithm>
@@ -10,54 +10,19 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "data/csv.h"
+#include "data/data_init_guess.h"
 #include "data/file_bytes.h"
-#include "data/npy.h"
-#include "data/sample_source.h"
 
 namespace slipway {
 namespace {
 
 constexpr int64_t kCalibrationCount = 256;
 
-struct Folder {
-  std::string path, prefix;
-  std::vector<std::string> files, folders;
-  std::string named(const std::string& name) const { return join_path(prefix, name); }
-};
-
-struct Guess {
-  std::string head;               ///< the YAML of the format, and of the source when both splits share it
-  std::string calibration, test;  ///< the indented lines of each split's own source; empty: shared
-  SourceDescription calibration_source, test_source;
-  std::string classes;
-};
-
 bool has(const std::string& name, std::string_view part) { return name.find(part) != std::string::npos; }
-
-bool is_picture(const std::string& name) {
-  for (const char* end : {".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG"})
-    if (name.ends_with(end)) return true;
-  return false;
-}
 
 bool is_training(const std::string& name) { return has(name, "train"); }
 
-/// How a YAML list or value needs to be quoted is left to JSON's rules, which YAML shares.
-std::string quoted(const std::string& text) {
-  const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '_' || c == '-' || c == '.' || c == '/';
-  });
-  if (plain && text[0] != '-' && text[0] != '.') return text;
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out + '"';
-}
-
-std::string splits_text(const Guess& guess, int64_t available) {
+std::string splits_text(const DataGuess& guess, int64_t available) {
   if (!guess.calibration.empty())
     return fmt::format(
         "calibration:\n{}  count: {}  # drawn at random; 100 to 500 are usually enough\n  seed: 0\ntest:\n{}"
@@ -72,7 +37,7 @@ std::string splits_text(const Guess& guess, int64_t available) {
       std::clamp<int64_t>(available / 4, 1, kCalibrationCount));
 }
 
-std::optional<Guess> guess_idx(const Folder& folder) {
+std::optional<DataGuess> guess_idx(const DataFolder& folder) {
   struct Pair {
     std::string images, labels;
   };
@@ -88,12 +53,12 @@ std::optional<Guess> guess_idx(const Folder& folder) {
   }
   if (pairs.empty()) return {};
   const auto lines = [&](const Pair& pair, const std::string& indent) {
-    const std::string text = indent + "images: " + quoted(folder.named(pair.images)) + "\n";
-    return pair.labels.empty() ? text : text + indent + "labels: " + quoted(folder.named(pair.labels)) + "\n";
+    const std::string text = indent + "images: " + yaml_text(folder.named(pair.images)) + "\n";
+    return pair.labels.empty() ? text : text + indent + "labels: " + yaml_text(folder.named(pair.labels)) + "\n";
   };
   const auto train = std::find_if(pairs.begin(), pairs.end(), [](const Pair& p) { return is_training(p.images); });
   const auto test = std::find_if(pairs.begin(), pairs.end(), [](const Pair& p) { return !is_training(p.images); });
-  Guess guess;
+  DataGuess guess;
   guess.head = "format: idx  # MNIST's format, gzipped or not\n";
   const auto describe = [&](const Pair& pair) {
     return SourceDescription{.format = "idx", .inputs = join_path(folder.path, pair.images)};
@@ -110,7 +75,7 @@ std::optional<Guess> guess_idx(const Folder& folder) {
   return guess;
 }
 
-std::optional<Guess> guess_cifar10(const Folder& folder) {
+std::optional<DataGuess> guess_cifar10(const DataFolder& folder) {
   std::vector<std::string> train, test;
   for (const std::string& name : folder.files) {
     if (!name.ends_with(".bin") && !name.ends_with(".bin.gz")) continue;
@@ -123,13 +88,13 @@ std::optional<Guess> guess_cifar10(const Folder& folder) {
   if (train.empty() && test.empty()) return {};
   const auto list = [&](const std::vector<std::string>& names) {
     std::string text;
-    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + quoted(folder.named(name));
+    for (const std::string& name : names) text += (text.empty() ? "" : ", ") + yaml_text(folder.named(name));
     return names.size() == 1 ? text : "[" + text + "]";
   };
   const auto describe = [&](const std::vector<std::string>& names) {
     return SourceDescription{.format = "cifar10", .files = {join_path(folder.path, names.front())}};
   };
-  Guess guess;
+  DataGuess guess;
   guess.head = "format: cifar10  # the binary form, gzipped or not\n";
   guess.classes = "classes: [airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck]\n";
   guess.test_source = describe(test.empty() ? train : test);
@@ -143,113 +108,35 @@ std::optional<Guess> guess_cifar10(const Folder& folder) {
   return guess;
 }
 
-/// The likeliest of `names` for labels (or for inputs).
-std::string pick(const std::vector<std::string>& names, bool labels) {
-  for (const char* part : labels ? std::vector<const char*>{"label", "target", "y"}
-                                 : std::vector<const char*>{"image", "input", "data", "x"})
-    for (const std::string& name : names)
-      if (has(name, part) && (std::string_view(part).size() > 1 || name.starts_with(part))) return name;
-  return "";
-}
-
-std::optional<Guess> guess_arrays(const Folder& folder) {
-  std::vector<std::string> npy, npz;
-  for (const std::string& name : folder.files) {
-    if (name.ends_with(".npy") || name.ends_with(".npy.gz")) npy.push_back(name);
-    if (name.ends_with(".npz")) npz.push_back(name);
-  }
-  if (npy.empty() && npz.empty()) return {};
-  Guess guess;
-  std::vector<std::string> names = npy;
-  const bool archive = !npz.empty();
-  if (archive) {
-    names.clear();
-    const FileBytes bytes = open_bytes(join_path(folder.path, npz.front()));
-    for (const std::string& member : zip_members(bytes.bytes, npz.front()))
-      if (member.ends_with(".npy")) names.push_back(member.substr(0, member.size() - 4));
-    guess.head = "format: npz\nfiles: " + quoted(folder.named(npz.front())) + "\n";
-    guess.test_source = {.format = "npz", .files = {join_path(folder.path, npz.front())}};
-  } else {
-    guess.head = "format: npy\n";
-    guess.test_source = {.format = "npy"};
-  }
-  const std::string labels = pick(names, true);
-  std::string inputs = pick(names, false);
-  if (inputs.empty() || inputs == labels)
-    for (const std::string& name : names)
-      if (name != labels) inputs = name;
-  if (inputs.empty()) return {};
-  guess.head += "inputs: " + quoted(archive ? inputs : folder.named(inputs)) + "  # samples along the first axis\n";
-  guess.head += labels.empty() ? "# labels: labels.npy  # one whole number per sample; or a CSV file\n"
-                               : "labels: " + quoted(archive ? labels : folder.named(labels)) + "\n";
-  guess.test_source.inputs = archive ? inputs : join_path(folder.path, inputs);
-  return guess;
-}
-
-std::optional<Guess> guess_csv(const Folder& folder) {
-  for (const std::string& name : folder.files) {
-    if (!name.ends_with(".csv")) continue;
-    const CsvRows rows = read_csv(join_path(folder.path, name));
-    if (rows.size() < 2) continue;
-    const std::string& file = rows[1][0];
-    const std::string path = join_path(folder.path, file);
-    const size_t width = rows[1].size();
-    if (!file_exists(path) || width < 2) continue;
-    const std::string column =
-        width == 2 ? "" : fmt::format("label_column: {}  # header or number of the labels' column\n", width);
-    Guess guess;
-    if (is_picture(file)) {
-      guess.head = "format: csv  # each row names a picture and its label\nlabels: " + quoted(folder.named(name)) +
-                   "\n" + column;
-      guess.test_source = {.format = "csv", .folder = folder.path, .labels = join_path(folder.path, name)};
-    } else {
-      const auto bytes = static_cast<int64_t>(file_bytes(path));
-      guess.head =
-          "format: raw  # each file is one sample: numbers without a header\nfolder: " +
-          quoted(folder.prefix.empty() ? "." : folder.prefix) + "\nlabels: " + quoted(folder.named(name)) + "\n" +
-          column +
-          fmt::format("dims: [{}]  # of a sample, e.g. [49, 10, 1]\ndtype: i8     # or u8, i16, f32, …\n", bytes);
-      guess.test_source = {.format = "raw",
-                           .folder = folder.path,
-                           .labels = join_path(folder.path, name),
-                           .dims = {bytes},
-                           .dtype = DType::kInt8};
-    }
-    guess.test_source.label_column = width == 2 ? "" : std::to_string(width);
-    return guess;
-  }
-  return {};
-}
-
 bool holds_pictures(const std::string& folder) {
   for (const std::string& name : list_folder(folder)) {
-    if (is_picture(name)) return true;
+    if (is_picture_file(name)) return true;
     if (!is_folder(join_path(folder, name))) continue;
-    for (const std::string& inner : list_folder(join_path(folder, name)))
-      if (is_picture(inner)) return true;
+    const std::vector<std::string> inner = list_folder(join_path(folder, name));
+    if (std::any_of(inner.begin(), inner.end(), is_picture_file)) return true;
   }
   return false;
 }
 
-std::optional<Guess> guess_pictures(const Folder& folder) {
+std::optional<DataGuess> guess_pictures(const DataFolder& folder) {
   std::string train, test;
   for (const std::string& name : folder.folders) {
     if (!holds_pictures(join_path(folder.path, name))) continue;
     if (is_training(name)) train = name;
     if (has(name, "test") || has(name, "val")) test = name;
   }
-  Guess guess;
+  DataGuess guess;
   guess.head = "format: folder  # of JPEG and PNG files; the sub-folders' names are the labels\n";
   if (!train.empty() && !test.empty()) {
-    guess.calibration = "  folder: " + quoted(folder.named(train)) + "\n";
-    guess.test = "  folder: " + quoted(folder.named(test)) + "\n";
+    guess.calibration = "  folder: " + yaml_text(folder.named(train)) + "\n";
+    guess.test = "  folder: " + yaml_text(folder.named(test)) + "\n";
     guess.calibration_source = {.format = "folder", .folder = join_path(folder.path, train)};
     guess.test_source = {.format = "folder", .folder = join_path(folder.path, test)};
     return guess;
   }
   if (!holds_pictures(folder.path)) return {};
-  guess.head += "folder: " + quoted(folder.prefix.empty() ? "." : folder.prefix) + "\n";
-  if (std::any_of(folder.files.begin(), folder.files.end(), is_picture))
+  guess.head += "folder: " + yaml_text(folder.prefix.empty() ? "." : folder.prefix) + "\n";
+  if (std::any_of(folder.files.begin(), folder.files.end(), is_picture_file))
     guess.head +=
         "# The pictures lie flat, so they have no labels yet; either of these gives them:\n"
         "# labels: labels.csv             # rows of file,label\n"
@@ -258,7 +145,15 @@ std::optional<Guess> guess_pictures(const Folder& folder) {
   return guess;
 }
 
-std::string preprocess_text(const SampleSource& samples) {
+/// An integer of more than 8 bits is an id or a count, which stays one.
+std::string array_dtype(const SampleSource& samples, const FeedPort* port) {
+  if (port != nullptr) return std::string(to_string(port->dtype));
+  const DType dtype = samples.array(0).dtype();
+  return is_integer(dtype) && bits_of(dtype) > 8 ? std::string(to_string(dtype)) : "f32";
+}
+
+/// `port`: the model's only input; null: not known.
+std::string preprocess_text(const SampleSource& samples, const FeedPort* port) {
   std::string text =
       "\n# From a sample to the model's input. It must be what the model was trained with: a wrong scale or mean is "
       "the\n"
@@ -268,7 +163,21 @@ std::string preprocess_text(const SampleSource& samples) {
     return text +
            fmt::format("  # The samples are arrays of {} {}; each value becomes (value * scale - mean) / std.\n",
                        to_string(samples.array(0).dtype()), to_string(samples.array(0).dims())) +
-           "  scale: 1\n  # mean: 0\n  # std: 1\n  dtype: f32             # the input's element type\n";
+           fmt::format("  scale: 1\n  # mean: 0\n  # std: 1\n  dtype: {:<16}# the input's element type\n",
+                       array_dtype(samples, port));
+  if (port != nullptr) {
+    std::string keys = picture_keys(*port);
+    for (size_t at = 0; (at = keys.find(", ", at)) != std::string::npos;)
+      if (keys.find(']', at) < keys.find('[', at))
+        at += 2;
+      else
+        keys.replace(at, 2, "\n  ");
+    return text + "  # What the model's input " + to_string(port->shape) +
+           " asks for; `crop` after a larger `resize` cuts the middle out.\n  " + keys +
+           "\n  # interpolation: bilinear # nearest, bilinear, bicubic, lanczos, hamming, box: as Pillow's\n"
+           "  # mean: [0.485, 0.456, 0.406]  # ImageNet's, as in torchvision\n"
+           "  # std: [0.229, 0.224, 0.225]\n";
+  }
   const Image first = samples.image(0);
   bool sizes_differ = false;
   for (int64_t i = 1; i < std::min<int64_t>(samples.size(), 16) && !sizes_differ; ++i) {
@@ -296,40 +205,51 @@ std::string preprocess_text(const SampleSource& samples) {
          "  # dtype: f32           # the input's element type\n";
 }
 
+std::string ending_text(const std::string& classes) {
+  return "\n# The names of the model's classes, by index: a list, or a text file with one a line.\n" +
+         (classes.empty() ? "# classes: classes.txt\n" : classes) +
+         "# If the data number the classes differently than the model:\n"
+         "# label_offset: 1                # added to each label, e.g. for 1001 classes\n"
+         "# label_map: {n01440764: 0, n02102040: 217}  # the data's label: the model's index\n"
+         "# on_bad_sample: skip            # leave out what can't be read, up to 5 % of a split; default: refuse\n";
+}
+
 }  // namespace
 
-std::string data_init_text(const std::string& path, const std::string& prefix) {
+std::string data_init_text(const std::string& path, const std::string& prefix, std::span<const FeedPort> ports) {
   if (!is_folder(path)) fail(ErrorCode::kNotFound, "There is no such folder; check the path: {}", path);
-  Folder folder{path, prefix, {}, {}};
-  for (std::string& name : list_folder(path))
-    (is_folder(join_path(path, name)) ? folder.folders : folder.files).push_back(std::move(name));
-  std::optional<Guess> guess;
-  for (const auto& attempt : {guess_idx, guess_cifar10, guess_arrays, guess_csv, guess_pictures})
+  const DataFolder folder = DataFolder::list(path, prefix);
+  const std::string head = "# A data set for Slipway. Paths are relative to this file" +
+                           std::string(prefix.empty() ? ", which belongs into the folder itself" : "") + ".\n";
+  if (ports.size() > 1) {
+    int64_t samples = 0;
+    const std::string inputs = named_inputs_text(folder, ports, samples);
+    return head + inputs + splits_text({}, samples) + ending_text("");
+  }
+  std::optional<DataGuess> guess;
+  for (const auto& attempt :
+       {guess_idx, guess_cifar10, guess_arrays, guess_listed_files, guess_table, guess_pictures, guess_array_files})
     if (!guess) guess = attempt(folder);
   if (!guess)
-    fail(ErrorCode::kNotFound,
-         "No data were recognised (IDX, CIFAR-10 .bin, .npz, .npy, a CSV of files, JPEG or PNG pictures): {}", path);
+    fail(
+        ErrorCode::kNotFound,
+        "No data were recognised (IDX, CIFAR-10 .bin, .npz, .npy, a CSV of files or numbers, JPEG or PNG pictures): {}",
+        path);
   const auto samples = open_source(guess->test_source);
   const int64_t available =
       guess->calibration.empty() ? samples->size() : open_source(guess->calibration_source)->size();
-  return "# A data set for Slipway. Paths are relative to this file" +
-         std::string(prefix.empty() ? ", which belongs into the folder itself" : "") + ".\n" + guess->head +
-         splits_text(*guess, available) + preprocess_text(*samples) +
+  return head + guess->head + splits_text(*guess, available) +
+         preprocess_text(*samples, ports.empty() ? nullptr : &ports[0]) +
          (samples->is_image() ? "# augment: {crop: 4, flip: true}  # in training: shifted by up to 4 pixels, mirrored "
                                 "half the time\n"
                               : "") +
          "\n# A model with several inputs: describe each by its name in the model, instead of `inputs` and "
          "`preprocess`\n"
-         "# above. Each may have its own format and preprocess.\n"
+         "# above. Each may have its own format and preprocess. `slipway data init FOLDER --model MODEL` writes them.\n"
          "# inputs:\n"
          "#   input_ids: ids.npy                             # one row a sample\n"
-         "#   attention_mask: {constant: 1, like: input_ids}\n"
-         "\n# The names of the model's classes, by index: a list, or a text file with one a line.\n" +
-         (guess->classes.empty() ? "# classes: classes.txt\n" : guess->classes) +
-         "# If the data number the classes differently than the model:\n"
-         "# label_offset: 1                # added to each label, e.g. for 1001 classes\n"
-         "# label_map: {n01440764: 0, n02102040: 217}  # the data's label: the model's index\n"
-         "# on_bad_sample: skip            # leave out what can't be read, up to 5 % of a split; default: refuse\n";
+         "#   attention_mask: {constant: 1, like: input_ids}\n" +
+         ending_text(guess->classes);
 }
 
 }  // namespace slipway

@@ -51,7 +51,9 @@ std::vector<std::shared_ptr<const SampleSource>> open_sources(const std::vector<
   std::vector<std::shared_ptr<const SampleSource>> sources;
   for (size_t i = 0; i < descriptions.size(); ++i) {
     SourceDescription source = descriptions[i];
-    if (i > 0 && !has_names(source)) source.labels.clear();  // they are the first one's
+    // The labels are the first one's; a CSV of files is also the list of the others' files.
+    const bool list = has_names(source) && (has_names(descriptions[0]) || source.labels != descriptions[0].labels);
+    if (i > 0 && !list) source.labels.clear();
     sources.push_back(open_source(source));
     if (sources[i]->size() != sources[0]->size())
       fail(ErrorCode::kInvalidArgument,
@@ -376,7 +378,7 @@ Dataset Dataset::open(const std::string& yaml_path) {
   impl->resolve_labels();
   impl->warn_of_overlap(Split::kCalibration, impl->warnings);
   if (impl->description.train.exists) impl->warn_of_overlap(Split::kTrain, impl->warnings);
-  if (impl->description.augment && !impl->is_image[0])
+  if (impl->description.augment && std::count(impl->is_image.begin(), impl->is_image.end(), true) == 0)
     fail(ErrorCode::kInvalidArgument,
          "Only pictures can be augmented, and the samples are arrays; remove `augment`: {}", yaml_path);
   for (size_t i = 0; i < impl->is_image.size(); ++i) {

@@ -97,14 +97,16 @@ Feed::Feed(Dataset data, std::vector<FeedPort> ports) : data_(std::move(data)), 
          quoted(missing), data_.path());
 }
 
+Tensor to_model_dtype(Tensor value, DType wanted) {
+  if (value.dtype() == wanted || !is_same_kind(value.dtype(), wanted)) return value;
+  Tensor converted = cast(value, wanted);
+  return is_float(wanted) || to_ints(converted) == to_ints(value) ? converted : value;
+}
+
 Tensor Feed::fitted(size_t port, Tensor value, const std::string& sample) const {
   const FeedPort& wanted = ports_[port];
   const std::optional<size_t> source = sources_[port];
-  if (value.dtype() != wanted.dtype && is_same_kind(value.dtype(), wanted.dtype) &&
-      (!source || data_.preprocess(*source).dtype.empty())) {
-    Tensor converted = cast(value, wanted.dtype);
-    if (is_float(wanted.dtype) || to_ints(converted) == to_ints(value)) value = std::move(converted);
-  }
+  if (!source || data_.preprocess(*source).dtype.empty()) value = to_model_dtype(std::move(value), wanted.dtype);
   if (const std::optional<Dims> dims = request_dims(wanted, value)) return value.reshaped(*dims);
   const bool picture = source && data_.is_image(*source);
   fail(
@@ -195,6 +197,25 @@ std::vector<std::vector<Tensor>> Feed::requests(Split split, std::span<const int
   });
   if (error != nullptr) std::rethrow_exception(error);
   return all;
+}
+
+std::vector<InputRecipe> recipes_of(const Dataset& data) {
+  std::vector<InputRecipe> recipes;
+  for (size_t i = 0; i < data.inputs(); ++i)
+    recipes.push_back({data.is_image(i) ? InputRecipe::Kind::kPicture : InputRecipe::Kind::kArray, data.preprocess(i)});
+  for (const ConstantInput& constant : data.constants())
+    recipes.push_back({.kind = InputRecipe::Kind::kConstant, .constant = constant});
+  return recipes;
+}
+
+std::string carried_difference(const Dataset& data, const Graph& model) {
+  std::vector<std::string> labels;
+  if (model.inputs().size() == 1) {
+    Preprocess carried;
+    return load_preprocess(model, carried, labels) ? preprocess_difference(data.preprocess(), carried) : "";
+  }
+  std::vector<InputRecipe> carried;
+  return load_input_recipes(model, carried, labels) ? input_recipes_difference(recipes_of(data), carried) : "";
 }
 
 void require_fitting(const Dataset& data, const Graph& model, bool training) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/input_recipe.h"
 #include "model/graph.h"
 
 namespace slipway {
@@ -21,6 +22,10 @@ std::vector<FeedPort> input_ports(const Graph& model);
 
 /// Sizes of a request's dimensions beside the batch, as bind_batch() takes them.
 std::map<std::string, int64_t> dims_of_request(const Graph& model, const std::vector<Tensor>& request);
+
+/// Arrays become the model's type where that is a wider or narrower one of the same kind and loses no integer; others
+/// stay.
+Tensor to_model_dtype(Tensor value, DType wanted);
 
 /// A data set's samples as requests to a model: its inputs in its order, each sample's tensor with an axis of 1 in
 /// front where the model's input has one axis more, as it is where it has as many. Inputs are matched by name, or where
@@ -53,6 +58,13 @@ class Feed {
   std::vector<FeedPort> ports_;
   std::vector<std::optional<size_t>> sources_;  ///< by port
 };
+
+/// The inputs that a data file describes, as a model with several carries them.
+std::vector<InputRecipe> recipes_of(const Dataset& data);
+
+/// How the data file contradicts the pre-processing that the model carries; empty when it does not, or there is none.
+/// Fails with kInvalidModel where that is damaged.
+std::string carried_difference(const Dataset& data, const Graph& model);
 
 /// Fails with kInvalidArgument unless the first sample of each split fits the model (Feed) and, where the scores of its
 /// first output are as many as it says, labels are below that and the names of the classes, where given, are as many.

@@ -102,7 +102,7 @@ TEST(Feed, ColumnsOfATable) {
   EXPECT_EQ(data.class_names(), (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(data.label(Split::kTest, 1), 1);
   EXPECT_TOLD(error_of([&] { described(folder, head + "inputs: {x: {inputs: t.csv, columns: [kind]}}\n"); }),
-              "A cell of the CSV file is no number: 'a' in row 2, column 2");
+              "decimals with a point: 'a' in row 2, column 2");
   EXPECT_TOLD(error_of([&] { described(folder, head + "inputs: {x: {inputs: t.csv, columns: [size]}}\n"); }), "'size'");
   // A file for one input says the same at its top.
   const Dataset plain = described(folder, "format: csv\ninputs: t.csv\ncolumns: [1, 3]\n");

@@ -41,6 +41,9 @@ std::vector<float> black_pixel(const Preprocess& how, int64_t channels);
 void store_preprocess(Graph& graph, const Preprocess& how, const std::vector<std::string>& labels);
 /// Reads them back; false when the model carries none. Fails with kInvalidModel when damaged.
 bool load_preprocess(const Graph& graph, Preprocess& how, std::vector<std::string>& labels);
+/// The second of them alone; none where the model carries none.
+void store_labels(Graph& graph, const std::vector<std::string>& labels);
+std::vector<std::string> load_labels(const Graph& graph);
 
 /// One line of JSON with every field, and back. Fails with kInvalidModel, `name` saying where it came from.
 std::string preprocess_json(const Preprocess& how);

@@ -82,6 +82,10 @@ Preprocess parse_preprocess_json(const std::string& text, const std::string& nam
 
 void store_preprocess(Graph& graph, const Preprocess& how, const std::vector<std::string>& labels) {
   graph.metadata[kPreprocessKey] = preprocess_json(how);
+  store_labels(graph, labels);
+}
+
+void store_labels(Graph& graph, const std::vector<std::string>& labels) {
   graph.metadata[kLabelsKey] = Json(labels).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -89,14 +93,17 @@ bool load_preprocess(const Graph& graph, Preprocess& how, std::vector<std::strin
   const auto found = graph.metadata.find(kPreprocessKey);
   if (found == graph.metadata.end()) return false;
   how = parse_preprocess_json(found->second, kPreprocessKey);
-  labels.clear();
-  if (const auto names = graph.metadata.find(kLabelsKey); names != graph.metadata.end()) {
-    const Json json = parse(names->second, kLabelsKey);
-    if (!json.is_array() || !std::all_of(json.begin(), json.end(), [](const Json& j) { return j.is_string(); }))
-      fail(ErrorCode::kInvalidModel, "The labels in the metadata must be a list of names: {}", kLabelsKey);
-    labels = json.get<std::vector<std::string>>();
-  }
+  labels = load_labels(graph);
   return true;
+}
+
+std::vector<std::string> load_labels(const Graph& graph) {
+  const auto names = graph.metadata.find(kLabelsKey);
+  if (names == graph.metadata.end()) return {};
+  const Json json = parse(names->second, kLabelsKey);
+  if (!json.is_array() || !std::all_of(json.begin(), json.end(), [](const Json& j) { return j.is_string(); }))
+    fail(ErrorCode::kInvalidModel, "The labels in the metadata must be a list of names: {}", kLabelsKey);
+  return json.get<std::vector<std::string>>();
 }
 
 std::string preprocess_difference(const Preprocess& data_file, const Preprocess& model) {

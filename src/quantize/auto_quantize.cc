@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "data/feed.h"
 #include "metrics/classification.h"
 #include "model/onnx/onnx.h"
 #include "quantize/predict.h"
@@ -241,14 +242,14 @@ class AutoQuantize {
 }  // namespace
 
 void carry_preprocess(const Dataset& data, Graph& model) {
-  if (model.inputs().size() != 1) return;  // what the model carries is for pictures posted to it
-  Preprocess carried;
-  std::vector<std::string> labels;
-  if (load_preprocess(model, carried, labels))
-    if (const std::string difference = preprocess_difference(data.preprocess(), carried); !difference.empty())
-      fail(ErrorCode::kInvalidArgument,
-           "The data file contradicts the pre-processing that the model carries; correct one of them: {}", difference);
-  store_preprocess(model, data.preprocess(), data.class_names().empty() ? labels : data.class_names());
+  if (const std::string difference = carried_difference(data, model); !difference.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "The data file contradicts the pre-processing that the model carries; correct one of them: {}", difference);
+  const std::vector<std::string> labels = data.class_names().empty() ? load_labels(model) : data.class_names();
+  if (model.inputs().size() == 1)
+    store_preprocess(model, data.preprocess(), labels);
+  else
+    store_input_recipes(model, recipes_of(data), labels);
 }
 
 json to_json(const AutoQuantizeResult& r) {

@@ -53,6 +53,7 @@ FirstRun make_first_run(VersionSource& source) {
   FirstRun first;
   Preprocess how;
   if (load_preprocess(source.graph, how, first.labels)) first.preprocess = how;
+  load_input_recipes(source.graph, first.inputs, first.labels);
   first.batching = batching_of(source.graph, source.config.dims);
   if (first.batching.proven && !source.plans.empty())
     if (std::string why = batching_contradiction(source.plans); !why.empty()) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "data/input_recipe.h"
 #include "data/preprocess.h"
 #include "engine/plan.h"
 #include "engine/program.h"
@@ -79,6 +80,7 @@ const char* to_string(Proof proof);
 struct FirstRun {
   RowIndependence batching;
   std::optional<Preprocess> preprocess;  ///< the model's own
+  std::vector<InputRecipe> inputs;       ///< likewise, of a model with several
   std::vector<std::string> labels;       ///< the model's own
   std::map<int64_t, double> time_us;     ///< of each plan that pays, by rows
 };
@@ -134,6 +136,8 @@ class ModelVersion {
   const RowIndependence& batching() const { return source_.first_run->batching; }
   /// Null when pictures are not what it takes.
   const Preprocess* preprocess() const { return preprocess_ ? &*preprocess_ : nullptr; }
+  /// What fills each input of a model with several; empty where it carries no such description.
+  const std::vector<InputRecipe>& recipes() const { return source_.first_run->inputs; }
   const std::vector<std::string>& labels() const { return labels_; }
   uint64_t memory_bytes() const { return slipway::memory_bytes(source_); }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/top_classes.h"
+#include "serve/json/infer_codec.h"
 #include "serve/server.h"
 
 namespace slipway {
@@ -21,12 +22,13 @@ struct Prediction {
 /// the model has labels, or the only output there is.
 bool is_classifier(const ModelVersion& version);
 
-/// Decodes a JPEG or PNG, runs the model's own pre-processing, infers, and ranks the classes; of a model that is no
-/// classifier all outputs are in the response. Takes as long as decoding does, so no connection's thread may call it.
-/// Fails with kInvalidArgument for a picture that is none or larger than kMaxPicturePixels, kUnsupported for a model
-/// without pre-processing; `done` gets the rest.
+/// A sample's values for the model's inputs, as the data file's samples come: decodes pictures and arrays, runs the
+/// model's own pre-processing, fills in constants, infers, and ranks the classes; of a model that is no classifier all
+/// outputs are in the response. Takes as long as decoding does, so no connection's thread may call it. Fails with
+/// kInvalidArgument for an input that is missing, unknown, sent twice or of another kind, and a picture that is none or
+/// larger than kMaxPicturePixels; kUnsupported for a picture to a model without pre-processing; `done` gets the rest.
 inline constexpr int64_t kMaxPicturePixels = int64_t{1} << 26;
-void predict(Server& server, const Target& target, std::span<const std::byte> picture, InferRequest&& request,
+void predict(Server& server, const Target& target, std::span<const PredictValue> values, InferRequest&& request,
              std::function<void(Prediction&&)> done);
 
 }  // namespace slipway

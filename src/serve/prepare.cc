@@ -75,6 +75,7 @@ json prepared_json(const VersionSource& source, const FirstRun& first) {
             {"inputs", first.batching.inputs},
             {"outputs", first.batching.outputs}}},
           {"preprocess", first.preprocess ? json(preprocess_json(*first.preprocess)) : json()},
+          {"inputs", input_recipes_json(first.inputs)},
           {"labels", first.labels}};
 }
 
@@ -92,6 +93,7 @@ VersionSource source_of(const json& j) {
       .labels = j.at("labels")};
   if (!j.at("preprocess").is_null())
     first.preprocess = parse_preprocess_json(j.at("preprocess").get<std::string>(), "the model");
+  first.inputs = parse_input_recipes(j.at("inputs").get<std::string>(), "the model");
   for (const json& plan : j.at("plans")) first.time_us[plan.at("rows").get<int64_t>()] = plan.at("time_us");
   VersionSource source{.first_run = std::move(first),
                        .sha256 = j.at("sha256"),

@@ -3,6 +3,7 @@
 #include "train/job.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
@@ -22,6 +23,7 @@
 #include "quantize/auto_quantize.h"
 #include "quantize/predict.h"
 #include "train/simulate.h"
+#include "train/tensors.h"
 #include "train/trainer.h"
 
 namespace slipway {
@@ -32,12 +34,10 @@ using nlohmann::json;
 constexpr int64_t kDefaultCrop = 4, kCropOfSide = 8;
 
 void require_trainable(const Graph& model, const Dataset& data, const QatOptions& o) {
-  if (model.inputs().size() != 1)
-    fail(ErrorCode::kUnsupported, "Training takes models with one input; this one has {}: '{}'", model.inputs().size(),
-         model.name);
-  const Value& input = model.value(model.inputs()[0]);
-  if (input.dtype != DType::kFloat32)
-    fail(ErrorCode::kUnsupported, "Training takes a float32 input; '{}' is {}", input.name, to_string(input.dtype));
+  for (const FeedPort& port : input_ports(model))
+    if (is_float(port.dtype) && port.dtype != DType::kFloat32)
+      fail(ErrorCode::kUnsupported, "Training takes float32 inputs, and integers; '{}' is {}", port.name,
+           to_string(port.dtype));
   require_fitting(data, model, true);
   if (data.size(Split::kTrain) == 0)
     fail(ErrorCode::kInvalidArgument, "There is nothing to train on; add a `train` split to the data file: {}",
@@ -48,13 +48,22 @@ void require_trainable(const Graph& model, const Dataset& data, const QatOptions
          data.path());
 }
 
-/// The model with any number of samples at once, where an exporter fixed it: the first dimension becomes a symbol, and
-/// Reshape copies it. Whether that is what the model means shows when two samples go through.
+/// The number of samples that an exporter fixed as the first dimension of every input; 0: none.
+int64_t fixed_batch(const Graph& graph) {
+  int64_t fixed = 0;
+  for (const ValueId input : graph.inputs()) {
+    const Shape& shape = graph.value(input).shape;
+    if (shape.rank() == 0 || !shape[0].is_known() || (fixed > 0 && shape[0].value() != fixed)) return 0;
+    fixed = shape[0].value();
+  }
+  return fixed;
+}
+
+/// The model with any number of samples at once: the fixed first dimension becomes a symbol, and Reshape copies it.
+/// Whether that is what the model means shows when two samples go through.
 Graph with_free_batch(Graph graph) {
-  const ValueId input = graph.inputs()[0];
-  Shape shape = graph.value(input).shape;
-  if (shape.rank() == 0 || !shape[0].is_known()) return graph;
-  const int64_t fixed = shape[0].value();
+  const int64_t fixed = fixed_batch(graph);
+  if (fixed == 0) return graph;
   for (const NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
     for (const ValueId output : node.outputs)
@@ -66,27 +75,32 @@ Graph with_free_batch(Graph graph) {
     const std::string name = graph.fresh_name(graph.value(node.inputs[1]).name + "_any_batch");
     graph.set_input(id, 1, graph.add_constant(name, Tensor::of<int64_t>({static_cast<int64_t>(dims.size())}, dims)));
   }
-  shape[0] = Dim(std::string("batch"));
-  graph.set_type(input, graph.value(input).dtype, shape);
+  for (const ValueId input : graph.inputs()) {
+    Shape shape = graph.value(input).shape;
+    shape[0] = Dim(std::string("batch"));
+    graph.set_type(input, graph.value(input).dtype, shape);
+  }
   infer_shapes(graph);
   return graph;
 }
 
 /// The other way: shapes as the original states them, for what is served in its place.
 void restore_batch(Graph& graph, const Graph& original) {
-  const Shape& shape = original.value(original.inputs()[0]).shape;
-  if (shape.rank() > 0 && shape[0].is_known()) bind_batch(graph, shape[0].value());
+  if (const int64_t fixed = fixed_batch(original); fixed > 0) bind_batch(graph, fixed);
 }
 
-Augment augment_of(const Dataset& data, const Dims& dims, const QatOptions& o) {
-  Augment augment;
-  if (data.augment()) {
-    augment = *data.augment();
-  } else if (data.is_image() && dims.size() == 3) {
-    const bool channels_first = data.preprocess().layout == "nchw";
-    augment.crop =
-        std::min(kDefaultCrop, std::min(dims[channels_first ? 1 : 0], dims[channels_first ? 2 : 1]) / kCropOfSide);
+Augment augment_of(const Feed& feed, const std::vector<Tensor>& sample, const QatOptions& o) {
+  const Dataset& data = feed.data();
+  Augment augment = data.augment().value_or(Augment{});
+  std::optional<int64_t> side;  // the shortest of the pictures'
+  for (size_t port = 0; port < sample.size(); ++port) {
+    const std::optional<size_t> source = feed.source_of(port);
+    if (!source || !data.is_image(*source)) continue;
+    const Dims& dims = sample[port].dims();
+    const size_t height = data.preprocess(*source).layout == "nchw" ? 2 : 1;
+    side = std::min({side.value_or(INT64_MAX), dims.at(height), dims.at(height + 1)});
   }
+  if (!data.augment() && side) augment.crop = std::min(kDefaultCrop, *side / kCropOfSide);
   if (o.crop >= 0) augment.crop = o.crop;
   if (o.flip >= 0) augment.flip = o.flip != 0;
   return augment;
@@ -119,12 +133,12 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
   const Dataset data = Dataset::open(files.data);
   for (const std::string& warning : data.train_warnings()) fmt::print(stderr, "warning: {}\n", warning);
   require_trainable(model, data, o);
-  const Dims dims = data.input(Split::kTrain, 0).dims();
   const TrainingGraph prepared = prepare_for_training(with_free_batch(model), o.quantize);
   if (const RowIndependence rows = prove_row_independence(prepared.graph); !rows.proven)
     fail(ErrorCode::kUnsupported,
          "Training stacks samples, and the model's rows are not proven independent; quantise it without training: {}",
          rows.reason);
+  const Feed feed(data, prepared.graph);
   Graph carrier = prepared.graph;  // a contradiction is refused before any work
   carry_preprocess(data, carrier);
   if (is_folder(o.checkpoint))
@@ -132,28 +146,28 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
          o.checkpoint);
   require_writable(o.checkpoint);
 
-  const Calibration calibration =
-      calibrate(prepared.graph, samples_of(Feed(data, prepared.graph), Split::kCalibration, o.threads),
-                tensors_to_calibrate(prepared.graph, o.quantize), o.calibrate);
+  const Calibration calibration = calibrate(prepared.graph, samples_of(feed, Split::kCalibration, o.threads),
+                                            tensors_to_calibrate(prepared.graph, o.quantize), o.calibrate);
   const Quantizers start = choose_quantizers(prepared.graph, calibration, o.quantize);
   QatModel qat(prepared, start, o.quantize);
   Executor teacher(prepared.graph, {.batch = o.batch, .program = {.threads = o.threads}});
   QatResult result{.output = files.output};
   {
     const at::NoGradGuard no_gradient;
-    Dims probe = dims;
-    probe.insert(probe.begin(), 2);
-    const at::Tensor scores = qat.forward(at::zeros(probe));
+    const std::vector<Tensor> sample = feed.request(Split::kTrain, 0);
+    std::vector<at::Tensor> probe;
+    for (const Tensor& tensor : sample) probe.push_back(at::cat({to_torch(tensor), to_torch(tensor)}));
+    const at::Tensor scores = qat.forward(probe);
     if (scores.dim() < 2 || scores.size(0) != 2)
       fail(ErrorCode::kUnsupported,
            "The model does not give scores for each of several samples; export it with a free batch dimension: two "
            "samples give {}",
            to_string(scores.sizes().vec()));
-    const TrainingSet set(data, dims, scores.numel() / 2,
+    const TrainingSet set(feed, scores.numel() / 2,
                           {.samples = o.samples,
                            .held_out = o.held_out,
                            .max_held_out = o.max_held_out,
-                           .augment = augment_of(data, dims, o),
+                           .augment = augment_of(feed, sample, o),
                            .seed = o.seed,
                            .threads = o.threads});
     const at::AutoGradMode gradient(true);
@@ -177,7 +191,7 @@ QatResult run(const QatFiles& files, QatOptions o, const std::function<void(cons
     result.float_accuracy = accuracy_of(original, original, data);
     result.ptq_accuracy = accuracy_of(predict(ptq, data, how), original, data);
     result.accuracy = accuracy_of(executed, original, data);
-    result.agreement = compare_with_execution(qat, trained.graph, data, executed.classes, o);
+    result.agreement = compare_with_execution(qat, trained.graph, feed, executed.classes, o);
   }
   result.ptq_bytes = serialize_onnx(ptq).size();
 

@@ -22,17 +22,6 @@ namespace {
 constexpr float kLeastScaleShare = 0.01f;  // of a quantiser's first scale: smaller ones are an optimiser's accident
 constexpr double kBiasLimit = 0x1p30;
 
-bool is_trained(const Node& node, size_t input) {
-  static constexpr std::string_view kWeighted[] = {"Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu",
-                                                   "Add",  "Sub",           "Mul",  "Div"};
-  static constexpr std::string_view kNormalizing[] = {"BatchNormalization", "LayerNormalization",
-                                                      "InstanceNormalization", "GroupNormalization"};
-  const auto is_in = [&](auto& list) {
-    return std::find(std::begin(list), std::end(list), node.op_type) != std::end(list);
-  };
-  return is_in(kWeighted) || (is_in(kNormalizing) && (input == 1 || input == 2));
-}
-
 at::Tensor trained(at::Tensor tensor) { return tensor.detach().clone().requires_grad_(); }
 
 struct TrainedNorm {
@@ -121,9 +110,9 @@ struct QatModel::Impl {
     return linear();
   }
 
-  at::Tensor forward(const at::Tensor& input, bool quantized) {
+  at::Tensor forward(const std::vector<at::Tensor>& inputs, bool quantized) {
     quantizes = quantized;
-    return trainable.forward({input},
+    return trainable.forward(inputs,
                              [this](ValueId id, at::Tensor x) { return quantize_activation(id, std::move(x)); })[0];
   }
 
@@ -131,10 +120,8 @@ struct QatModel::Impl {
     for (const NodeId id : graph.topological_order()) {
       const Node& node = graph.node(id);
       for (size_t i = 0; i < node.inputs.size(); ++i) {
+        if (!is_trained(graph, node, i) || leaves.contains(node.inputs[i])) continue;
         const auto constant = trainable.constants().find(node.inputs[i]);
-        if (constant == trainable.constants().end() || constant->second.scalar_type() != at::kFloat ||
-            constant->second.numel() < 2 || !is_trained(node, i) || leaves.contains(node.inputs[i]))
-          continue;
         constant->second = trained(constant->second);
         leaves[node.inputs[i]] = &constant->second;
       }
@@ -207,8 +194,8 @@ QatModel::QatModel(const TrainingGraph& prepared, const Quantizers& start, const
 }
 QatModel::~QatModel() = default;
 
-at::Tensor QatModel::forward(const at::Tensor& input) { return impl_->forward(input, true); }
-at::Tensor QatModel::forward_float(const at::Tensor& input) { return impl_->forward(input, false); }
+at::Tensor QatModel::forward(const std::vector<at::Tensor>& inputs) { return impl_->forward(inputs, true); }
+at::Tensor QatModel::forward_float(const std::vector<at::Tensor>& inputs) { return impl_->forward(inputs, false); }
 const Placement& QatModel::placement() const { return impl_->placement; }
 
 std::vector<at::Tensor> QatModel::weights() const {

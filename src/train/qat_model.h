@@ -20,10 +20,10 @@ class QatModel {
   QatModel(const QatModel&) = delete;
   QatModel& operator=(const QatModel&) = delete;
 
-  /// The model's first output, [samples, scores, …], for its one input; a Softmax at its end is left out.
-  at::Tensor forward(const at::Tensor& input);
+  /// The model's first output, [samples, scores, …], for its inputs in their order; a Softmax at its end is left out.
+  at::Tensor forward(const std::vector<at::Tensor>& inputs);
   /// The same without any quantiser: the float model that is trained underneath.
-  at::Tensor forward_float(const at::Tensor& input);
+  at::Tensor forward_float(const std::vector<at::Tensor>& inputs);
 
   std::vector<at::Tensor> weights() const;  ///< convolution and matrix weights
   std::vector<at::Tensor> offsets() const;  ///< biases, BatchNormalization's and other vectors: no weight decay

@@ -5,12 +5,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <memory>
+#include <numeric>
 #include <optional>
 #include <set>
 
 #include "base/progress.h"
+#include "engine/executor.h"
 #include "engine/session.h"
+#include "metrics/classification.h"
 #include "model/op.h"
 #include "quantize/ptq/weights.h"
 #include "train/operators.h"
@@ -33,6 +38,7 @@ struct Coded {
 struct Sum {
   at::Tensor sums;              ///< double, exact
   std::vector<double> factors;  ///< one, or one a channel along axis 1 (the last for matrices)
+  bool last = false;            ///< a matrix product's: channels along the last axis
   std::vector<double> addends;  ///< likewise; empty: none
   double divisor = 1;           ///< of an average
   std::optional<Coded> residual;
@@ -106,11 +112,11 @@ struct Simulation::Impl {
   }
 
   /// f of the fused operators before rounding, for an output of that scale.
-  at::Tensor requantise(const Sum& sum, double scale, bool last) const {
+  at::Tensor requantise(const Sum& sum, double scale) const {
     at::Tensor factor = floats(sum.factors, scale);
     if (sum.divisor != 1) factor = factor / static_cast<float>(sum.divisor);
-    at::Tensor f = sum.sums.to(at::kFloat) * along_channels(factor, sum.sums, last);
-    if (!sum.addends.empty()) f = f + along_channels(floats(sum.addends, scale), f, last);
+    at::Tensor f = sum.sums.to(at::kFloat) * along_channels(factor, sum.sums, sum.last);
+    if (!sum.addends.empty()) f = f + along_channels(floats(sum.addends, scale), f, sum.last);
     if (sum.residual)
       f = f + sum.residual->codes * static_cast<float>(static_cast<double>(sum.residual->params.scale) / scale);
     return f;
@@ -122,25 +128,24 @@ struct Simulation::Impl {
     return static_cast<float>(quantize_value(static_cast<float>(real), params, grid) - params.zero_point);
   }
 
-  Coded quantise(const Simulated& value, const QuantParams& params, bool last) const {
+  Coded quantise(const Simulated& value, const QuantParams& params) const {
     if (value.coded && value.coded->params == params) return *value.coded;
     const at::Tensor f =
-        value.sum ? requantise(*value.sum, static_cast<double>(params.scale), last) : reals(value, last) / params.scale;
+        value.sum ? requantise(*value.sum, static_cast<double>(params.scale)) : reals(value) / params.scale;
     const float low = code_of(value.sum ? value.sum->low : -kInfinity, params);
     const float high = code_of(value.sum ? value.sum->high : kInfinity, params);
     return {at::round(f).clamp(low, high), params};
   }
 
-  at::Tensor reals(const Simulated& value, bool last) const {
+  at::Tensor reals(const Simulated& value) const {
     if (value.coded) return value.coded->codes * value.coded->params.scale;
     if (!value.sum) return value.real;
-    at::Tensor f = requantise(*value.sum, 1, last);
+    at::Tensor f = requantise(*value.sum, 1);
     if (value.sum->low != -kInfinity) f = f.clamp_min(static_cast<float>(value.sum->low));
     if (value.sum->high != kInfinity) f = f.clamp_max(static_cast<float>(value.sum->high));
     return f;
   }
 
-  static bool is_matrix(const Node* node) { return node != nullptr && (node->is("Gemm") || node->is("MatMul")); }
   bool single(ValueId id) const { return graph.only_user(id) != kNoNode; }
 
   Simulated linear(NodeId id, const Node& node, const Coded& x) const {
@@ -149,9 +154,12 @@ struct Simulation::Impl {
     bare.inputs.resize(2);
     const at::Tensor sums =
         find_operator(bare)({bare, graph.opset(), {x.codes.to(linear.weights.scalar_type()), linear.weights}})[0];
-    Sum sum{.sums = sums.to(at::kDouble), .factors = linear.scales, .addends = linear.addends};
+    Sum sum{.sums = sums.to(at::kDouble),
+            .factors = linear.scales,
+            .last = node.is("Gemm") || node.is("MatMul"),
+            .addends = linear.addends};
     if (!linear.bias.empty())
-      sum.sums = sum.sums + along_channels(at::tensor(linear.bias, at::kDouble), sum.sums, is_matrix(&node));
+      sum.sums = sum.sums + along_channels(at::tensor(linear.bias, at::kDouble), sum.sums, sum.last);
     return {.sum = std::move(sum)};
   }
 
@@ -227,38 +235,37 @@ struct Simulation::Impl {
     });
   }
 
-  at::Tensor run(const at::Tensor& input, std::map<std::string, at::Tensor>* codes) const {
+  at::Tensor run(const std::vector<at::Tensor>& inputs, std::map<std::string, at::Tensor>* codes) const {
     const at::NoGradGuard no_gradient;
     std::vector<Simulated> values(static_cast<size_t>(graph.value_limit()));
     const auto put = [&](ValueId id, Simulated value) {
       if (const auto found = quantized.find(id); found != quantized.end()) {
-        value = {.coded = quantise(value, found->second, is_matrix(graph.producer(id)))};
+        value = {.coded = quantise(value, found->second)};
         if (codes != nullptr)
           (*codes)[graph.value(id).name] = (value.coded->codes + found->second.zero_point).to(at::kInt);
       }
       values[static_cast<size_t>(id)] = std::move(value);
     };
-    put(graph.inputs()[0], {.real = input});
+    for (size_t i = 0; i < inputs.size(); ++i) put(graph.inputs()[i], {.real = inputs[i]});
     for (const NodeId id : order) {
       const Node& node = graph.node(id);
-      std::vector<const Simulated*> inputs;
+      std::vector<const Simulated*> operands;
       for (const ValueId at : node.inputs)
-        inputs.push_back(at == kNoValue || constants.contains(at) ? nullptr : &values[static_cast<size_t>(at)]);
-      if (auto result = fused(id, node, inputs)) {
+        operands.push_back(at == kNoValue || constants.contains(at) ? nullptr : &values[static_cast<size_t>(at)]);
+      if (auto result = fused(id, node, operands)) {
         put(node.outputs[0], *std::move(result));
         continue;
       }
-      const bool moves = moves_codes(node, inputs);
+      const bool moves = moves_codes(node, operands);
       std::vector<at::Tensor> arguments;
       for (size_t i = 0; i < node.inputs.size(); ++i) {
         const ValueId at = node.inputs[i];
         if (at == kNoValue)
           arguments.emplace_back();
-        else if (inputs[i] == nullptr)
+        else if (operands[i] == nullptr)
           arguments.push_back(constants.at(at));
         else
-          arguments.push_back(moves && inputs[i]->coded ? inputs[i]->coded->codes
-                                                        : reals(*inputs[i], is_matrix(graph.producer(at))));
+          arguments.push_back(moves && operands[i]->coded ? operands[i]->coded->codes : reals(*operands[i]));
       }
       const bool floats = std::any_of(arguments.begin(), arguments.end(),
                                       [](const at::Tensor& t) { return t.defined() && t.is_floating_point(); });
@@ -267,12 +274,12 @@ struct Simulation::Impl {
       for (size_t i = 0; i < outputs.size() && i < node.outputs.size(); ++i) {
         if (node.outputs[i] == kNoValue) continue;
         Simulated result{.real = outputs[i]};
-        if (moves) result = {.coded = Coded{outputs[i], inputs[0]->coded->params}};
+        if (moves) result = {.coded = Coded{outputs[i], operands[0]->coded->params}};
         put(node.outputs[i], std::move(result));
       }
     }
     const ValueId output = graph.outputs()[0];
-    return reals(values[static_cast<size_t>(output)], is_matrix(graph.producer(output)));
+    return reals(values[static_cast<size_t>(output)]);
   }
 
   double output_step() const {
@@ -292,28 +299,39 @@ struct Simulation::Impl {
 Simulation::Simulation(const QatModel& model, const QuantizeOptions& options)
     : impl_(std::make_unique<Impl>(model, options)) {}
 Simulation::~Simulation() = default;
-at::Tensor Simulation::run(const at::Tensor& input, std::map<std::string, at::Tensor>* codes) {
-  return impl_->run(input, codes);
+at::Tensor Simulation::run(const std::vector<at::Tensor>& inputs, std::map<std::string, at::Tensor>* codes) {
+  return impl_->run(inputs, codes);
 }
 double Simulation::output_step() const { return impl_->output_step(); }
 
 namespace {
 
+std::vector<at::Tensor> tensors_of(std::span<const Tensor> inputs) {
+  std::vector<at::Tensor> tensors;
+  for (const Tensor& input : inputs) tensors.push_back(to_torch(input));
+  return tensors;
+}
+
 /// Integer tensors of the engine's plan against the simulation's, sample by sample.
-void compare_tensors(Simulation& simulation, const Graph& executed, const Dataset& data, const QatOptions& options,
+void compare_tensors(Simulation& simulation, const Graph& executed, const Feed& feed, const QatOptions& options,
                      QatAgreement& agreement) {
   std::map<std::string, std::string> originals;  // by name of the codes
   for (const NodeId id : executed.topological_order())
     if (const Node& node = executed.node(id); node.is("QuantizeLinear"))
       originals[executed.value(node.outputs[0]).name] = executed.value(node.inputs[0]).name;
-  Session session(Plan::build(executed, {.threads = options.threads, .tune = false}));
-  const int64_t count = std::min(options.compare_samples, data.size(Split::kTest));
+  std::map<std::map<std::string, int64_t>, std::unique_ptr<Session>> sessions;  // by sizes beside the batch
+  const int64_t size = feed.data().size(Split::kTest), count = std::min(options.compare_samples, size);
   std::set<std::string> compared;
   for (int64_t i = 0; i < count; ++i) {
-    const Tensor sample = data.batch(Split::kTest, i * data.size(Split::kTest) / count, 1);
+    const std::vector<Tensor> sample = feed.request(Split::kTest, i * size / count);
     std::map<std::string, at::Tensor> codes;
-    simulation.run(to_torch(sample), &codes);
-    session.run_observed(std::span(&sample, 1), [&](const std::string& name, const Tensor& value) {
+    simulation.run(tensors_of(sample), &codes);
+    const std::map<std::string, int64_t> dims = dims_of_request(executed, sample);
+    std::unique_ptr<Session>& session = sessions[dims];
+    if (session == nullptr)
+      session =
+          std::make_unique<Session>(Plan::build(executed, {.dims = dims, .threads = options.threads, .tune = false}));
+    session->run_observed(sample, [&](const std::string& name, const Tensor& value) {
       const auto original = originals.find(name);
       if (original == originals.end() || !is_integer(value.dtype())) return;
       const auto simulated = codes.find(original->second);
@@ -332,7 +350,7 @@ void compare_tensors(Simulation& simulation, const Graph& executed, const Datase
 
 }  // namespace
 
-QatAgreement compare_with_execution(const QatModel& model, const Graph& executed, const Dataset& data,
+QatAgreement compare_with_execution(const QatModel& model, const Graph& executed, const Feed& feed,
                                     const std::vector<int64_t>& executed_classes, const QatOptions& options) {
   QatAgreement agreement;
   Simulation simulation(model, options.quantize);
@@ -341,24 +359,28 @@ QatAgreement compare_with_execution(const QatModel& model, const Graph& executed
   Progress progress("simulating", agreement.samples, options.quiet);
   for (int64_t first = 0; first < agreement.samples; first += kBatch) {
     const int64_t n = std::min(kBatch, agreement.samples - first);
-    const at::Tensor out = simulation.run(to_torch(data.batch(Split::kTest, first, n, options.threads)));
-    const at::Tensor scores = out.reshape({n, -1});
-    const auto [best, classes] = at::topk(scores, std::min<int64_t>(2, scores.size(1)), 1);
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t simulated = scores[i].argmax().item<int64_t>();
-      const int64_t executed_class = executed_classes[static_cast<size_t>(first + i)];
+    std::vector<int64_t> indices(static_cast<size_t>(n));
+    std::iota(indices.begin(), indices.end(), first);
+    const auto outputs = run_requests(feed.requests(Split::kTest, indices, options.threads),
+                                      {.rows = kBatch, .fill = false}, [&](std::span<const Tensor> inputs) {
+                                        return std::vector<Tensor>{from_torch(simulation.run(tensors_of(inputs)))};
+                                      });
+    for (const int64_t index : indices) {
+      std::vector<float> scores = to_floats(outputs[static_cast<size_t>(index - first)][0]);
+      const int64_t simulated = argmax(scores), executed_class = executed_classes[static_cast<size_t>(index)];
       if (simulated == executed_class) {
         ++agreement.equal;
         continue;
       }
-      const double margin = best[i][0].item<double>() - best[i][best.size(1) - 1].item<double>();
+      std::sort(scores.begin(), scores.end(), std::greater());
+      const double margin = scores.size() > 1 ? double{scores[0]} - double{scores[1]} : 0;
       agreement.largest_margin = std::max(agreement.largest_margin, margin);
-      agreement.disagreements.push_back({data.sample_name(Split::kTest, first + i), data.label(Split::kTest, first + i),
-                                         simulated, executed_class, margin});
+      agreement.disagreements.push_back({feed.data().sample_name(Split::kTest, index),
+                                         feed.data().label(Split::kTest, index), simulated, executed_class, margin});
     }
     progress.step(n);
   }
-  compare_tensors(simulation, executed, data, options, agreement);
+  compare_tensors(simulation, executed, feed, options, agreement);
   return agreement;
 }
 

@@ -52,7 +52,7 @@ void step(benchmark::State& state, bool quantised) {
   for (auto _ : state) {
     optimizer.zero_grad();
     const at::Tensor out =
-        quantised ? course.model->forward(course.inputs) : course.model->forward_float(course.inputs);
+        quantised ? course.model->forward({course.inputs}) : course.model->forward_float({course.inputs});
     at::cross_entropy_loss(out.reshape({kBatch, -1}), labels).backward();
     optimizer.step();
   }

@@ -38,7 +38,8 @@ struct Course {
   QatResult train_it(QatOptions o, const TrainerContext& context = {},
                      const std::function<void(const QatEpoch&)>& on_epoch = {}) {
     o.quiet = true;
-    const TrainingSet set(data, {1, 8, 8}, 6, {.held_out = o.held_out, .augment = {2, true}, .seed = o.seed});
+    const TrainingSet set(Feed(data, prepared.graph), 6,
+                          {.held_out = o.held_out, .augment = {2, true}, .seed = o.seed});
     QatResult result;
     train(model, teacher, set, o, context, on_epoch, result);
     return result;
@@ -86,12 +87,12 @@ TEST(QatModel, StartsAsTheOriginalAndAsPostTrainingQuantisation) {
     Course course(bits(weight_bits));
     const Tensor input = course.data.batch(Split::kTest, 0, 5);
     const at::NoGradGuard no_gradient;
-    const at::Tensor plain = course.model.forward_float(to_torch(input));
+    const at::Tensor plain = course.model.forward_float({to_torch(input)});
     const at::Tensor expected = to_torch(evaluate(course.net, std::span(&input, 1))[0]);
     EXPECT_LT((plain - expected).abs().max().item<float>(), 1e-4f);
 
     const Graph ptq = insert_quantizers(course.prepared.graph, course.start, bits(weight_bits)).graph;
-    const at::Tensor quantised = course.model.forward(to_torch(input));
+    const at::Tensor quantised = course.model.forward({to_torch(input)});
     const at::Tensor executed = to_torch(evaluate(ptq, std::span(&input, 1))[0]);
     // The same codes but where a float sum rounds to the other side of a tie.
     EXPECT_LT((quantised - executed).abs().mean().item<float>(), 1e-3f) << weight_bits;
@@ -105,7 +106,7 @@ TEST(QatModel, WritesOutWhatItTrained) {
   const Graph exported = insert_quantizers(course.model.trained_graph(), course.model.quantizers(), bits(4)).graph;
   const Tensor input = course.data.batch(Split::kTest, 0, 5);
   const at::NoGradGuard no_gradient;
-  const at::Tensor trained = course.model.forward(to_torch(input));
+  const at::Tensor trained = course.model.forward({to_torch(input)});
   const at::Tensor executed = to_torch(evaluate(exported, std::span(&input, 1))[0]);
   EXPECT_LT((trained - executed).abs().mean().item<float>(), 1e-3f);
   int64_t packed = 0;
@@ -139,7 +140,8 @@ TEST(Simulation, EqualsExecution) {
     const Tensor scores = Executor(exported, {.batch = 4}).run_samples(std::span(&input, 1))[0];
     std::vector<int64_t> classes;
     for (size_t i = 0; i < 100; ++i) classes.push_back(argmax(scores.values<float>().subspan(i * 6, 6)));
-    QatAgreement agreement = compare_with_execution(course.model, exported, course.data, classes, o);
+    const Feed feed(course.data, exported);
+    QatAgreement agreement = compare_with_execution(course.model, exported, feed, classes, o);
     EXPECT_EQ(agreement.equal, 100);
     EXPECT_TRUE(agreement.disagreements.empty());
     EXPECT_GE(agreement.tensors, 6);
@@ -149,7 +151,7 @@ TEST(Simulation, EqualsExecution) {
     EXPECT_GT(agreement.output_step, 0);
     // A prediction that differs is listed with its margin.
     classes[3] = (classes[3] + 1) % 6;
-    agreement = compare_with_execution(course.model, exported, course.data, classes, o);
+    agreement = compare_with_execution(course.model, exported, feed, classes, o);
     ASSERT_EQ(agreement.disagreements.size(), 1u);
     EXPECT_EQ(agreement.disagreements[0].executed, classes[3]);
     EXPECT_EQ(agreement.disagreements[0].sample, course.data.sample_name(Split::kTest, 3));
@@ -329,6 +331,93 @@ TEST_F(Job, ASoftmaxAtTheEndIsTrainedThrough) {
   EXPECT_GT(result.accuracy, 0.8);
   const Graph loaded = load_onnx(folder_.path("out.onnx"));
   EXPECT_EQ(loaded.producer(loaded.outputs()[0])->op_type, "Softmax");
+}
+
+/// A picture and a list of ids, of any length, to 3 scores.
+Graph two_input_net() {
+  Random random(3);
+  const auto floats = [&](const std::string& name, const std::string& dims, size_t count, double deviation) {
+    std::string text = "  const %" + name + " : f32" + dims + " = {";
+    for (size_t i = 0; i < count; ++i) text += (i > 0 ? ", " : "") + fmt::format("{:.9e}", deviation * random.normal());
+    return text + "}\n";
+  };
+  return graph_of("  input %image : f32[N,1,8,8]\n  input %ids : i64[N,T]\n" + floats("w1", "[8,1,3,3]", 72, 0.4) +
+                  floats("words", "[10,8]", 80, 1) + floats("w2", "[8,8]", 64, 0.4) + floats("w3", "[3,16]", 48, 0.5) +
+                  floats("b3", "[3]", 3, 0.1) +
+                  "  const %one : i64[1] = {1}\n"
+                  "  %c1 = Conv(%image, %w1) {pads = [1, 1, 1, 1]}\n  %a1 = Relu(%c1)\n"
+                  "  %pooled = GlobalAveragePool(%a1)\n  %seen = Flatten(%pooled)\n"
+                  "  %vectors = Gather(%words, %ids)\n  %m = MatMul(%vectors, %w2)\n  %a2 = Relu(%m)\n"
+                  "  %read = ReduceMean(%a2, %one) {keepdims = 0}\n"
+                  "  %both = Concat(%seen, %read) {axis = 1}\n  %scores = Gemm(%both, %w3, %b3) {transB = 1}\n"
+                  "  output %scores");
+}
+
+/// Samples of it, with 4 or 5 ids each where `free`, 4 otherwise: the data file's path.
+std::string write_two_inputs(const Graph& teacher, const TestFolder& folder, bool free) {
+  Random random(11);
+  constexpr int64_t kCount = 120;
+  std::vector<uint8_t> pixels(kCount * 64);
+  for (uint8_t& pixel : pixels) pixel = static_cast<uint8_t>(random.below(256));
+  write_npy(folder.path("x.npy"), Tensor::of<uint8_t>({kCount, 8, 8}, pixels));
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < kCount; ++i) {
+    std::vector<int64_t> ids(static_cast<size_t>(free ? 4 + i % 2 : 4));
+    for (int64_t& id : ids) id = static_cast<int64_t>(random.below(10));
+    std::vector<float> image(pixels.begin() + i * 64, pixels.begin() + (i + 1) * 64);
+    for (float& value : image) value /= 255;
+    const std::vector<Tensor> request = {Tensor::of<float>({1, 1, 8, 8}, image),
+                                         Tensor::of<int64_t>({1, static_cast<int64_t>(ids.size())}, ids)};
+    labels.push_back(argmax(to_floats(evaluate(teacher, request)[0])));
+    folder.write(fmt::format("ids/{:03}.npy", i), "");
+    write_npy(folder.path(fmt::format("ids/{:03}.npy", i)), Tensor::of<int64_t>({request[1].dims()[1]}, ids));
+  }
+  write_npy(folder.path("y.npy"), Tensor::of<int64_t>({kCount}, labels));
+  return folder.write("two.yaml",
+                      "format: npy\nlabels: y.npy\ninputs:\n  image: {inputs: x.npy, preprocess: {color: gray}}\n"
+                      "  ids: {format: folder, samples: arrays, folder: ids}\n"
+                      "calibration: {count: 32}\ntest: {count: 30, seed: 1}\n");
+}
+
+TEST_F(Job, SeveralInputsAreTrainedTogether) {
+  const Graph net = two_input_net();
+  for (const bool free : {false, true}) {
+    QatOptions o = few_epochs(4);
+    o.loss = QatLoss::kDistillation;
+    o.learning_rate = 5e-3;
+    const TestFolder folder;
+    save_onnx(net, folder.path("m.onnx"));
+    o.quiet = true;
+    const QatResult result =
+        run_job({folder.path("m.onnx"), write_two_inputs(net, folder, free), folder.path("out.onnx")}, o, {});
+    EXPECT_EQ(result.float_accuracy, 1);
+    EXPECT_GT(result.best_epoch, 0);
+    EXPECT_LT(result.epochs.back().held_out_loss, result.epochs.front().held_out_loss);
+    EXPECT_EQ(result.agreement.equal, 30);
+    EXPECT_EQ(result.agreement.unequal_elements, 0) << result.agreement.first_unequal;
+    EXPECT_EQ(result.agreement.compared_samples, 30);
+    EXPECT_GE(result.agreement.tensors, 3);
+    EXPECT_EQ(load_onnx(folder.path("out.onnx")).inputs().size(), 2u);
+  }
+}
+
+// A step over samples of several lengths has a batch for each; what belongs to a sample stays together.
+TEST_F(Job, SamplesOfOneShapeAreStacked) {
+  const Graph net = two_input_net();
+  const Dataset data = Dataset::open(write_two_inputs(net, folder_, true));
+  const TrainingSet set(Feed(data, net), 3, {.held_out = 0.25});
+  const auto batches = set.train_batches(1, 0, 20);
+  ASSERT_EQ(batches.size(), 2u);
+  EXPECT_EQ(batches[0].size + batches[1].size, 20);
+  for (const TrainingSet::Batch& batch : batches) {
+    ASSERT_EQ(batch.inputs.size(), 2u);
+    EXPECT_EQ(batch.inputs[0].sizes().vec(), (std::vector<int64_t>{batch.size, 1, 8, 8}));
+    EXPECT_EQ(batch.inputs[1].size(0), batch.size);
+    std::vector<Tensor> values = {from_torch(batch.inputs[0]), from_torch(batch.inputs[1])};
+    const Tensor scores = evaluate(net, values)[0];
+    for (int64_t i = 0; i < batch.size; ++i)  // rows of one sample stayed together
+      EXPECT_EQ(argmax(to_floats(rows_of(scores, i, 1))), batch.labels[i].item<int64_t>());
+  }
 }
 
 TEST_F(Job, RefusesWhatItCannotTrain) {

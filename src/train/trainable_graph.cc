@@ -32,6 +32,19 @@ bool asks_for_sizes(const Node& node) { return node.is("Shape") || node.is("Size
 
 }  // namespace
 
+bool is_trained(const Graph& graph, const Node& node, size_t input) {
+  static constexpr std::string_view kWeighted[] = {"Conv", "ConvTranspose", "Gemm", "MatMul", "PRelu",
+                                                   "Add",  "Sub",           "Mul",  "Div"};
+  static constexpr std::string_view kNormalizing[] = {"BatchNormalization", "LayerNormalization",
+                                                      "InstanceNormalization", "GroupNormalization"};
+  const auto is_in = [&](auto& list) {
+    return std::find(std::begin(list), std::end(list), node.op_type) != std::end(list);
+  };
+  const Tensor* constant = graph.constant(node.input(input));
+  return constant != nullptr && constant->dtype() == DType::kFloat32 && constant->elements() > 1 &&
+         (is_in(kWeighted) || (is_in(kNormalizing) && (input == 1 || input == 2)));
+}
+
 TrainableGraph::TrainableGraph(const Graph& graph)
     : graph_(graph), readers_(static_cast<size_t>(graph.value_limit()), 0) {
   std::vector<bool> flows(readers_.size(), false);  // a gradient may pass
@@ -49,6 +62,7 @@ TrainableGraph::TrainableGraph(const Graph& graph)
     for (const ValueId input : node.inputs)
       if (input != kNoValue) ++readers_[static_cast<size_t>(input)];
     bool reached = false;
+    for (size_t i = 0; i < node.inputs.size(); ++i) reached |= is_trained(graph, node, i);
     for (const auto* list : {&node.inputs, &node.captures})
       for (const ValueId input : *list) reached |= input != kNoValue && flows[static_cast<size_t>(input)];
     if (!reached || !makes_floats) continue;

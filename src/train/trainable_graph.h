@@ -14,6 +14,9 @@ namespace slipway {
 std::vector<at::Tensor> run_operator(const Graph& graph, const Node& node, OpFunction function,
                                      std::vector<at::Tensor> inputs);
 
+/// Whether an input of a node is a float constant of several elements that its operator learns: a weight, an offset.
+bool is_trained(const Graph& graph, const Node& node, size_t input);
+
 /// A graph as a differentiable function: its float constants are leaves that can be trained. Any batch size.
 class TrainableGraph {
  public:
@@ -23,7 +26,7 @@ class TrainableGraph {
   using Filter = std::function<at::Tensor(ValueId, at::Tensor)>;
 
   /// The graph, with types inferred, must outlive it. Fails with kUnsupported, naming the node, where a float that
-  /// depends on the float inputs comes from an operator without a gradient.
+  /// depends on the float inputs, or on what is_trained(), comes from an operator without a gradient.
   explicit TrainableGraph(const Graph& graph);
 
   const Graph& graph() const { return graph_; }

@@ -167,9 +167,10 @@ class Trainer {
 
   double seconds() const { return earlier_seconds_ + static_cast<double>(now_ns() - start_ns_) * 1e-9; }
 
-  at::Tensor teacher_logits(const at::Tensor& inputs) {
-    const Tensor input = from_torch(inputs);
-    const at::Tensor scores = to_torch(teacher_.run_samples(std::span(&input, 1))[0]);
+  at::Tensor teacher_logits(const std::vector<at::Tensor>& inputs) {
+    std::vector<Tensor> values;
+    for (const at::Tensor& input : inputs) values.push_back(from_torch(input));
+    const at::Tensor scores = to_torch(teacher_.run_samples(values)[0]);
     return scores.reshape({scores.size(0), -1});
   }
 
@@ -202,8 +203,10 @@ class Trainer {
     Tally tally;
     for (int64_t first = 0; first < data_.held_out_size(); first += kEvaluationBatch) {
       const int64_t count = std::min(kEvaluationBatch, data_.held_out_size() - first);
-      const Scored scored = score(data_.held_out_batch(first, count));
-      tally.add(scored.loss.item<double>(), scored.correct, count);
+      for (const TrainingSet::Batch& batch : data_.held_out_batches(first, count)) {
+        const Scored scored = score(batch);
+        tally.add(scored.loss.item<double>(), scored.correct, batch.size);
+      }
     }
     return tally;
   }
@@ -213,15 +216,21 @@ class Trainer {
     for (int64_t at = step_ % steps_per_epoch_; at < steps_per_epoch_; ++at) {
       set_rate();
       optimizer_->zero_grad();
-      const TrainingSet::Batch batch = data_.train_batch(epoch, at * batch_, batch_);
-      const Scored scored = score(batch);
-      const double loss = scored.loss.item<double>();
-      if (!std::isfinite(loss)) return give_up(epoch, at);
-      scored.loss.backward();
+      double loss = 0;
+      int64_t correct = 0;
+      // Rows are independent, so the shapes' gradients add up to what one batch of all samples would give.
+      for (const TrainingSet::Batch& batch : data_.train_batches(epoch, at * batch_, batch_)) {
+        const double share = static_cast<double>(batch.size) / static_cast<double>(batch_);
+        const Scored scored = score(batch);
+        loss += share * scored.loss.item<double>();
+        correct += scored.correct;
+        if (!std::isfinite(loss)) return give_up(epoch, at);
+        (share * scored.loss).backward();
+      }
       clip_gradients();
       optimizer_->step();
       model_.clamp_scales();
-      tally_.add(loss, scored.correct, batch.inputs.size(0));
+      tally_.add(loss, correct, batch_);
       ++step_;
       ++steps_here_;
       progress.note(fmt::format("epoch {}/{}, loss {:.4f}, {:.2f} %", epoch, epochs(), tally_.mean_loss(),

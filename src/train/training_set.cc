@@ -1,11 +1,12 @@
 // Samples for training. Which are held out depends on the seed alone; an epoch's order on seed and epoch; a sample's
 // augmentation on seed, epoch and sample: so a training that goes on from a checkpoint sees what it would have seen.
+// All pictures of a sample are moved alike.
 #include "train/training_set.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <numeric>
 
@@ -13,6 +14,7 @@
 #include "base/parallel.h"
 #include "base/progress.h"
 #include "base/random.h"
+#include "train/tensors.h"
 
 namespace slipway {
 namespace {
@@ -47,9 +49,9 @@ void for_all(int64_t count, int threads, const Body& body) {
 
 }  // namespace
 
-TrainingSet::TrainingSet(const Dataset& data, const Dims& sample_dims, int64_t scores,
-                         const TrainingSetOptions& options)
-    : data_(data), dims_(sample_dims), options_(options), has_labels_(data.has_labels(Split::kTrain)) {
+TrainingSet::TrainingSet(Feed feed, int64_t scores, const TrainingSetOptions& options)
+    : feed_(std::move(feed)), options_(options), has_labels_(feed_.data().has_labels(Split::kTrain)) {
+  const Dataset& data = feed_.data();
   const int64_t all = data.size(Split::kTrain);
   const int64_t count = options.samples < 0 ? all : std::min(options.samples, all);
   const auto held_out =
@@ -69,63 +71,78 @@ TrainingSet::TrainingSet(const Dataset& data, const Dims& sample_dims, int64_t s
   shuffle(chosen, options.seed);
   held_out_.assign(chosen.begin(), chosen.begin() + held_out);
   train_.assign(chosen.begin() + held_out, chosen.end());
-  for (const int64_t d : dims_) elements_ *= static_cast<size_t>(d);
-  if (static_cast<size_t>(all) * elements_ * sizeof(float) > kMaxCacheBytes) return;
-  std::vector<float> cache(static_cast<size_t>(all) * elements_);
+  cache_.resize(static_cast<size_t>(all));
+  size_t bytes = 0;
   Progress progress("reading samples", count);
-  for (int64_t first = 0; first < count; first += kChunk) {
+  for (int64_t first = 0; first < count && bytes < kMaxCacheBytes; first += kChunk) {
     const int64_t n = std::min(kChunk, count - first);
     for_all(n, options.threads, [&](int64_t i) {
       const int64_t sample = chosen[static_cast<size_t>(first + i)];
-      read_sample(sample, cache.data() + static_cast<size_t>(sample) * elements_);
+      cache_[static_cast<size_t>(sample)] = read_sample(sample);
     });
+    for (int64_t i = first; i < first + n; ++i)
+      for (const Tensor& tensor : cache_[static_cast<size_t>(chosen[static_cast<size_t>(i)])]) bytes += tensor.bytes();
     progress.step(n);
   }
-  cache_ = std::move(cache);
 }
 
-void TrainingSet::read_sample(int64_t sample, float* to) const {
-  if (!cache_.empty()) {
-    std::memcpy(to, cache_.data() + static_cast<size_t>(sample) * elements_, elements_ * sizeof(float));
-    return;
+std::vector<Tensor> TrainingSet::read_sample(int64_t sample) const {
+  if (const auto& kept = cache_[static_cast<size_t>(sample)]; !kept.empty()) return kept;
+  std::vector<Tensor> request = feed_.request(Split::kTrain, sample);
+  for (const Tensor& tensor : request) {
+    if (tensor.dtype() != DType::kFloat32) continue;
+    const std::span<const float> values = tensor.values<float>();
+    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
+      fail(ErrorCode::kInvalidArgument, "A training sample holds NaN or infinity; correct or remove it: {} in {}",
+           feed_.data().sample_name(Split::kTrain, sample), feed_.data().path());
   }
-  const Tensor tensor = data_.input(Split::kTrain, sample);
-  if (tensor.dims() != dims_ || tensor.dtype() != DType::kFloat32)
-    fail(ErrorCode::kInvalidArgument,
-         "A training sample does not fit the model; correct `preprocess` in the data file: {} is {}{}, the model takes "
-         "f32{}",
-         data_.sample_name(Split::kTrain, sample), to_string(tensor.dtype()), to_string(tensor.dims()),
-         to_string(dims_));
-  const std::span<const float> values = tensor.values<float>();
-  if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
-    fail(ErrorCode::kInvalidArgument, "A training sample holds NaN or infinity; correct or remove it: {} in {}",
-         data_.sample_name(Split::kTrain, sample), data_.path());
-  std::memcpy(to, tensor.raw(), tensor.bytes());
+  return request;
 }
 
-TrainingSet::Batch TrainingSet::gather(const std::vector<int64_t>& samples, int64_t epoch) const {
-  const auto count = static_cast<int64_t>(samples.size());
-  Dims dims = dims_;
-  dims.insert(dims.begin(), count);
-  Batch batch{at::empty(dims), has_labels_ ? at::empty({count}, at::kLong) : at::Tensor()};
-  float* to = batch.inputs.data_ptr<float>();
-  const bool augment = epoch != kNoEpoch && augments();
-  for_all(count, options_.threads, [&](int64_t i) {
+void TrainingSet::augment(std::vector<Tensor>& sample, uint64_t seed) const {
+  for (size_t port = 0; port < sample.size(); ++port) {
+    const std::optional<size_t> source = feed_.source_of(port);
+    if (!source || !feed_.data().is_image(*source)) continue;
+    const Tensor& plain = sample[port];
+    Tensor moved(plain.dtype(), plain.dims());
+    Random random(seed);
+    augment_sample(options_.augment, feed_.data().preprocess(*source), {plain.dims().begin() + 1, plain.dims().end()},
+                   plain.values<float>(), random, moved.mutable_values<float>());
+    sample[port] = std::move(moved);
+  }
+}
+
+std::vector<TrainingSet::Batch> TrainingSet::gather(const std::vector<int64_t>& samples, int64_t epoch) const {
+  std::vector<std::vector<Tensor>> requests(samples.size());
+  for_all(static_cast<int64_t>(samples.size()), options_.threads, [&](int64_t i) {
     const int64_t sample = samples[static_cast<size_t>(i)];
-    float* place = to + static_cast<size_t>(i) * elements_;
-    if (!augment) return read_sample(sample, place);
-    std::vector<float> plain(elements_);
-    read_sample(sample, plain.data());
-    Random random(mix(options_.seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(sample)));
-    augment_sample(options_.augment, data_.preprocess(), dims_, plain, random, {place, elements_});
+    std::vector<Tensor>& request = requests[static_cast<size_t>(i)] = read_sample(sample);
+    if (epoch != kNoEpoch && augments())
+      augment(request, mix(options_.seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(sample)));
   });
-  if (has_labels_)
-    for (int64_t i = 0; i < count; ++i)
-      batch.labels.data_ptr<int64_t>()[i] = data_.label(Split::kTrain, samples[static_cast<size_t>(i)]);
-  return batch;
+  std::map<std::vector<Dims>, std::vector<size_t>> alike;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    std::vector<Dims> shapes;
+    for (const Tensor& tensor : requests[i]) shapes.push_back(tensor.dims());
+    alike[std::move(shapes)].push_back(i);
+  }
+  std::vector<Batch> batches;
+  for (const auto& [shapes, members] : alike) {
+    Batch batch{.size = static_cast<int64_t>(members.size())};
+    for (size_t port = 0; port < shapes.size(); ++port) {
+      std::vector<at::Tensor> rows;
+      for (const size_t i : members) rows.push_back(to_torch(requests[i][port]));
+      batch.inputs.push_back(at::cat(rows));
+    }
+    std::vector<int64_t> labels;
+    for (const size_t i : members) labels.push_back(feed_.data().label(Split::kTrain, samples[i]));
+    if (has_labels_) batch.labels = at::tensor(labels);
+    batches.push_back(std::move(batch));
+  }
+  return batches;
 }
 
-TrainingSet::Batch TrainingSet::train_batch(int64_t epoch, int64_t first, int64_t count) const {
+std::vector<TrainingSet::Batch> TrainingSet::train_batches(int64_t epoch, int64_t first, int64_t count) const {
   if (order_epoch_ != epoch) {
     order_ = train_;
     shuffle(order_, mix(options_.seed, static_cast<uint64_t>(epoch), 0));
@@ -134,7 +151,7 @@ TrainingSet::Batch TrainingSet::train_batch(int64_t epoch, int64_t first, int64_
   return gather({order_.begin() + first, order_.begin() + first + count}, epoch);
 }
 
-TrainingSet::Batch TrainingSet::held_out_batch(int64_t first, int64_t count) const {
+std::vector<TrainingSet::Batch> TrainingSet::held_out_batches(int64_t first, int64_t count) const {
   return gather({held_out_.begin() + first, held_out_.begin() + first + count}, kNoEpoch);
 }
 

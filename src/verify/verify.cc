@@ -40,10 +40,7 @@ void require_inputs_correspond(const Graph& original, const Graph& candidate) {
 }
 
 void require_preprocess_agrees(const Side& side, const Dataset& data) {
-  Preprocess carried;
-  std::vector<std::string> labels;
-  if (!load_preprocess(side.graph, carried, labels) || side.graph.inputs().size() != 1) return;
-  if (const std::string difference = preprocess_difference(data.preprocess(), carried); !difference.empty())
+  if (const std::string difference = carried_difference(data, side.graph); !difference.empty())
     fail(ErrorCode::kInvalidArgument,
          "The data file contradicts the pre-processing that the {} carries; correct {}: {}", side.role, data.path(),
          difference);

@@ -35,6 +35,7 @@ std::vector<std::span<const OpSpec>> op_families() {
       generator_ops(),
       signal_ops(),
       string_ops(),
+      image_decoder_ops(),
       vectorizer_ops(),
       label_ops(),
       feature_ops(),

@@ -35,6 +35,7 @@ std::span<const OpSpec> reduction_ops();
 std::span<const OpSpec> generator_ops();
 std::span<const OpSpec> signal_ops();
 std::span<const OpSpec> string_ops();
+std::span<const OpSpec> image_decoder_ops();
 std::span<const OpSpec> vectorizer_ops();
 std::span<const OpSpec> label_ops();
 std::span<const OpSpec> feature_ops();

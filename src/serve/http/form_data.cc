@@ -1,4 +1,4 @@
-// The file of a form. A body is parts between delimiters, "--" and the boundary at a line's start; a part is header
+// The parts of a form. A body is parts between delimiters, "--" and the boundary at a line's start; a part is header
 // lines, an empty line and its bytes (RFC 2046, section 5.1.1). What stands before the first delimiter and after the
 // last one, which ends in "--", does not count.
 #include "serve/http/form_data.h"
@@ -44,21 +44,24 @@ std::optional<std::string_view> header_parameter(std::string_view header, std::s
   return std::nullopt;
 }
 
-bool has_file_name(std::string_view head) {
+/// What the header lines say of a part.
+FormPart described(std::string_view head) {
+  FormPart part;
   for (size_t at = 0; at < head.size();) {
     const size_t end = std::min(head.find("\r\n", at), head.size());
     const std::string_view line = head.substr(at, end - at);
-    if (in_lower_case(line.substr(0, line.find(':'))) == "content-disposition" &&
-        (header_parameter(line, "filename") || header_parameter(line, "filename*")))
-      return true;
+    if (in_lower_case(line.substr(0, line.find(':'))) == "content-disposition") {
+      part.name = header_parameter(line, "name").value_or("");
+      part.is_file = header_parameter(line, "filename") || header_parameter(line, "filename*");
+    }
     at = end + 2;
   }
-  return false;
+  return part;
 }
 
 }  // namespace
 
-std::optional<std::span<const std::byte>> form_file(std::string_view content_type, std::span<const std::byte> body) {
+std::optional<std::vector<FormPart>> form_parts(std::string_view content_type, std::span<const std::byte> body) {
   if (in_lower_case(without_blanks(content_type.substr(0, content_type.find(';')))) != "multipart/form-data")
     return std::nullopt;
   const std::string_view boundary = header_parameter(content_type, "boundary").value_or("");
@@ -70,7 +73,7 @@ std::optional<std::span<const std::byte>> form_file(std::string_view content_typ
   const auto broken = [](const char* what) {
     fail(ErrorCode::kInvalidArgument, "The body is no form; send what `curl -F file=@PICTURE` sends: {}", what);
   };
-  std::optional<std::span<const std::byte>> first;
+  std::vector<FormPart> parts;
   size_t at = text.starts_with(std::string_view(delimiter).substr(2)) ? delimiter.size() - 2 : text.find(delimiter);
   if (at == std::string_view::npos) broken("its boundary does not occur");
   if (!text.starts_with(std::string_view(delimiter).substr(2))) at += delimiter.size();
@@ -86,13 +89,18 @@ std::optional<std::span<const std::byte>> form_file(std::string_view content_typ
     // The empty line may be the one before the next delimiter: an empty part.
     const size_t end = text.find(delimiter, begin - 2);
     if (end == std::string_view::npos) broken("a part does not end");
-    const auto content = body.subspan(std::min(begin, end), end - std::min(begin, end));
-    if (has_file_name(text.substr(line_end + 2, std::max(head_end, line_end + 2) - line_end - 2))) return content;
-    if (!first) first = content;
+    FormPart found = described(text.substr(line_end + 2, std::max(head_end, line_end + 2) - line_end - 2));
+    found.content = body.subspan(std::min(begin, end), end - std::min(begin, end));
+    parts.push_back(found);
     at = end + delimiter.size();
   }
-  if (!first) broken("it has no part");
-  return first;
+  if (parts.empty()) broken("it has no part");
+  return parts;
+}
+
+std::span<const std::byte> form_file(const std::vector<FormPart>& parts) {
+  const auto file = std::find_if(parts.begin(), parts.end(), [](const FormPart& part) { return part.is_file; });
+  return (file == parts.end() ? parts.begin() : file)->content;
 }
 
 }  // namespace slipway

@@ -13,9 +13,10 @@ namespace {
 const std::string kType = "multipart/form-data; boundary=xYz";
 
 std::optional<std::string> file_of(const std::string& type, const std::string& body) {
-  const auto file = form_file(type, std::as_bytes(std::span(body)));
-  if (!file) return std::nullopt;
-  return std::string(reinterpret_cast<const char*>(file->data()), file->size());
+  const auto parts = form_parts(type, std::as_bytes(std::span(body)));
+  if (!parts) return std::nullopt;
+  const std::span<const std::byte> file = form_file(*parts);
+  return std::string(reinterpret_cast<const char*>(file.data()), file.size());
 }
 
 std::string part(const std::string& disposition, const std::string& content) {

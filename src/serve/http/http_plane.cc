@@ -142,6 +142,27 @@ ordered_json prediction_json(const Prediction& prediction) {
   return json;
 }
 
+/// A picture alone, in a form or in JSON; of a model with several inputs each part of a form is one, by its name.
+DecodedPredict predict_body(const HttpRequest& http, bool several) {
+  DecodedPredict decoded;
+  const std::span<const std::byte> body = http.body;
+  const auto first = std::find_if(body.begin(), body.end(), [](std::byte b) { return b > std::byte{' '}; });
+  if (const auto parts = form_parts(http.header("content-type"), body); parts && several) {
+    for (const FormPart& part : *parts) {
+      PredictValue value{.input = std::string(part.name), .file = part.content};
+      if (const auto array = json_array(part.content)) value.array = *array;
+      decoded.values.push_back(std::move(value));
+    }
+  } else if (parts) {
+    decoded.values.push_back({.file = form_file(*parts)});
+  } else if (first != body.end() && *first == std::byte{'{'}) {
+    decoded = decode_predict(body);
+  } else {
+    decoded.values.push_back({.file = body});
+  }
+  return decoded;
+}
+
 std::string query_value(const RequestTarget& target, const char* key) {
   const auto found = target.query.find(key);
   return found == target.query.end() ? std::string() : found->second;
@@ -348,16 +369,8 @@ void HttpPlane::Impl::answer_picture(const std::shared_ptr<HttpExchange>& exchan
   std::exception_ptr failure;
   try {
     const HttpRequest& http = exchange->request();
-    std::vector<std::byte> decoded;
-    std::span<const std::byte> picture = http.body;
-    const auto first = std::find_if(picture.begin(), picture.end(), [](std::byte b) { return b > std::byte{' '}; });
-    if (const auto file = form_file(http.header("content-type"), http.body)) {
-      picture = *file;
-    } else if (first != picture.end() && *first == std::byte{'{'}) {
-      decoded = decode_predict(picture);
-      picture = decoded;
-    }
-    return predict(server, target, picture, std::move(request),
+    DecodedPredict decoded = predict_body(http, target.version->inputs().size() > 1);
+    return predict(server, target, decoded.values, std::move(request),
                    [exchange, variant = target.variant](Prediction&& prediction) {
                      answer(*exchange, [&] {
                        if (prediction.response.error) return response_error(prediction.response);

@@ -222,6 +222,12 @@ void read_request_parameter(on_demand::value value, const ModelVersion& version,
   });
 }
 
+/// An array as it was written.
+std::string_view array_text(on_demand::array array) {
+  const std::string_view text = array.raw_json();
+  return text.substr(0, text.find_last_of(']') + 1);
+}
+
 /// What the inputs' bytes lie in.
 struct RequestMemory {
   std::shared_ptr<const void> body;
@@ -334,22 +340,51 @@ DecodedInfer decode_infer(std::span<const std::byte> body, std::optional<size_t>
   return decoded;
 }
 
-std::vector<std::byte> decode_predict(std::span<const std::byte> body) {
-  std::optional<std::vector<std::byte>> picture;
-  bool found = false;
+DecodedPredict decode_predict(std::span<const std::byte> body) {
+  DecodedPredict decoded;
+  const auto add = [&](std::string input, on_demand::value value) {
+    const std::string shown = input.empty() ? "image" : quote_name(input);
+    if (!input.empty() && value.type() == on_demand::json_type::array) {
+      decoded.values.push_back({.input = std::move(input), .array = array_text(value.get_array())});
+      return;
+    }
+    std::string_view text;
+    if (value.get_string().get(text) != simdjson::SUCCESS)
+      fail(ErrorCode::kInvalidArgument, "A field of the request must be {}: {}",
+           input.empty() ? "a string" : "an array of numbers, or a file in base64", shown);
+    std::optional<std::vector<std::byte>> file = base64_decode(text);
+    if (!file) fail(ErrorCode::kInvalidArgument, "The file must be base64 with padding (RFC 4648): {}", shown);
+    decoded.files.push_back(std::move(*file));
+    decoded.values.push_back({.input = std::move(input), .file = decoded.files.back()});
+  };
   read_object(as_text(body), [&](on_demand::object& object) {
     for (on_demand::field field : object) {
-      if (std::string_view(field.unescaped_key()) != "image") continue;
-      found = true;
-      std::string_view text;
-      if (field.value().get_string().get(text) != simdjson::SUCCESS)
-        fail(ErrorCode::kInvalidArgument, "A field of the request must be a string: image");
-      picture = base64_decode(text);
+      const std::string key{std::string_view(field.unescaped_key())};
+      if (key == "image") add("", field.value());
+      if (key != "inputs") continue;
+      for (on_demand::field input : read_member_object(field.value(), "inputs")) {
+        std::string name{std::string_view(input.unescaped_key())};
+        if (name.empty()) fail(ErrorCode::kInvalidArgument, "An input of the request has no name: inputs");
+        add(std::move(name), input.value());
+      }
     }
   });
-  if (!found) fail(ErrorCode::kInvalidArgument, "The request must hold the picture: {{\"image\": \"<base64>\"}}");
-  if (!picture) fail(ErrorCode::kInvalidArgument, "The picture must be base64 with padding (RFC 4648): image");
-  return std::move(*picture);
+  if (decoded.values.empty())
+    fail(ErrorCode::kInvalidArgument,
+         "The request must hold the picture, {{\"image\": \"<base64>\"}}, or inputs by name, {{\"inputs\": {{…}}}}");
+  return decoded;
+}
+
+std::optional<std::string_view> json_array(std::span<const std::byte> text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  std::string_view array = as_text(text);
+  array.remove_prefix(std::min(array.find_first_not_of(kBlanks), array.size()));
+  array = array.substr(0, array.find_last_not_of(kBlanks) + 1);
+  if (!array.starts_with('[')) return std::nullopt;
+  on_demand::parser parser;
+  if (parser.iterate(array.data(), array.size(), array.size() + kBodyPadding).error() != simdjson::SUCCESS)
+    fail(ErrorCode::kInvalidArgument, "An array must be JSON in UTF-8: {}", quote_name(array.substr(0, 40)));
+  return array;
 }
 
 }  // namespace slipway

@@ -54,8 +54,21 @@ struct EncodedInfer {
 /// no numbers.
 EncodedInfer encode_infer(const InferResponse& response, const OutputEncoding& encoding);
 
-/// {"image": "<base64>"} → the picture's bytes. `body` is followed by kBodyPadding readable bytes. Fails with
-/// kInvalidArgument.
-std::vector<std::byte> decode_predict(std::span<const std::byte> body);
+/// What a caller of /predict sends for an input: a file's bytes, or a JSON array.
+struct PredictValue {
+  std::string input;                ///< empty: not named
+  std::span<const std::byte> file;  ///< a JPEG, PNG or .npy
+  std::string_view array;           ///< for parse_json_tensor(); empty: there is a file
+};
+struct DecodedPredict {
+  std::vector<PredictValue> values;
+  std::vector<std::vector<std::byte>> files;  ///< that the values view
+};
+/// {"image": "<base64>"}, or {"inputs": {"<name>": "<base64>" or an array}}. `body` is followed by kBodyPadding
+/// readable bytes. Fails with kInvalidArgument.
+DecodedPredict decode_predict(std::span<const std::byte> body);
+/// A text that begins as a JSON array, without blanks around it, valid UTF-8 with strings that end; kBodyPadding bytes
+/// behind it can be read. Nothing for another text. Fails with kInvalidArgument.
+std::optional<std::string_view> json_array(std::span<const std::byte> text);
 
 }  // namespace slipway

@@ -46,6 +46,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (error.code() == ErrorCode::kInternal) __builtin_trap();
   }
   try {
+    json_array(bytes);
     decode_predict(bytes);
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kInternal) __builtin_trap();

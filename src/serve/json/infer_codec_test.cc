@@ -394,11 +394,18 @@ TEST(InferCodec, LongTensorsGrowTheText) {
   EXPECT_EQ(bytes_of(decode(text).request.inputs.at(0)), bytes_of(response.outputs[0]));
 }
 
+TEST(InferCodec, BlanksMayFollowATensorsData) {
+  const DecodedInfer pretty = decode(
+      "{\"inputs\": [{\"name\": \"x\", \"datatype\": \"FP32\", \"shape\": [1, 4], \"data\": [1, 2, 3, 4]\n  }]\n}");
+  EXPECT_EQ(bytes_of(pretty.request.inputs.at(0)).size(), 16u);
+}
+
 TEST(InferCodec, DecodesPictures) {
   const auto picture = [](std::string text) {
     const size_t size = text.size();
     text.append(kBodyPadding, 'x');
-    const auto bytes = decode_predict(std::as_bytes(std::span(text.data(), size)));
+    const DecodedPredict decoded = decode_predict(std::as_bytes(std::span(text.data(), size)));
+    const std::span<const std::byte> bytes = decoded.values.at(0).file;
     return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   };
   EXPECT_EQ(picture(R"({"model":"m","image":")" + base64_encode(std::string_view("\xff\xd8 a picture")) + "\"}"),

@@ -341,8 +341,9 @@ struct ArrayScan {
       level(0);
     else
       row(elements);
+    const bool inside_text = p <= end;  // what follows the text may be blanks, too
     skip_space();
-    if (p != end) refuse_array("A tensor's data must be one array", done);
+    if (!inside_text || p < end) refuse_array("A tensor's data must be one array", done);
   }
 };
 

@@ -1,7 +1,7 @@
 // Pictures in and out: JPEG through libjpeg-turbo (accurate integer DCT and fancy upsampling, Pillow's defaults), PNG
-// through libspng. Dimensions are read from the header and bounded before pixels are allocated; so are the scans of a
-// JPEG, each of which goes over all pixels however few bytes it has.
-#include "data/image.h"
+// through libspng; formats without compression are in image_plain.cc. Dimensions are read from the header and bounded
+// before pixels are allocated; so are the scans of a JPEG, each of which goes over all pixels however few bytes it has.
+#include "base/image.h"
 
 #include <spng.h>
 #include <turbojpeg.h>
@@ -12,6 +12,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/image_source.h"
 
 namespace slipway {
 namespace {
@@ -28,23 +29,9 @@ struct SpngFree {
 };
 using SpngContext = std::unique_ptr<spng_ctx, SpngFree>;
 
-/// What is decoded, and how large it may be.
-struct Source {
-  std::span<const std::byte> bytes;
-  const std::string& name;
-  int64_t max_pixels;
-};
-
-Image allocate(int64_t height, int64_t width, int64_t channels, const Source& from) {
-  if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide || height * width > from.max_pixels)
-    fail(ErrorCode::kInvalidArgument, "The picture is too large (at most {} a side, {} pixels): {}x{} in {}",
-         kMaxImageSide, from.max_pixels, width, height, from.name);
-  return {height, width, channels, std::vector<uint8_t>(static_cast<size_t>(height * width * channels))};
-}
-
 /// Pillow takes every CMYK JPEG to be inverted, as Adobe writes them.
-Image from_inverted_cmyk(const Image& cmyk, const Source& from) {
-  Image rgb = allocate(cmyk.height, cmyk.width, 3, from);
+Image from_inverted_cmyk(const Image& cmyk, const ImageSource& from) {
+  Image rgb = allocate_image(cmyk.height, cmyk.width, 3, from);
   for (size_t i = 0; i < cmyk.pixels.size() / 4; ++i)
     for (size_t c = 0; c < 3; ++c) {
       const int black = cmyk.pixels[4 * i + 3], product = (255 - cmyk.pixels[4 * i + c]) * black + 128;
@@ -74,7 +61,7 @@ int64_t count_scans(std::span<const std::byte> bytes) {
   return scans;
 }
 
-Image decode_jpeg(const Source& from) {
+Image decode_jpeg(const ImageSource& from) {
   const std::span<const std::byte> bytes = from.bytes;
   const std::string& name = from.name;
   const JpegHandle jpeg;
@@ -89,7 +76,7 @@ Image decode_jpeg(const Source& from) {
   int width = 0, height = 0, subsampling = 0, colors = 0;
   if (tjDecompressHeader3(jpeg.handle, data, bytes.size(), &width, &height, &subsampling, &colors) != 0) refuse();
   const bool gray = colors == TJCS_GRAY, cmyk = colors == TJCS_CMYK || colors == TJCS_YCCK;
-  Image image = allocate(height, width, gray ? 1 : cmyk ? 4 : 3, from);
+  Image image = allocate_image(height, width, gray ? 1 : cmyk ? 4 : 3, from);
   if (const int64_t scans = count_scans(bytes), most = kMaxImageScans * from.max_pixels / (image.height * image.width);
       scans > most)
     fail(ErrorCode::kInvalidArgument,
@@ -108,7 +95,7 @@ Image decode_jpeg(const Source& from) {
   return cmyk ? from_inverted_cmyk(image, from) : image;
 }
 
-Image decode_png(const Source& from) {
+Image decode_png(const ImageSource& from) {
   const std::span<const std::byte> bytes = from.bytes;
   const std::string& name = from.name;
   const SpngContext context(spng_ctx_new(0));
@@ -124,24 +111,43 @@ Image decode_png(const Source& from) {
   check(spng_set_chunk_limits(context.get(), size_t{1} << 24, size_t{1} << 26));
   check(spng_set_png_buffer(context.get(), bytes.data(), bytes.size()));
   check(spng_get_ihdr(context.get(), &header));
-  Image rgb = allocate(header.height, header.width, 3, from);
+  Image rgb = allocate_image(header.height, header.width, 3, from);
   check(spng_decode_image(context.get(), rgb.pixels.data(), rgb.pixels.size(), SPNG_FMT_RGB8, 0));
   const bool gray =
       header.color_type == SPNG_COLOR_TYPE_GRAYSCALE || header.color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA;
   if (!gray) return rgb;
-  Image image = allocate(rgb.height, rgb.width, 1, from);
+  Image image = allocate_image(rgb.height, rgb.width, 1, from);
   for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = rgb.pixels[3 * i];
   return image;
 }
 
 }  // namespace
 
+Image allocate_image(int64_t height, int64_t width, int64_t channels, const ImageSource& from) {
+  if (height < 1 || width < 1 || height > kMaxImageSide || width > kMaxImageSide || height * width > from.max_pixels)
+    fail(ErrorCode::kInvalidArgument, "The picture is too large (at most {} a side, {} pixels): {}x{} in {}",
+         kMaxImageSide, from.max_pixels, width, height, from.name);
+  return {height, width, channels, std::vector<uint8_t>(static_cast<size_t>(height * width * channels))};
+}
+
 Image decode_image(std::span<const std::byte> bytes, const std::string& name, int64_t max_pixels) {
-  const Source from{bytes, name, std::min(max_pixels, kMaxImagePixels)};
+  const ImageSource from{bytes, name, std::min(max_pixels, kMaxImagePixels)};
   const auto at = [&](size_t i) { return i < bytes.size() ? std::to_integer<int>(bytes[i]) : -1; };
   if (at(0) == 0xff && at(1) == 0xd8) return decode_jpeg(from);
   if (at(0) == 0x89 && at(1) == 'P' && at(2) == 'N' && at(3) == 'G') return decode_png(from);
-  fail(ErrorCode::kUnsupported, "The picture is neither JPEG nor PNG; convert it: {}", name);
+  if (at(0) == 'B' && at(1) == 'M') return decode_bmp(from);
+  if (at(0) == 'P' && at(1) >= '1' && at(1) <= '6') return decode_pnm(from);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const bool tiff = text.starts_with("II*") || text.starts_with(std::string_view("MM\0*", 4));
+  const bool webp = text.starts_with("RIFF") && text.substr(std::min<size_t>(8, text.size())).starts_with("WEBP");
+  const bool jpeg2000 = text.starts_with(std::string_view("\0\0\0\x0cjP  ", 8)) || text.starts_with("\xff\x4f\xff\x51");
+  if (tiff || webp || jpeg2000)
+    fail(ErrorCode::kUnsupported, "{} pictures are not decoded; save it as PNG: {}",
+         tiff   ? "TIFF"
+         : webp ? "WebP"
+                : "JPEG 2000",
+         name);
+  fail(ErrorCode::kInvalidArgument, "The picture is no JPEG, PNG, BMP or PNM; convert it: {}", name);
 }
 
 std::vector<std::byte> encode_png(const Image& image) {
