@@ -54,6 +54,56 @@ class RowAnalysis {
   }
 
  private:
+  /// A branch of a node of `outer`, with what it captures as its inputs.
+  RowAnalysis(const Graph& branch, const Node& node, const RowAnalysis& outer)
+      : graph_(branch),
+        prefix_(outer.prefix_),
+        names_(outer.names_),
+        count_(outer.count_),
+        multiples_(outer.multiples_) {
+    if (graph_.opsets.empty()) graph_.opsets = outer.graph_.opsets;
+    for (ValueId id = 0; id < branch.value_limit(); ++id) {
+      const Value v = graph_.value(id);
+      if (!v.alive || v.capture < 0) continue;
+      const ValueId captured = node.captures[static_cast<size_t>(v.capture)];
+      const Value& given = outer.graph_.value(captured);
+      const ValueId input = given.is_constant() ? graph_.add_constant(v.name, *given.constant)
+                                                : graph_.add_input(v.name, given.dtype, given.shape);
+      graph_.replace_uses(id, input);
+      facts_.resize(static_cast<size_t>(graph_.value_limit()));
+      facts_[static_cast<size_t>(input)] = outer.facts_[static_cast<size_t>(captured)];
+    }
+    facts_.resize(static_cast<size_t>(graph_.value_limit()));
+  }
+
+  // Whichever branch it is, all rows take the same: both must hold their rows in the same way.
+  void through_branches(RowsContext& rows) {
+    std::optional<std::vector<RowFacts>> results;
+    for (const char* name : {"else_branch", "then_branch"}) {
+      std::vector<RowFacts> own;
+      try {
+        RowAnalysis branch(*std::get<GraphPtr>(rows.node().attributes.at(name)), rows.node(), *this);
+        infer_shapes_anew(branch.graph_, [&branch](InferContext& ctx) { branch.visit(ctx); });
+        names_ = branch.names_;
+        for (ValueId id : branch.graph_.outputs()) own.push_back(branch.facts_[static_cast<size_t>(id)]);
+      } catch (const Error&) {
+        return rows.mixes("a branch makes no sense for its shapes");
+      }
+      for (size_t i = 0; results && i < own.size(); ++i)
+        if (RowFacts& other = results->at(i);
+            own[i].kind != other.kind || own[i].axis != other.axis || own[i].block != other.block) {
+          other = own[i].kind == RowFacts::Kind::kMixed ? own[i] : other;
+          if (other.kind == RowFacts::Kind::kMixed) continue;
+          other = {RowFacts::Kind::kMixed,
+                   0,
+                   {},
+                   fmt::format("{}: its branches hold the rows in different ways", rows.node().label())};
+        }
+      if (!results) results = std::move(own);
+    }
+    for (size_t i = 0; i < rows.results().size() && i < results->size(); ++i) rows.results()[i] = results->at(i);
+  }
+
   // The batch's size goes to the rows' axis of every input, a name to every other size that is not known; or why not.
   std::string prepare_inputs() {
     if (graph_.inputs().empty()) return "the model has no input";
@@ -114,6 +164,8 @@ class RowAnalysis {
       rows.mixes("it draws random numbers");
     } else if (given.kind == RowFacts::Kind::kMixed || (given.kind == RowFacts::Kind::kCount && !known)) {
       for (RowFacts& facts : rows.results()) facts = given;
+    } else if (given.kind == RowFacts::Kind::kAlong && node.is("If") && rows.is_independent(0)) {
+      through_branches(rows);
     } else if (given.kind != RowFacts::Kind::kIndependent) {
       for (RowFacts& facts : rows.results()) facts.kind = RowFacts::Kind::kCount;
       if (given.kind == RowFacts::Kind::kAlong) rows.mixes("nothing is known of how it treats rows");
@@ -202,7 +254,7 @@ class RowAnalysis {
   }
 
   Graph graph_;
-  const std::vector<int> axes_;
+  const std::vector<int> axes_;  // none for a branch
   std::vector<RowFacts> facts_;  // by ValueId; constants are independent
   std::string prefix_;           // of names that no input uses
   int64_t names_ = 0;

@@ -326,7 +326,7 @@ const Case kRowCases[] = {
          output %e
        }}
        output %y)",
-     "If"},
+     ""},
 };
 
 TEST(Rows, ProvesWhatHoldsAndNamesWhatMixes) {
@@ -533,6 +533,37 @@ TEST(Rows, AreFoundAlongOtherAxes) {
     output %y)");
   EXPECT_FALSE(mixed.proven);
   EXPECT_NE(mixed.reason.find("ReduceMean"), std::string::npos);
+}
+
+TEST(Rows, GoThroughTheBranchesThatAllOfThemTake) {
+  const auto reason = [](std::string_view condition, std::string_view other) {
+    return found_in(fmt::format(R"(
+    input %x : f32[N,3]
+    input %rate : i64[]
+    const %known : i64[] = {{8000}}
+    %slow = Equal(%rate, %known)
+    %h = Relu(%x)
+    %m = ReduceMax(%x) {{keepdims = 0}}
+    %own = Equal(%m, %m)
+    %y = If({}) captures (%h, %known) {{else_branch = graph "else" {{
+      capture 0 %h
+      %a = {}
+      output %a
+    }}, then_branch = graph "then" {{
+      capture 0 %h
+      capture 1 %k
+      %f = Cast(%k) {{to = 1}}
+      %b = Mul(%h, %f)
+      output %b
+    }}}}
+    output %y)",
+                                condition, other))
+        .reason;
+  };
+  EXPECT_EQ(reason("%slow", "Neg(%h)"), "");
+  EXPECT_NE(reason("%own", "Neg(%h)"), "") << "what the rows hold decides for all of them";
+  EXPECT_NE(reason("%slow", "Transpose(%h)").find("different ways"), std::string::npos);
+  EXPECT_NE(reason("%slow", "CumSum(%h, %h)"), "");
 }
 
 TEST(Rows, AreStackedAndTakenAlongAnyAxis) {
