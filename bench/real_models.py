@@ -2,8 +2,9 @@
 """Whether real models agree with ONNX Runtime, and how fast they are beside it: real_models.py PROGRAM FOLDER PAGE.md
 
 Every ONNX file below FOLDER is run on made-up inputs by both, at sizes that ONNX Runtime takes: free axes have the first
-of some usual sizes that it can run. Off: the largest difference over the largest value of an output. Time: one thread;
-the median over rounds, in turn, of the fastest run of each. Needs onnxruntime, numpy."""
+of some usual sizes that it can run. Off: the largest difference over the largest value of an output, or 0.01 where all are
+smaller: there ONNX Runtime's sigmoid is not exact. Time: one thread; the median over rounds, in turn, of the fastest run
+of each. Needs onnxruntime, numpy."""
 import argparse
 import json
 import os
@@ -80,16 +81,19 @@ def compare(program, path, folder):
             raise RuntimeError(f"output {i} is {got.shape} instead of {want.shape}")
         if want.size:
             worst = np.nanmax(np.abs(got.astype(np.float64) - want.astype(np.float64)))
-            off = max(off, worst / max(np.nanmax(np.abs(want.astype(np.float64))), 1e-6))
+            off = max(off, worst / max(np.nanmax(np.abs(want.astype(np.float64))), 1e-2))
     plan = os.path.join(folder, "model.plan")
     shapes = [f"{name}={'x'.join(map(str, array.shape))}" for name, array in inputs.items() if array.ndim]
-    last_json([program, "build", path, "--shapes", *shapes, "-o", plan, "--json"])
+    shown = ", ".join("×".join(map(str, array.shape)) for array in inputs.values() if array.ndim)
+    try:
+        last_json([program, "build", path, "--shapes", *shapes, "-o", plan, "--json"])
+    except RuntimeError as failure:
+        return [shown, f"{off:.1e}", f"{fastest_ms(session, inputs):.2f}", f"not timed: {str(failure)[:60]}", ""]
     theirs, ours = [], []
     for _ in range(ROUNDS):
         theirs.append(fastest_ms(session, inputs))
         ours.append(last_json([program, "bench", plan, "--seconds", str(SECONDS), "--rounds", "1",
                                "--json"])["latency_ms_min"])
-    shown = ", ".join("×".join(map(str, array.shape)) for array in inputs.values() if array.ndim)
     return [shown, f"{off:.1e}", f"{statistics.median(theirs):.2f}", f"{statistics.median(ours):.2f}",
             f"{statistics.median(theirs) / statistics.median(ours):.2f}"]
 
@@ -126,7 +130,8 @@ def main():
         page.write(f"""# Real models beside ONNX Runtime
 
 As `./dev models PYTHON FOLDER` measured them on {processor()}, one thread, against ONNX Runtime {ort.__version__}:
-{agree} of {len(rows)} agree within 1e-3 of an output's largest value; geometric mean of its time over ours {mean:.2f}.
+{agree} of {len(rows)} agree within 1e-3 of an output's largest value (or of 0.01, where all are smaller). INT8 files
+may differ by a step of theirs, for each engine rounds sums between two codes its own way. Geometric mean of its time over ours {mean:.2f}.
 
 | model | inputs | off | ONNX Runtime, ms | Slipway, ms | ratio |
 |---|---|---|---|---|---|
