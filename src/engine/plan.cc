@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "engine/lower/step_graph.h"
 #include "engine/plan_impl.h"
+#include "model/op.h"
 
 namespace slipway {
 
@@ -71,9 +72,10 @@ struct Weighted {
 
   void add(const Plan::Impl& plan) {
     for (const PlanStep& step : plan.steps) {
-      const std::string& op = step_node(step.graph).op_type;
-      integer |= op == "QConv" || op == "QGemm" || op == "ConvInteger" || op == "MatMulInteger" || op == "QLinearConv";
-      real |= op == "Conv" || op == "Gemm" || op == "MatMul" || op == "ConvTranspose";
+      const Node& node = step_node(step.graph);
+      const OpSpec* spec = find_op(step.graph, node);
+      if (spec == nullptr || !spec->has(kWeighted)) continue;
+      (is_float(step.graph.value(node.inputs[0]).dtype) ? real : integer) = true;
     }
   }
   std::string text() const { return integer && real ? "mixed" : integer ? "int8" : "fp32"; }

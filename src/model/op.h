@@ -103,7 +103,8 @@ enum OpTrait : uint32_t {
   kViews = 8,             ///< output has the input's bytes under another shape (Reshape, Squeeze, …)
   kMovesOnly = 16,  ///< values are copied, never computed: quantisation parameters pass through (Transpose, Slice, …)
   kHasSubgraph = 32,
-  kTakesAny = 64,  ///< inputs may be sequences and optionals; of all others they are tensors
+  kTakesAny = 64,   ///< inputs may be sequences and optionals; of all others they are tensors
+  kWeighted = 128,  ///< multiplies with weights as a rule: what a model's size and work are in
 };
 
 class RowsContext;  // model/ops/row_rules.h

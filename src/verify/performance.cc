@@ -198,7 +198,8 @@ void note_small_gain(const Trial& trial, Report& report) {
     return;
   std::vector<std::string> floats;
   for (const StepInfo& step : trial.candidate.plan->steps())
-    if (is_weighted(step.op.substr(step.op.rfind('.') + 1)))  // whatever it is fused with
+    if (const std::string op = step.op.substr(step.op.rfind('.') + 1);  // whatever it is fused with
+        is_weighted(op) && !computes_on_codes(op))
       floats.push_back(layer_of(trial.candidate, step.name));
   p.integer_note =
       fmt::format("INT8 gains less than 10 % here: the candidate takes {:.2f} of the original's time.", p.ratio);

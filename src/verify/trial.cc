@@ -9,20 +9,26 @@
 #include "base/error.h"
 #include "engine/executor.h"
 #include "metrics/distance.h"
+#include "model/op.h"
 #include "model/rows.h"
 
 namespace slipway {
 
-bool has_codes(const Graph& graph) {
-  for (const NodeId id : graph.topological_order())
-    for (const char* part : {"Quantize", "Integer", "QLinear"})
-      if (graph.node(id).op_type.find(part) != std::string::npos) return true;
+bool computes_on_codes(const std::string& op) {
+  for (const char* part : {"Quantize", "Integer", "QLinear"})
+    if (op.find(part) != std::string::npos) return true;
   return false;
 }
 
+bool has_codes(const Graph& graph) {
+  const std::vector<NodeId> nodes = graph.topological_order();
+  return std::any_of(nodes.begin(), nodes.end(), [&](NodeId id) { return computes_on_codes(graph.node(id).op_type); });
+}
+
 bool is_weighted(const std::string& op) {
-  return op == "Conv" || op == "Gemm" || op == "MatMul" || op == "ConvTranspose" || op == "LSTM" || op == "GRU" ||
-         op == "RNN" || op == "Einsum";
+  constexpr int64_t kNewest = 1 << 19;
+  const OpSpec* spec = find_op("", op, kNewest);
+  return spec != nullptr && spec->has(kWeighted);
 }
 
 namespace {

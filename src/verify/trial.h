@@ -100,6 +100,7 @@ Inputs unit_of(const Trial& trial, const Inputs& request);
 std::vector<Tensor> run_all(SideSession& session, std::span<const Inputs> requests, int64_t unit);
 BuildOptions build_options(const Trial& trial, const Side& side, int64_t batch, int threads);
 
+bool computes_on_codes(const std::string& op);
 /// Whether a model quantises anything.
 bool has_codes(const Graph& graph);
 /// Whether an operator's work is with weights: Conv, Gemm, LSTM, …

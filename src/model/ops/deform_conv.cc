@@ -130,7 +130,8 @@ constexpr OpSpec kDeformConvOps[] = {
      .max_inputs = 5,
      .infer = infer_deform_conv,
      .eval = eval_deform_conv,
-     .flops = deform_conv_flops},
+     .flops = deform_conv_flops,
+     .traits = kWeighted},
 };
 
 }  // namespace

@@ -253,7 +253,8 @@ std::span<const OpSpec> einsum_ops() {
        .max_inputs = -1,
        .infer = infer_einsum,
        .eval = eval_einsum,
-       .rows = rows_of_einsum},
+       .rows = rows_of_einsum,
+       .traits = kWeighted},
   };
   return kEinsumOps;
 }

@@ -273,7 +273,8 @@ constexpr OpSpec row(std::string_view name) {
           .infer = infer_recurrent,
           .eval = eval_recurrent<kCell>,
           .flops = recurrent_flops,
-          .rows = rows_of_recurrent};
+          .rows = rows_of_recurrent,
+          .traits = kWeighted};
 }
 
 }  // namespace
