@@ -105,6 +105,7 @@ class ScaleFolding {
 
 bool fold_scale_at(Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
+  if (graph.value(node.outputs[0]).uses.empty() && !graph.is_output(node.outputs[0])) return false;  // dead code
   for (size_t side : {size_t{0}, size_t{1}}) {
     if ((side == 1 && node.is("Div")) || !same_type(graph, node.inputs[side], node.outputs[0])) continue;
     auto factors = factors_of(graph, node, 1 - side);

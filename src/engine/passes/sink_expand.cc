@@ -85,7 +85,7 @@ bool sink_past_reduction(Graph& graph, NodeId id) {
   const Shape &x = graph.value(expand->inputs[0]).shape, &wide = graph.value(node.inputs[0]).shape,
               &y = graph.value(node.outputs[0]).shape;
   if (!x.is_static() || !wide.is_static() || !y.is_static() || x.rank() != wide.rank()) return false;
-  for (int64_t axis : *axes) {
+  for (int64_t& axis : *axes) {
     if (axis < 0) axis += static_cast<int64_t>(x.rank());
     if (axis < 0 || axis >= static_cast<int64_t>(x.rank()) ||
         !x[static_cast<size_t>(axis)].same_as(wide[static_cast<size_t>(axis)]))
