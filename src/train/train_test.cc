@@ -353,8 +353,9 @@ Graph two_input_net() {
                   "  output %scores");
 }
 
-/// Samples of it, with 4 or 5 ids each where `free`, 4 otherwise: the data file's path.
-std::string write_two_inputs(const Graph& teacher, const TestFolder& folder, bool free) {
+/// Samples of it, with 4 ids each; of every other one 5 where `free`, those 4 twice over where `repeat`, which is the
+/// same to the model: the data file's path.
+std::string write_two_inputs(const Graph& teacher, const TestFolder& folder, bool free, bool repeat = false) {
   Random random(11);
   constexpr int64_t kCount = 120;
   std::vector<uint8_t> pixels(kCount * 64);
@@ -364,6 +365,10 @@ std::string write_two_inputs(const Graph& teacher, const TestFolder& folder, boo
   for (int64_t i = 0; i < kCount; ++i) {
     std::vector<int64_t> ids(static_cast<size_t>(free ? 4 + i % 2 : 4));
     for (int64_t& id : ids) id = static_cast<int64_t>(random.below(10));
+    if (repeat && i % 2 == 1) {
+      ids.resize(8);
+      std::copy_n(ids.begin(), 4, ids.begin() + 4);
+    }
     std::vector<float> image(pixels.begin() + i * 64, pixels.begin() + (i + 1) * 64);
     for (float& value : image) value /= 255;
     const std::vector<Tensor> request = {Tensor::of<float>({1, 1, 8, 8}, image),
@@ -418,6 +423,31 @@ TEST_F(Job, SamplesOfOneShapeAreStacked) {
     for (int64_t i = 0; i < batch.size; ++i)  // rows of one sample stayed together
       EXPECT_EQ(argmax(to_floats(rows_of(scores, i, 1))), batch.labels[i].item<int64_t>());
   }
+}
+
+TEST_F(Job, GradientsOfSeveralShapesAddUp) {
+  const Graph net = two_input_net();
+  const TrainingGraph prepared = prepare_for_training(net, bits(8));
+  at::Tensor moved[2];
+  for (const bool repeat : {false, true}) {
+    const TestFolder folder;
+    const Feed feed(Dataset::open(write_two_inputs(net, folder, false, repeat)), prepared.graph);
+    const Calibration calibration =
+        calibrate(prepared.graph, samples_of(feed, Split::kCalibration), tensors_to_calibrate(prepared.graph, bits(8)));
+    QatModel model(prepared, choose_quantizers(prepared.graph, calibration, bits(8)), bits(8));
+    const at::Tensor before = model.state().at("constant w3").detach().clone();
+    Executor teacher(prepared.graph, {.batch = 16});
+    QatOptions o = few_epochs(8);
+    o.quiet = true;
+    o.loss = QatLoss::kLabels;
+    o.learning_rate = 1e-3;
+    o.epochs = 1;
+    QatResult result;
+    train(model, teacher, TrainingSet(feed, 3, {.held_out = 0.25}), o, {}, {}, result);
+    moved[repeat] = model.state().at("constant w3").detach() - before;
+  }
+  EXPECT_GT(moved[0].norm().item<float>(), 0);
+  EXPECT_LT((moved[1] - moved[0]).norm().item<float>(), 0.1f * moved[0].norm().item<float>());
 }
 
 TEST_F(Job, RefusesWhatItCannotTrain) {
