@@ -79,21 +79,23 @@ def compare(program, path, folder):
         got = np.load(os.path.join(folder, f"{i}.npy"))
         if got.shape != want.shape:
             raise RuntimeError(f"output {i} is {got.shape} instead of {want.shape}")
-        if want.size:
+        if not np.array_equal(np.isnan(got), np.isnan(want)):
+            raise RuntimeError(f"output {i} has NaN elsewhere")
+        if want.size and not np.isnan(want).all():
             worst = np.nanmax(np.abs(got.astype(np.float64) - want.astype(np.float64)))
             off = max(off, worst / max(np.nanmax(np.abs(want.astype(np.float64))), 1e-2))
     plan = os.path.join(folder, "model.plan")
     shapes = [f"{name}={'x'.join(map(str, array.shape))}" for name, array in inputs.items() if array.ndim]
     shown = ", ".join("×".join(map(str, array.shape)) for array in inputs.values() if array.ndim)
+    theirs, ours = [], []
     try:
         last_json([program, "build", path, "--shapes", *shapes, "-o", plan, "--json"])
+        for _ in range(ROUNDS):
+            theirs.append(fastest_ms(session, inputs))
+            ours.append(last_json([program, "bench", plan, "--seconds", str(SECONDS), "--rounds", "1",
+                                   "--json"])["latency_ms_min"])
     except RuntimeError as failure:
         return [shown, f"{off:.1e}", f"{fastest_ms(session, inputs):.2f}", f"not timed: {str(failure)[:60]}", ""]
-    theirs, ours = [], []
-    for _ in range(ROUNDS):
-        theirs.append(fastest_ms(session, inputs))
-        ours.append(last_json([program, "bench", plan, "--seconds", str(SECONDS), "--rounds", "1",
-                               "--json"])["latency_ms_min"])
     return [shown, f"{off:.1e}", f"{statistics.median(theirs):.2f}", f"{statistics.median(ours):.2f}",
             f"{statistics.median(theirs) / statistics.median(ours):.2f}"]
 
