@@ -172,6 +172,7 @@ std::optional<Report> read_proof(const std::string& folder, VersionSource& sourc
       source.proof_reason = "The report judged another file: its digest is not this model's.";
       return std::nullopt;
     }
+    source.max_variation = report.policy.stability.max_variation;
     source.proof = report.verdict == Verdict::kPass ? Proof::kPassed : Proof::kFailed;
     source.proof_reason = report.reason;
     return report;
@@ -297,7 +298,6 @@ VersionSource read_version(const ServerOptions& options, const std::string& mode
   source.timing_cache = timings_path(options);
   const std::optional<Report> report = read_proof(folder, source);
 
-  if (report) source.max_variation = report->policy.stability.max_variation;
   const std::optional<ProbeSet> probes = report ? probes_of(*report) : std::nullopt;
   const bool take_published = source.proof == Proof::kPassed && probes;
   if (takes_plans(source.graph, config.dims) && is_one_plan(source.graph, config.dims)) {
@@ -344,7 +344,6 @@ std::string build_timed_shapes(const ServerOptions& options, const std::string& 
   if (identity.sha256 != sha256)
     fail(ErrorCode::kIo, "A model changed while it was served; load it again: {}", onnx_path(folder));
   const std::optional<Report> report = read_proof(folder, source);
-  const double allowed = report ? report->policy.stability.max_variation : source.max_variation;
 
   const std::string cached = timed_shapes_path(options, source);
   const std::string path = cached.empty() ? join_path(scratch, "shapes.plan") : cached;
@@ -357,7 +356,7 @@ std::string build_timed_shapes(const ServerOptions& options, const std::string& 
   for (const std::vector<Dims>& dims : shapes) {
     const std::vector<Tensor> inputs = made_up_inputs(untimed->ports(), dims);
     timed->prepare(inputs);
-    require_alike(*untimed, *timed, inputs, allowed);
+    require_alike(*untimed, *timed, inputs, source.max_variation);
   }
   if (const auto probes = report ? probes_of(*report) : std::nullopt)
     for (size_t p = 0; p < probes->inputs.size(); ++p) {

@@ -6,8 +6,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+#include <new>
 
-#include "base/error.h"
 #include "base/log.h"
 #include "serve/prepare.h"
 
@@ -73,7 +74,9 @@ void ShapeTimer::look() {
       time_shapes(options_, *version, shapes, in_service);
       log_info("{}/{}: the candidates for {} combination{} of shapes were timed", version->model(), version->version(),
                shapes.size(), shapes.size() == 1 ? "" : "s");
-    } catch (const Error& error) {
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
       if (!in_service()) continue;
       refused_.insert(version->generation());
       log_warning("{}/{}: its shapes stay untimed: {}", version->model(), version->version(), error.what());
